@@ -1,0 +1,85 @@
+"""Writes a demo corpus to disk: `videos/*.mp4`, `queries.jsonl` and the sprites' licence."""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import av
+from av.video.frame import VideoFrame
+
+from qasir.demo.corpus import FRAME_RATE, HEIGHT, WIDTH, DemoVideo, frames, plan_corpus
+from qasir.demo.sprites import sprite_licence
+
+DEMO_TAG = "qasir demo"
+"""The `comment` in every demo video's metadata, by which it is known as one."""
+
+
+def render_corpus(
+    output: Path, n_videos: int, seed: int, *, on_video: Callable[[str], None] = lambda video_id: None
+) -> tuple[int, int]:
+    """Render what is not there yet; returns (videos rendered, queries). The same seed gives the same frames.
+
+    A video appears under its name only when it is whole. Files of another set in `output` are an error (ValueError).
+    """
+    videos, queries = plan_corpus(n_videos, seed)
+    folder = output / "videos"
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = {"seed": seed, "videos": n_videos}
+    _check_stamp(output / "corpus.json", stamp)
+    todo = [video for video in videos if not (folder / f"{video.video_id}.mp4").exists()]
+    # Spawned, not forked: a parent that has started threads (Ray's, torch's) must not be forked.
+    context = multiprocessing.get_context("spawn")
+    workers = min(len(todo), os.cpu_count() or 1)
+    if workers > 1:
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            for video_id in pool.map(render_video, todo, [folder] * len(todo)):
+                on_video(video_id)
+    else:
+        for video in todo:
+            on_video(render_video(video, folder))
+    _write_whole(output / "queries.jsonl", "".join(json.dumps(asdict(query)) + "\n" for query in queries))
+    _write_whole(output / "SPRITES_LICENCE.txt", sprite_licence())
+    return len(todo), len(queries)
+
+
+def render_video(video: DemoVideo, folder: Path) -> str:
+    """Encode one video with H.264, one thread, so that its bytes depend on its plan and the encoder's version alone."""
+    path = folder / f"{video.video_id}.mp4"
+    partial = path.with_suffix(".partial")
+    with av.open(str(partial), "w", format="mp4") as container:
+        container.metadata["comment"] = DEMO_TAG
+        stream = container.add_stream("libx264", rate=FRAME_RATE, options={"preset": "veryfast", "crf": "23"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for pixels in frames(video):
+            container.mux(stream.encode(VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    os.replace(partial, path)
+    return video.video_id
+
+
+def is_demo_video(path: str) -> bool:
+    """Whether a video file says that it is one of ours."""
+    try:
+        with av.open(path) as container:
+            return container.metadata.get("comment") == DEMO_TAG
+    except (OSError, av.error.FFmpegError):
+        return False
+
+
+def _check_stamp(path: Path, stamp: dict[str, int]) -> None:
+    if path.exists():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        if there != stamp:
+            raise ValueError(f"{path.parent} holds another set ({there}, asked for {stamp}): name another --output")
+    _write_whole(path, json.dumps(stamp) + "\n")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    partial = path.with_suffix(path.suffix + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

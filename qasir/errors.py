@@ -1,0 +1,48 @@
+"""The errors users meet. Every message names the input that was wrong and what to do about it."""
+
+
+class QasirError(Exception):
+    """Base of every error that a job prints as one line and turns into a non-zero exit."""
+
+
+class CorpusError(QasirError):
+    """The videos that were asked for cannot be listed: no such folder, nothing in it, two videos with one id."""
+
+
+class SpecError(QasirError):
+    """A setting is out of range, or an index was opened with another encoder spec than its own."""
+
+
+class ModelError(QasirError):
+    """A VLM cannot be built: unknown name or tag, missing weights, or something it cannot give."""
+
+
+class NoIndexError(QasirError):
+    """An index is missing, empty, or held by another job."""
+
+
+class QueryError(QasirError):
+    """A query or an annotation file is malformed."""
+
+
+class VideoError(QasirError):
+    """A video that cannot be used. `kind` is one of `ERROR_KINDS`; it ends as a failed row, never as a failed job."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        assert kind in ERROR_KINDS, kind
+        super().__init__(message)
+        self.kind = kind
+
+
+ERROR_KINDS = {
+    "io": "the file cannot be opened or read (missing, no permission, an object store's error)",
+    "not_a_video": "no demuxer takes it: empty, not a video, or its header is damaged beyond use",
+    "no_video_stream": "a container without a video stream (audio only, subtitles only)",
+    "unsupported_codec": "the video stream's codec has no decoder here",
+    "no_frames": "a video stream from which not one frame could be decoded",
+    "decode": "damage in the middle or a cut end; --allow-partial keeps what did decode",
+    "timestamps": "broken timestamps: a jump of more than an hour between two frames",
+    "too_large": "frames larger than the stated limit; refused before memory is taken",
+    "crashed": "the process that decoded it died",
+}
+"""Every kind of failure, as written to `videos.error_kind`, and what it means."""

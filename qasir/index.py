@@ -1,0 +1,287 @@
+"""An index on disk: one LanceDB directory with the tables `videos`, `super_images` and `runs`.
+
+The reader's rule: only super images whose (video_id, fingerprint) is an "encoded" row of `videos` count. New super images
+are committed first, then the `videos` row (the switch), then old ones are deleted, so a reader sees a video's old version
+or its new one, never a mixture. Everything here obeys it; `Index.readable` is the filter for those who read by hand.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from lance.fragment import FragmentMetadata, write_fragments
+from numpy.typing import NDArray
+
+from qasir.errors import NoIndexError, SpecError
+from qasir.spec import EncoderSpec
+from qasir.tables import ENCODED, ROOT_KEY, SPEC_KEY, runs_schema, super_images_schema, videos_schema
+
+log = logging.getLogger(__name__)
+
+_IDS_A_FILTER = 500
+_SMALL_FRAGMENTS = 64
+
+
+@dataclass(frozen=True)
+class VideoState:
+    """What an index knows of one video."""
+
+    fingerprint: str
+    status: str
+
+
+@dataclass(frozen=True)
+class SuperImageTable:
+    """Readable super images in memory, sorted by (video, position).
+
+    video_ids[v] owns rows offsets[v] to offsets[v + 1]. embeddings (M, D) float32, rows renormalised after their float16
+    storage; start_s and end_s (M,) seconds; durations_s (V,) seconds.
+    """
+
+    video_ids: list[str]
+    offsets: NDArray[np.int64]
+    embeddings: NDArray[np.float32]
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+    durations_s: NDArray[np.float64]
+
+    @property
+    def n_videos(self) -> int:
+        return len(self.video_ids)
+
+
+class Index:
+    """An open index. `uri` is a folder or an object-store URI; `spec` and `corpus_root` come from its tables."""
+
+    def __init__(self, uri: str, spec: EncoderSpec, corpus_root: str) -> None:
+        self.uri = uri.rstrip("/")
+        self.spec = spec
+        self.corpus_root = corpus_root
+
+    @classmethod
+    def open(cls, uri: str) -> "Index":
+        """Raises NoIndexError when there is none."""
+        uri = uri.rstrip("/")
+        try:
+            metadata = lance.dataset(f"{uri}/videos.lance").schema.metadata or {}
+            return cls(uri, EncoderSpec.from_json(metadata[SPEC_KEY].decode()), metadata[ROOT_KEY].decode())
+        except (ValueError, OSError, KeyError) as error:
+            log.debug("opening %s: %s", uri, error)
+            raise NoIndexError(f"no index at {uri}: make one with jobs/encode_corpus.py") from None
+
+    @classmethod
+    def exists(cls, uri: str) -> bool:
+        with suppress(NoIndexError):
+            cls.open(uri)
+            return True
+        return False
+
+    @classmethod
+    def open_or_create(cls, uri: str, spec: EncoderSpec, corpus_root: str) -> "Index":
+        """Open the index, or make an empty one. Raises SpecError if it holds another spec's rows or another corpus."""
+        if not cls.exists(uri):
+            index = cls(uri, spec, corpus_root)
+            # `videos` comes last: an index without it does not exist yet, so a kill in between leaves nothing to mend.
+            for name, schema in index._schemas().items():
+                lance.write_dataset(schema.empty_table(), index.table_uri(name), schema=schema, mode="overwrite")
+            return index
+        index = cls.open(uri)
+        index.check_spec(spec)
+        if index.corpus_root != corpus_root:
+            raise SpecError(
+                f"the index at {uri} holds another corpus: its root is {index.corpus_root}, asked for {corpus_root}"
+            )
+        return index
+
+    def check_spec(self, spec: EncoderSpec) -> None:
+        differences = self.spec.differences(spec)
+        if differences:
+            lines = [f"  {name}: {mine} in the index, {theirs} asked for" for name, (mine, theirs) in differences.items()]
+            raise SpecError(
+                f"the index at {self.uri} was made with another encoder spec; name another --index or the same settings:\n"
+                + "\n".join(lines)
+            )
+
+    def _schemas(self) -> dict[str, pa.Schema]:
+        return {
+            "runs": runs_schema(self.spec, self.corpus_root),
+            "super_images": super_images_schema(self.spec, self.corpus_root),
+            "videos": videos_schema(self.spec, self.corpus_root),
+        }
+
+    def table_uri(self, name: str) -> str:
+        return f"{self.uri}/{name}.lance"
+
+    def table(self, name: str) -> lance.LanceDataset:
+        """The Lance dataset of `videos`, `super_images` or `runs`, at its newest version."""
+        return lance.dataset(self.table_uri(name))
+
+    # Reading
+
+    def states(self) -> dict[str, VideoState]:
+        """video_id -> fingerprint and status, of every video ever tried."""
+        rows = self.table("videos").to_table(columns=["video_id", "fingerprint", "status"]).to_pylist()
+        return {row["video_id"]: VideoState(row["fingerprint"], row["status"]) for row in rows}
+
+    def leftovers(self, videos: dict[str, str]) -> tuple[dict[str, list[int]], set[str]]:
+        """What is stored of {video_id: fingerprint}: positions committed under it, and the ids with rows of another one."""
+        positions: dict[str, list[int]] = {}
+        stale: set[str] = set()
+        table = self.table("super_images")
+        if not videos or table.count_rows() == 0:
+            return positions, stale
+        rows = table.to_table(columns=["video_id", "fingerprint", "position"])
+        mask = pc.is_in(rows["video_id"], value_set=pa.array(list(videos), pa.string()))
+        for row in rows.filter(mask).to_pylist():
+            if videos[row["video_id"]] == row["fingerprint"]:
+                positions.setdefault(row["video_id"], []).append(row["position"])
+            else:
+                stale.add(row["video_id"])
+        return positions, stale
+
+    def embedding_sums(self, videos: dict[str, str]) -> dict[str, NDArray[np.float64]]:
+        """video_id -> (D,) sum of the embeddings stored for {video_id: fingerprint}."""
+        sums: dict[str, NDArray[np.float64]] = {}
+        for ids in _chunks(sorted(videos)):
+            columns = ["video_id", "fingerprint", "embedding"]
+            rows = self.table("super_images").to_table(columns=columns, filter=_id_filter(ids))
+            vectors = matrix(rows["embedding"], self.spec.embedding_dim).astype(np.float64)
+            keys = zip(rows["video_id"].to_pylist(), rows["fingerprint"].to_pylist(), strict=True)
+            for (video_id, fingerprint), vector in zip(keys, vectors, strict=True):
+                if videos[video_id] == fingerprint:
+                    sums[video_id] = sums.get(video_id, 0.0) + vector
+        return sums
+
+    def readable(self, columns: Sequence[str]) -> pa.Table:
+        """Rows of `super_images` that obey the reader's rule, sorted by (video_id, position)."""
+        # `super_images` is opened first: a video switched in between then misses its new rows here, and is left out
+        # by the join rather than half-read; so look again until the two agree.
+        for _ in range(5):
+            images, videos = self.table("super_images"), self.table("videos")
+            encoded = videos.to_table(columns=["video_id", "fingerprint", "n_super_images"], filter=f"status = '{ENCODED}'")
+            wanted = list(dict.fromkeys(["video_id", "fingerprint", "position", *columns]))
+            rows = images.to_table(columns=wanted)
+            current = pa.table({"video_id": encoded["video_id"], "fingerprint": encoded["fingerprint"]})
+            keys = _keys(current)
+            rows = rows.filter(pc.is_in(_keys(rows), value_set=keys.combine_chunks()))
+            if len(rows) == (pc.sum(encoded["n_super_images"]).as_py() or 0):
+                break
+        return rows.sort_by([("video_id", "ascending"), ("position", "ascending")])
+
+    def super_images(self) -> SuperImageTable:
+        """Load every readable super image's embedding and span."""
+        rows = self.readable(["start_s", "end_s", "embedding"])
+        embeddings = matrix(rows["embedding"], self.spec.embedding_dim).astype(np.float32)
+        embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+        ids = rows["video_id"].to_numpy(zero_copy_only=False)
+        starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]])) if len(ids) else np.zeros(0, np.int64)
+        video_ids = [str(i) for i in ids[starts]]
+        videos = self.table("videos").to_table(columns=["video_id", "duration_s"]).to_pylist()
+        durations = {row["video_id"]: row["duration_s"] for row in videos}
+        return SuperImageTable(
+            video_ids=video_ids,
+            offsets=np.append(starts, len(ids)).astype(np.int64),
+            embeddings=embeddings,
+            start_s=rows["start_s"].to_numpy(),
+            end_s=rows["end_s"].to_numpy(),
+            durations_s=np.array([durations[v] for v in video_ids], dtype=np.float64),
+        )
+
+    def rows_of(self, video_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        """Readable rows of some videos only, sorted by (video_id, position)."""
+        parts = []
+        for ids in _chunks(sorted(set(video_ids))):
+            encoded = self.table("videos").to_table(
+                columns=["video_id", "fingerprint"], filter=f"status = '{ENCODED}' AND {_id_filter(ids)}"
+            )
+            wanted = list(dict.fromkeys(["video_id", "fingerprint", "position", *columns]))
+            rows = self.table("super_images").to_table(columns=wanted, filter=_id_filter(ids))
+            parts.append(rows.filter(pc.is_in(_keys(rows), value_set=_keys(encoded).combine_chunks())))
+        if not parts:
+            return self.table("super_images").schema.empty_table().select(["video_id", "fingerprint", "position", *columns])
+        return pa.concat_tables(parts).sort_by([("video_id", "ascending"), ("position", "ascending")])
+
+    # Writing
+
+    def write_super_images(self, rows: pa.Table) -> list[FragmentMetadata]:
+        """Write rows as uncommitted fragments (from any process); `commit_super_images` makes them visible."""
+        schema = super_images_schema(self.spec, self.corpus_root)
+        return write_fragments(rows.select(schema.names).cast(schema), self.table_uri("super_images"), schema=schema)
+
+    def commit_super_images(self, fragments: Sequence[FragmentMetadata]) -> None:
+        if fragments:
+            uri = self.table_uri("super_images")
+            version = self.table("super_images").version
+            lance.LanceDataset.commit(uri, lance.LanceOperation.Append(list(fragments)), read_version=version)
+
+    def upsert_videos(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert or replace rows of `videos` by video_id: the switch that makes a video's super images readable."""
+        if rows:
+            table = pa.Table.from_pylist(list(rows), schema=videos_schema(self.spec, self.corpus_root))
+            merge = self.table("videos").merge_insert("video_id")
+            merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
+
+    def delete_stale(self, keep: dict[str, str | None]) -> None:
+        """Delete the super images of these videos that are not of the fingerprint to keep (None keeps none)."""
+        conditions = [
+            f"(video_id = {quote(v)})" if f is None else f"(video_id = {quote(v)} AND fingerprint != {quote(f)})"
+            for v, f in keep.items()
+        ]
+        for some in _chunks(conditions):
+            self.table("super_images").delete(" OR ".join(some))
+
+    def compact(self) -> None:
+        """Merge small fragments once there are many, so that a reader does not open thousands of tiny files."""
+        for name in ("videos", "super_images", "runs"):
+            dataset = self.table(name)
+            if len(dataset.get_fragments()) > _SMALL_FRAGMENTS:
+                dataset.optimize.compact_files()
+
+
+def matrix(column: pa.ChunkedArray, dim: int) -> NDArray[np.float16]:
+    """(n, dim) from a fixed-size list column of float16."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+    return array.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+
+
+def embedding_column(values: NDArray[np.floating[Any]]) -> pa.FixedSizeListArray:
+    """(n, dim) -> a fixed-size list column of float16."""
+    flat = pa.array(np.ascontiguousarray(values, dtype=np.float16).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+
+
+def quote(text: str) -> str:
+    """A SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _keys(rows: pa.Table) -> pa.ChunkedArray:
+    """One string a row that is equal exactly when (video_id, fingerprint) are."""
+    return pc.binary_join_element_wise(rows["video_id"], rows["fingerprint"], "\x00")
+
+
+def _id_filter(ids: Sequence[str]) -> str:
+    return f"video_id IN ({', '.join(quote(i) for i in ids)})"
+
+
+def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), _IDS_A_FILTER):
+        yield items[start : start + _IDS_A_FILTER]

@@ -1,0 +1,85 @@
+"""From the options a person gives to a checked encoder spec and an open index, before any work starts."""
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from qasir.decode import is_remote
+from qasir.index import Index
+from qasir.spec import EncoderSpec, check_fit, check_fps, check_grid, check_precision
+from qasir.super_image import Fit
+from qasir.vlm import Vlm, VlmSource, resolve, resolve_precision
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """What decides an index's rows, as given; `pretrained` and `image_size` None mean the model's own."""
+
+    model: str = "qasir-tiny"
+    pretrained: str | None = None
+    grid: int = 3
+    fps: float = 1.0
+    image_size: int | None = None
+    fit: Fit = "squash"
+    precision: str = "auto"
+    cells: bool = True
+    thumbnails: bool = True
+
+
+def prepare(options: EncoderOptions, index_uri: str, corpus_root: str) -> tuple[Index, VlmSource]:
+    """Check every option, load the model once to know its sizes, and open or create the index.
+
+    "auto" precision and a missing `pretrained` follow an index that is there already, so that an index made on a GPU can
+    be kept up to date without one. Raises SpecError, ModelError.
+    """
+    check_grid(options.grid)
+    check_fps(options.fps)
+    check_fit(options.fit)
+    check_precision(options.precision)
+    existing = Index.open(index_uri).spec if Index.exists(index_uri) else None
+    source = resolve(options.model, _absolute(options.pretrained))
+    precision = options.precision
+    if precision == "auto" and existing is not None:
+        precision = existing.precision
+    precision = resolve_precision(precision)
+    vlm = Vlm(source, image_size=options.image_size, precision=precision, device="cpu")
+    if options.cells:
+        vlm.check_cells()
+    spec = EncoderSpec(
+        model=source.model,
+        pretrained=source.pretrained,
+        weights=source.fingerprint(),
+        grid=options.grid,
+        image_size=vlm.image_size,
+        fps=options.fps,
+        embedding_dim=vlm.embedding_dim,
+        precision=precision,
+        fit=options.fit,
+        cells=options.cells,
+        thumbnails=options.thumbnails,
+        library_version=library_version(),
+    )
+    return Index.open_or_create(absolute_uri(index_uri), spec, corpus_root), source
+
+
+def source_of(spec: EncoderSpec) -> VlmSource:
+    """The model that made an index, for encoding queries against it. Raises ModelError when its weights are gone."""
+    return resolve(spec.model, spec.pretrained or None)
+
+
+def absolute_uri(uri: str) -> str:
+    """Workers run elsewhere: a local path must not depend on the working directory."""
+    return uri if is_remote(uri) else str(Path(uri).absolute())
+
+
+def _absolute(pretrained: str | None) -> str | None:
+    if pretrained is not None and Path(pretrained).is_file():
+        return str(Path(pretrained).absolute())
+    return pretrained
+
+
+def library_version() -> str:
+    try:
+        return version("qasir")
+    except PackageNotFoundError:
+        return "0"
