@@ -2,26 +2,29 @@
 
 import logging
 import os
+import warnings
 
 import ray
 from ray.data import DataContext
 
 
 def connect() -> None:
-    """Start or join Ray once a process, quietly: logs of workers go to Ray's session folder, warnings to stderr."""
+    """Start or join Ray once a process, quietly: logs of workers go to Ray's session folder."""
     if not ray.is_initialized():
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        ray.init(logging_level=logging.WARNING, log_to_driver=False, include_dashboard=False if _is_local() else None)
+        local = not os.environ.get("RAY_ADDRESS")
+        if local:
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        with warnings.catch_warnings():
+            # Ray starts its daemons from this process; they use none of Lance, which warns of any fork.
+            warnings.filterwarnings("ignore", message="lance is not fork-safe")
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False if local else None)
     context = DataContext.get_current()
     context.enable_progress_bars = False  # jobs show one bar of their own, in videos
     context.print_on_execution_start = False
     # A lost block must not end a night's run: what is missing afterwards is found by comparing with the plan.
     context.max_errored_blocks = -1
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-
-
-def _is_local() -> bool:
-    return not os.environ.get("RAY_ADDRESS")
+    for name in ("ray.data", "ray.data._internal.progress"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def total_cpus() -> float:

@@ -2,20 +2,24 @@
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy
+from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from pipelines.cluster import connect, total_cpus, total_gpus
 from qasir.commit import Committer
 from qasir.corpus import Corpus, VideoFile
-from qasir.encode import Encoder, Receipt, Report, decode_videos, plan_table, write_rows
 from qasir.index import Index
 from qasir.runs import Run
+from qasir.stages.decode import decode_videos
+from qasir.stages.encode import Encoder
+from qasir.stages.rows import Receipt, Report, plan_table
+from qasir.stages.write import write_rows
 from qasir.tables import FAILED
 from qasir.vlm import VlmSource
 
@@ -138,6 +142,7 @@ def _receipts(
     plan: pa.Table, index: Index, source: VlmSource, allow_partial: bool, *, alone: bool
 ) -> Iterator[Receipt]:
     workers = Workers.for_cluster(total_cpus(), total_gpus())
+    warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")  # no other way to bound retries yet
     videos = ray.data.from_arrow([plan.slice(i, 1) for i in range(len(plan))])
     receipts = (
         videos.map_batches(
@@ -146,8 +151,8 @@ def _receipts(
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=_DECODER_CPUS,
-            concurrency=1 if alone else workers.decoders,
-            max_retries=1,  # Ray's default retries a task whose worker dies without end
+            compute=TaskPoolStrategy(size=1 if alone else workers.decoders),
+            ray_remote_args_fn=_retry_once,
         )
         .map_batches(
             Encoder,
@@ -169,3 +174,8 @@ def _receipts(
     for row in receipts.iter_rows():
         yield Receipt.parse(row)
 
+
+
+def _retry_once() -> dict[str, int]:
+    """Ray's default retries a task whose worker dies without end."""
+    return {"max_retries": 1}

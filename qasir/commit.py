@@ -6,7 +6,7 @@ import numpy as np
 from lance.fragment import FragmentMetadata
 from numpy.typing import NDArray
 
-from qasir.encode import Receipt, Report
+from qasir.stages.rows import Receipt, Report
 from qasir.index import Index, now
 
 

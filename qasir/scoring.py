@@ -49,7 +49,7 @@ class Scores:
     """values (n_queries, n_videos) float32; peaks, same shape, the row of the table that fits the query best."""
 
     values: NDArray[np.float32]
-    peaks: NDArray[np.int64]
+    peaks: NDArray[np.int32]
 
 
 def score(
@@ -57,7 +57,7 @@ def score(
 ) -> Scores:
     """Exact scores of every query (n_queries, D), L2-normalised, against every video of the table."""
     values = np.full((len(queries), images.n_videos), np.nan, dtype=np.float32)
-    peaks = np.zeros((len(queries), images.n_videos), dtype=np.int64)
+    peaks = np.zeros((len(queries), images.n_videos), dtype=np.int32)
     all_queries = torch.from_numpy(np.ascontiguousarray(queries)).to(device)
     for videos, rows in _blocks(images.offsets):
         block = torch.from_numpy(images.embeddings[np.maximum(rows, 0)]).to(device)

@@ -49,12 +49,12 @@ class TrainingPlan:
     """How long and how fast. `steps` batches; `tokens` patches a batch, whatever the window's size;
     `texts` class texts and at most `captions` captions a batch."""
 
-    steps: int = 6000
+    steps: int = 4200
     tokens: int = 3072
     muon_lr: float = 0.02
     adam_lr: float = 1e-3
     warmup_steps: int = 60
-    decay_fraction: float = 0.3
+    decay_fraction: float = 0.5
     weight_decay: float = 0.05
     patch_weight: float = 0.5
     text_weight: float = 0.5
@@ -102,7 +102,7 @@ class SceneBatches(IterableDataset[SceneBatch]):
         window = int(rng.choice(windows, p=share))
         side = window * self.patch
         # Small sprites come in over the first tenth: with nothing else from the start a model learns colours only.
-        smallest = 30.0 + (12.0 - 30.0) * min(1.0, progress / 0.1)
+        smallest = 30.0 + (14.0 - 30.0) * min(1.0, progress / 0.1)
         style = SceneStyle(
             side=side, min_height=smallest, max_height=min(0.85 * side, 130.0),
             kinds=max(1, window // 3), copies=1 if window == 4 else window // 2,

@@ -1,0 +1,137 @@
+"""Small SVG charts, drawn without a plotting library so that the report stays one light file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+_INK, _SOFT, _LINE = "var(--ink)", "var(--soft)", "var(--line)"
+_OURS, _TRUE, _WRONG = "var(--accent)", "var(--true)", "var(--wrong)"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A plot area of width x height pixels inside margins, with x and y ranges."""
+
+    width: int
+    height: int
+    left: int = 44
+    right: int = 12
+    top: int = 14
+    bottom: int = 36
+
+    def x(self, share: float) -> float:
+        return self.left + share * (self.width - self.left - self.right)
+
+    def y(self, share: float) -> float:
+        return self.height - self.bottom - share * (self.height - self.top - self.bottom)
+
+
+def recall_curve(rank: NDArray[np.int64], n_videos: int) -> str:
+    """Percentage of queries found within K, K from 1 to the corpus' size on a logarithmic axis, against chance."""
+    frame = Frame(560, 280)
+    most = max(2, n_videos)
+    ks = np.unique(np.round(np.geomspace(1, most, 80)).astype(int))
+    recall = np.array([(rank <= k).mean() for k in ks])
+
+    def at(k: float, share: float) -> str:
+        return f"{frame.x(np.log(k) / np.log(most)):.1f},{frame.y(share):.1f}"
+
+    ours = " ".join(at(k, r) for k, r in zip(ks, recall, strict=True))
+    chance = " ".join(at(k, k / most) for k in ks)
+    parts = [_open(frame, "Recall at K"), _percent_axis(frame)]
+    for k in [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000) if k <= most]:
+        x = frame.x(np.log(k) / np.log(most))
+        parts.append(f'<text x="{x:.1f}" y="{frame.height - 18}" text-anchor="middle" class="tick">{k}</text>')
+        share = float((rank <= k).mean())
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{frame.y(share):.1f}" r="3.5" fill="{_OURS}"><title>R@{k} = {100 * share:.1f} %</title></circle>'
+        )
+    parts.append(f'<polyline points="{chance}" fill="none" stroke="{_SOFT}" stroke-dasharray="4 4"/>')
+    parts.append(f'<polyline points="{ours}" fill="none" stroke="{_OURS}" stroke-width="2.2"/>')
+    parts.append(f'<text x="{frame.width / 2}" y="{frame.height - 3}" text-anchor="middle" class="label">K (videos looked at)</text>')
+    parts.append(f'<text x="{frame.x(0.98):.1f}" y="{frame.y(0.06):.1f}" text-anchor="end" class="tick">dashed: chance</text>')
+    return "".join([*parts, "</svg>"])
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: a share 0..1, its label, and what the tooltip says."""
+
+    label: str
+    share: float | None
+    note: str
+
+
+def bars(items: Sequence[Bar], x_label: str) -> str:
+    """Vertical bars of percentages; a bar without a share is an empty bin and says so."""
+    frame = Frame(560, 280)
+    parts = [_open(frame, x_label), _percent_axis(frame)]
+    step = 1.0 / max(1, len(items))
+    for i, item in enumerate(items):
+        centre = frame.x((i + 0.5) * step)
+        width = 0.6 * (frame.x(step) - frame.x(0))
+        if item.share is None:
+            parts.append(f'<text x="{centre:.1f}" y="{frame.y(0.03):.1f}" text-anchor="middle" class="tick">none</text>')
+        else:
+            top = frame.y(item.share)
+            parts.append(
+                f'<rect x="{centre - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" height="{frame.y(0) - top:.1f}" '
+                f'fill="{_OURS}" rx="2"><title>{escape(item.note)}</title></rect>'
+                f'<text x="{centre:.1f}" y="{top - 4:.1f}" text-anchor="middle" class="tick">{100 * item.share:.0f}</text>'
+            )
+        parts.append(f'<text x="{centre:.1f}" y="{frame.height - 18}" text-anchor="middle" class="tick">{escape(item.label)}</text>')
+    parts.append(f'<text x="{frame.width / 2}" y="{frame.height - 3}" text-anchor="middle" class="label">{escape(x_label)}</text>')
+    return "".join([*parts, "</svg>"])
+
+
+@dataclass(frozen=True)
+class Span:
+    """Seconds from start to end, with a weight 0..1."""
+
+    start_s: float
+    end_s: float
+    weight: float = 1.0
+
+
+def timeline(duration_s: float, attention: Sequence[Span], predicted: Span, true: Sequence[Span]) -> str:
+    """A video's time line: attention as steps, the predicted moment above, the true ones (if it is the video) below."""
+    width, height = 720, 74
+    left, right = 8, 8
+    scale = (width - left - right) / max(duration_s, 1e-9)
+
+    def box(span: Span, y: float, h: float, fill: str, title: str, opacity: float = 1.0) -> str:
+        x0, x1 = left + span.start_s * scale, left + min(span.end_s, duration_s) * scale
+        return (
+            f'<rect x="{x0:.1f}" y="{y:.1f}" width="{max(1.0, x1 - x0):.1f}" height="{h:.1f}" fill="{fill}" '
+            f'opacity="{opacity:.2f}"><title>{escape(title)}</title></rect>'
+        )
+
+    parts = [f'<svg viewBox="0 0 {width} {height}" class="timeline" role="img" aria-label="time line">']
+    for span in attention:
+        h = 26 * span.weight
+        parts.append(box(span, 40 - h, h, _SOFT, f"{span.start_s:.0f} to {span.end_s:.0f} s: attention {span.weight:.2f}", 0.75))
+    parts.append(f'<line x1="{left}" y1="40" x2="{width - right}" y2="40" stroke="{_LINE}"/>')
+    parts.append(box(predicted, 6, 5, _OURS, f"predicted: {predicted.start_s:.1f} to {predicted.end_s:.1f} s"))
+    parts += [box(span, 44, 5, _TRUE, f"true: {span.start_s:.1f} to {span.end_s:.1f} s") for span in true]
+    n_ticks = 6
+    for i in range(n_ticks + 1):
+        t = duration_s * i / n_ticks
+        anchor = "start" if i == 0 else "end" if i == n_ticks else "middle"
+        parts.append(f'<text x="{left + t * scale:.1f}" y="68" text-anchor="{anchor}" class="tick">{t:.0f} s</text>')
+    return "".join([*parts, "</svg>"])
+
+
+def _open(frame: Frame, title: str) -> str:
+    return f'<svg viewBox="0 0 {frame.width} {frame.height}" class="chart" role="img" aria-label="{escape(title)}">'
+
+
+def _percent_axis(frame: Frame) -> str:
+    parts = []
+    for percent in (0, 25, 50, 75, 100):
+        y = frame.y(percent / 100)
+        parts.append(f'<line x1="{frame.x(0):.1f}" x2="{frame.x(1):.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_LINE}"/>')
+        parts.append(f'<text x="{frame.left - 6}" y="{y + 4:.1f}" text-anchor="end" class="tick">{percent} %</text>')
+    return "".join(parts)
