@@ -19,13 +19,17 @@ _ATTEMPTS_FOR_A_SHARE = 20
 
 
 def encode(
-    videos: Annotated[str, typer.Option(help="Folder (searched recursively), glob, or manifest (.csv, .jsonl, .parquet).")],
+    videos: Annotated[
+        str, typer.Option(help="Folder (searched recursively), glob, or manifest (.csv, .jsonl, .parquet).")
+    ],
     index: Annotated[str, typer.Option(help="Folder or object-store URI of the index; made if it is not there.")],
     model: Annotated[str, typer.Option(help="open_clip model name, hf-hub:ID or local-dir:PATH.")] = "qasir-tiny",
     pretrained: Annotated[str | None, typer.Option(help="open_clip tag or the path of a checkpoint.")] = None,
     grid: Annotated[int, typer.Option(help="N: a super image holds N x N frames.")] = 3,
     fps: Annotated[float, typer.Option(help="Frames sampled per second of video.")] = 1.0,
-    image_size: Annotated[int | None, typer.Option(help="Pixels a side of a super image.", show_default="the model's")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels a side of a super image.", show_default="the model's")
+    ] = None,
     fit: Annotated[str, typer.Option(help="How a frame fills its cell: squash or letterbox.")] = "squash",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     cells: Annotated[bool, typer.Option(help="Store an embedding for each cell too.")] = True,

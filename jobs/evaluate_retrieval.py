@@ -1,5 +1,6 @@
 """Evaluates retrieval: ranks the videos of an index for every query of a file."""
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -27,10 +28,16 @@ def evaluate_retrieval(
         str, typer.Option("--format", help="auto, jsonl, tvr, activitynet, charades, captions or moment-detr.")
     ] = "auto",
     aggregation: Annotated[str, typer.Option(help="attention, mean or max.")] = "attention",
-    temperature: Annotated[float, typer.Option(help="Of the attention; towards 0 it becomes max pooling.")] = DEFAULT_TEMPERATURE,
+    temperature: Annotated[
+        float, typer.Option(help="Of the attention; towards 0 it becomes max pooling.")
+    ] = DEFAULT_TEMPERATURE,
     missing: Annotated[str, typer.Option(help="Queries without a video in the index: skip them, or miss.")] = "skip",
-    mv_edges: Annotated[str, typer.Option(help="Edges of the moment-to-video ratio bins.")] = ",".join(map(str, DEFAULT_MV_EDGES)),
-    output: Annotated[Path | None, typer.Option(help="Folder for metrics.json, rankings.parquet and index.html.")] = None,
+    mv_edges: Annotated[str, typer.Option(help="Edges of the moment-to-video ratio bins.")] = ",".join(
+        map(str, DEFAULT_MV_EDGES)
+    ),
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for metrics.json, rankings.parquet and index.html.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Rank every video for every query; print the metrics, and write them with a report to --output."""
@@ -53,8 +60,6 @@ def evaluate_retrieval(
 
 
 def json_text(result: Evaluation) -> str:
-    import json
-
     return json.dumps(result.to_dict(), indent=2, default=str) + "\n"
 
 
@@ -67,12 +72,19 @@ def _edges(text: str) -> list[float]:
 
 def _print(result: Evaluation) -> None:
     skipped = sum(result.skipped.values())
-    print(f"{len(result.rank)} queries, {result.n_videos} videos" + (f", {skipped} {result.missing}ed: {result.skipped}" if skipped else ""))
+    print(
+        f"{len(result.rank)} queries, {result.n_videos} videos"
+        + (f", {skipped} {result.missing}ed: {result.skipped}" if skipped else "")
+    )
     print(f"{'metric':8}{'value':>9}   95 % interval")
     for name in METRICS:
         low, high = result.ci95[name]
         digits = 3 if name == "MRR" else 1
-        note = f"says nothing: only {result.n_videos} videos" if name in result.saturated else f"{low:.{digits}f} to {high:.{digits}f}"
+        note = (
+            f"says nothing: only {result.n_videos} videos"
+            if name in result.saturated
+            else f"{low:.{digits}f} to {high:.{digits}f}"
+        )
         print(f"{name:8}{result.metrics[name]:9.{digits}f}   {note}")
 
 

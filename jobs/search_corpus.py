@@ -23,7 +23,9 @@ def search(
     hits = open_index(index).search(query, top_k, scoring)
     width = max(len(hit.video_id) for hit in hits)
     for place, hit in enumerate(hits, start=1):
-        print(f"{place:3}  {hit.video_id:{width}}  score {hit.score:.3f}  moment {_clock(hit.start_s)} to {_clock(hit.end_s)}")
+        print(
+            f"{place:3}  {hit.video_id:{width}}  score {hit.score:.3f}  moment {_clock(hit.start_s)} to {_clock(hit.end_s)}"
+        )
     if as_json:
         print_json({"query": query, "hits": [asdict(hit) for hit in hits]})
 

@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -58,7 +59,9 @@ class Workers:
     @classmethod
     def for_cluster(cls, cpus: float, gpus: float) -> "Workers":
         if gpus >= 1:
-            return cls(int(gpus), 1.0, 1.0, threads=1, decoders=max(1, int((cpus - gpus) / _DECODER_CPUS)), batch=_GPU_BATCH)
+            return cls(
+                int(gpus), 1.0, 1.0, threads=1, decoders=max(1, int((cpus - gpus) / _DECODER_CPUS)), batch=_GPU_BATCH
+            )
         threads = max(1, min(_MOST_THREADS, int(cpus)))
         encoders = max(1, int(cpus) // threads)
         return cls(encoders, 0.5 * threads, 0.0, threads=threads, decoders=max(1, int(cpus)), batch=_CPU_BATCH)
@@ -143,10 +146,12 @@ def _receipts(
 ) -> Iterator[Receipt]:
     workers = Workers.for_cluster(total_cpus(), total_gpus())
     warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")  # no other way to bound retries yet
+    decode: Any = decode_videos  # Ray's types know functions of one argument only
+    write: Any = write_rows
     videos = ray.data.from_arrow([plan.slice(i, 1) for i in range(len(plan))])
     receipts = (
         videos.map_batches(
-            decode_videos,
+            decode,
             fn_kwargs={"spec": index.spec, "allow_partial": allow_partial},
             batch_size=1,
             batch_format="pyarrow",
@@ -164,7 +169,7 @@ def _receipts(
             num_gpus=workers.encoder_gpus,
         )
         .map_batches(
-            write_rows,
+            write,
             fn_kwargs={"index": index},
             batch_size=None,
             batch_format="pyarrow",
@@ -173,7 +178,6 @@ def _receipts(
     )
     for row in receipts.iter_rows():
         yield Receipt.parse(row)
-
 
 
 def _retry_once() -> dict[str, int]:

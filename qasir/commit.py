@@ -6,8 +6,8 @@ import numpy as np
 from lance.fragment import FragmentMetadata
 from numpy.typing import NDArray
 
-from qasir.stages.rows import Receipt, Report
 from qasir.index import Index, now
+from qasir.stages.rows import Receipt, Report
 
 
 @dataclass

@@ -18,7 +18,31 @@ from qasir.errors import CorpusError
 log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .divx .f4v .flv .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogm .ogv .ts .vob .webm .wmv .y4m".split()
+    [
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".divx",
+        ".f4v",
+        ".flv",
+        ".m2ts",
+        ".m2v",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".mxf",
+        ".ogm",
+        ".ogv",
+        ".ts",
+        ".vob",
+        ".webm",
+        ".wmv",
+        ".y4m",
+    ]
 )
 """What counts as a video when a folder is searched; a glob or a manifest may name anything."""
 MANIFEST_SUFFIXES = frozenset({".csv", ".jsonl", ".parquet"})
@@ -102,7 +126,11 @@ def _glob_pattern(glob: str) -> re.Pattern[str]:
     meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     return re.compile(
         "".join(
-            meaning[t] if t in meaning else t.replace("[!", "[^", 1) if t.startswith("[") and t.endswith("]") else re.escape(t)
+            meaning[t]
+            if t in meaning
+            else t.replace("[!", "[^", 1)
+            if t.startswith("[") and t.endswith("]")
+            else re.escape(t)
             for t in tokens
         )
     )

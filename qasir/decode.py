@@ -116,7 +116,9 @@ class Video:
                 at = max(at, held_at)
                 if (at - held_at) * time_base > MAX_GAP_S:
                     gap = float((at - held_at) * time_base)
-                    raise VideoError("timestamps", f"timestamps jump by {gap:.0f} s at {float(held_at * time_base):.3f} s")
+                    raise VideoError(
+                        "timestamps", f"timestamps jump by {gap:.0f} s at {float(held_at * time_base):.3f} s"
+                    )
                 while at > next_at:
                     yield Sample(index, held)
                     index += 1
@@ -198,7 +200,7 @@ class FramePainter:
             dst_color_range=ColorRange.JPEG, interpolation=Interpolation.BICUBIC, threads=1,
         )  # fmt: skip
         plane = scaled.planes[0]
-        rows = np.frombuffer(plane, dtype=np.uint8).reshape(height, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(height, plane.line_size)
         return rows[:, : width * 3].reshape(height, width, 3)
 
 
@@ -266,7 +268,7 @@ def _check_size(width: int, height: int) -> None:
 def _message(error: BaseException) -> str:
     """The decoder's own words, without the path that the row already has."""
     if isinstance(error, av.error.FFmpegError):
-        last = error.log[2] if error.log else None
+        last = error.log[1] if error.log else None
         detail = f" ({last[1]}: {last[2].strip()})" if last else ""
         return f"{error.strerror}{detail}"
     return getattr(error, "strerror", None) or str(error)

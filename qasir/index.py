@@ -104,7 +104,9 @@ class Index:
     def check_spec(self, spec: EncoderSpec) -> None:
         differences = self.spec.differences(spec)
         if differences:
-            lines = [f"  {name}: {mine} in the index, {theirs} asked for" for name, (mine, theirs) in differences.items()]
+            lines = [
+                f"  {name}: {mine} in the index, {theirs} asked for" for name, (mine, theirs) in differences.items()
+            ]
             raise SpecError(
                 f"the index at {self.uri} was made with another encoder spec; name another --index or the same settings:\n"
                 + "\n".join(lines)
@@ -166,7 +168,9 @@ class Index:
         # by the join rather than half-read; so look again until the two agree.
         for _ in range(5):
             images, videos = self.table("super_images"), self.table("videos")
-            encoded = videos.to_table(columns=["video_id", "fingerprint", "n_super_images"], filter=f"status = '{ENCODED}'")
+            encoded = videos.to_table(
+                columns=["video_id", "fingerprint", "n_super_images"], filter=f"status = '{ENCODED}'"
+            )
             wanted = list(dict.fromkeys(["video_id", "fingerprint", "position", *columns]))
             rows = images.to_table(columns=wanted)
             current = pa.table({"video_id": encoded["video_id"], "fingerprint": encoded["fingerprint"]})
@@ -206,7 +210,11 @@ class Index:
             rows = self.table("super_images").to_table(columns=wanted, filter=_id_filter(ids))
             parts.append(rows.filter(pc.is_in(_keys(rows), value_set=_keys(encoded).combine_chunks())))
         if not parts:
-            return self.table("super_images").schema.empty_table().select(["video_id", "fingerprint", "position", *columns])
+            return (
+                self.table("super_images")
+                .schema.empty_table()
+                .select(["video_id", "fingerprint", "position", *columns])
+            )
         return pa.concat_tables(parts).sort_by([("video_id", "ascending"), ("position", "ascending")])
 
     # Writing

@@ -5,6 +5,7 @@ a constant scorer gets the worst rank. R@K is the percentage of queries with ran
 MedR the median rank, MRR the mean reciprocal rank.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -113,12 +114,12 @@ def by_moment_ratio(
     """Metrics per moment-to-video ratio bin (lo, hi]; queries without a moment (NaN) are in none."""
     check_edges(edges)
     bins = []
-    for lo, hi in zip(edges, edges[1:], strict=False):
+    for lo, hi in itertools.pairwise(edges):
         inside = (ratio > lo) & (ratio <= hi)
         bins.append(Bin(lo, hi, int(inside.sum()), summarise(rank[inside]) if inside.any() else None))
     return bins
 
 
 def check_edges(edges: Sequence[float]) -> None:
-    if len(edges) < 2 or any(b <= a for a, b in zip(edges, edges[1:], strict=False)):
+    if len(edges) < 2 or any(b <= a for a, b in itertools.pairwise(edges)):
         raise QueryError(f"M/V bin edges {list(edges)}: give two or more increasing numbers")

@@ -41,7 +41,9 @@ class Scoring:
         if self.aggregation not in AGGREGATIONS:
             raise SpecError(f"aggregation {self.aggregation!r}: choose one of {', '.join(AGGREGATIONS)}")
         if not (np.isfinite(self.temperature) and self.temperature > 0.0):
-            raise SpecError(f"temperature {self.temperature}: choose a number above 0 (towards 0 it becomes max pooling)")
+            raise SpecError(
+                f"temperature {self.temperature}: choose a number above 0 (towards 0 it becomes max pooling)"
+            )
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,7 @@ class Scores:
     peaks: NDArray[np.int32]
 
 
-def score(
-    queries: NDArray[np.float32], images: SuperImageTable, scoring: Scoring, *, device: str = "cpu"
-) -> Scores:
+def score(queries: NDArray[np.float32], images: SuperImageTable, scoring: Scoring, *, device: str = "cpu") -> Scores:
     """Exact scores of every query (n_queries, D), L2-normalised, against every video of the table."""
     values = np.full((len(queries), images.n_videos), np.nan, dtype=np.float32)
     peaks = np.zeros((len(queries), images.n_videos), dtype=np.int32)

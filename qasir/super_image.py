@@ -4,6 +4,7 @@ Sampled frames are taken in runs of N^2 and laid out row by row, left to right. 
 cells at the end. Cell edges partition the image exactly for any N and size, so cells differ by at most one pixel.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,7 +44,7 @@ def cell_edges(size: int, grid: int) -> NDArray[np.int64]:
 def cells(size: int, grid: int) -> list[Cell]:
     """The grid's N^2 cells in filling order: row by row, left to right."""
     edges = cell_edges(size, grid).tolist()
-    rows = list(zip(edges, edges[1:], strict=False))
+    rows = list(itertools.pairwise(edges))
     return [Cell(top, left, bottom, right) for top, bottom in rows for left, right in rows]
 
 

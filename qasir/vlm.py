@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import qasir.torchvision_shim  # noqa: F401  (must come before open_clip)
+
 import open_clip  # isort: skip
 from open_clip.transformer import VisionTransformer  # isort: skip
 
@@ -186,7 +187,7 @@ class Vlm:
 
 def check_query(text: str) -> None:
     if not text.strip():
-        raise QueryError("the query is empty: say what the moment shows, e.g. \"a penguin and a pizza\"")
+        raise QueryError('the query is empty: say what the moment shows, e.g. "a penguin and a pizza"')
     if len(text) > MAX_QUERY_CHARACTERS:
         raise QueryError(f"the query has {len(text):,} characters; the limit is {MAX_QUERY_CHARACTERS:,}")
 
@@ -221,7 +222,9 @@ def _is_packaged(model: str) -> bool:
 def _packaged_weights(model: str) -> Path:
     path = Path(str(files("qasir") / "models")) / f"{model}.safetensors"
     if not path.is_file():
-        raise ModelError(f"the packaged weights of {model!r} are missing at {path}: reinstall, or run jobs/train_packaged_vlm.py")
+        raise ModelError(
+            f"the packaged weights of {model!r} are missing at {path}: reinstall, or run jobs/train_packaged_vlm.py"
+        )
     return path
 
 
@@ -251,7 +254,11 @@ def _build(source: VlmSource, image_size: int | None) -> Any:
     pretrained = str(source.checkpoint or source.pretrained) if not source.model.startswith("local-dir:") else None
     try:
         return open_clip.create_model(
-            source.model, pretrained or None, force_image_size=image_size, require_pretrained=True, pretrained_text=False
+            source.model,
+            pretrained or None,
+            force_image_size=image_size,
+            require_pretrained=True,
+            pretrained_text=False,
         )
     except (RuntimeError, ValueError, OSError, KeyError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]

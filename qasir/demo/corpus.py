@@ -165,7 +165,8 @@ def _with_unique_queries(
                         by_name[name].add((v, m))
     texts = [[_phrase(rng, choices(v, moment)) for moment in own] for v, own in enumerate(moments)]
     planned = [
-        DemoVideo(video.video_id, video.n_frames, video.plain, tuple(own)) for video, own in zip(videos, moments, strict=True)
+        DemoVideo(video.video_id, video.n_frames, video.plain, tuple(own))
+        for video, own in zip(videos, moments, strict=True)
     ]
     return planned, texts
 

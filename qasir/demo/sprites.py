@@ -9,14 +9,45 @@ from importlib.resources import files
 from PIL import Image
 
 _PLURAL = frozenset(
-    "footprints cherries blueberries grapes peanuts pancakes chopsticks skis glasses sunglasses goggles jeans gloves "
-    "socks maracas books scissors".split()
+    [
+        "footprints",
+        "cherries",
+        "blueberries",
+        "grapes",
+        "peanuts",
+        "pancakes",
+        "chopsticks",
+        "skis",
+        "glasses",
+        "sunglasses",
+        "goggles",
+        "jeans",
+        "gloves",
+        "socks",
+        "maracas",
+        "books",
+        "scissors",
+    ]
 ) | {"french fries", "bowling pins", "theatre masks", "nesting dolls"}
 _MASS = frozenset(
-    "bacon bread broccoli butter coral dna fire garlic ice popcorn salt soap spaghetti sushi yarn".split()
-) | {
-    "green salad", "shaved ice", "canned food", "santa claus", "meat on the bone", "tokyo tower", "luggage"
-}
+    [
+        "bacon",
+        "bread",
+        "broccoli",
+        "butter",
+        "coral",
+        "dna",
+        "fire",
+        "garlic",
+        "ice",
+        "popcorn",
+        "salt",
+        "soap",
+        "spaghetti",
+        "sushi",
+        "yarn",
+    ]
+) | {"green salad", "shaved ice", "canned food", "santa claus", "meat on the bone", "tokyo tower", "luggage"}
 _DEFINITE = frozenset({"statue of liberty"})
 
 BACKGROUNDS: dict[str, tuple[int, int, int]] = {

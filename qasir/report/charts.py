@@ -51,8 +51,12 @@ def recall_curve(rank: NDArray[np.int64], n_videos: int) -> str:
         )
     parts.append(f'<polyline points="{chance}" fill="none" stroke="{_SOFT}" stroke-dasharray="4 4"/>')
     parts.append(f'<polyline points="{ours}" fill="none" stroke="{_OURS}" stroke-width="2.2"/>')
-    parts.append(f'<text x="{frame.width / 2}" y="{frame.height - 3}" text-anchor="middle" class="label">K (videos looked at)</text>')
-    parts.append(f'<text x="{frame.x(0.98):.1f}" y="{frame.y(0.06):.1f}" text-anchor="end" class="tick">dashed: chance</text>')
+    parts.append(
+        f'<text x="{frame.width / 2}" y="{frame.height - 3}" text-anchor="middle" class="label">K (videos looked at)</text>'
+    )
+    parts.append(
+        f'<text x="{frame.x(0.98):.1f}" y="{frame.y(0.06):.1f}" text-anchor="end" class="tick">dashed: chance</text>'
+    )
     return "".join([*parts, "</svg>"])
 
 
@@ -74,7 +78,9 @@ def bars(items: Sequence[Bar], x_label: str) -> str:
         centre = frame.x((i + 0.5) * step)
         width = 0.6 * (frame.x(step) - frame.x(0))
         if item.share is None:
-            parts.append(f'<text x="{centre:.1f}" y="{frame.y(0.03):.1f}" text-anchor="middle" class="tick">none</text>')
+            parts.append(
+                f'<text x="{centre:.1f}" y="{frame.y(0.03):.1f}" text-anchor="middle" class="tick">none</text>'
+            )
         else:
             top = frame.y(item.share)
             parts.append(
@@ -82,8 +88,12 @@ def bars(items: Sequence[Bar], x_label: str) -> str:
                 f'fill="{_OURS}" rx="2"><title>{escape(item.note)}</title></rect>'
                 f'<text x="{centre:.1f}" y="{top - 4:.1f}" text-anchor="middle" class="tick">{100 * item.share:.0f}</text>'
             )
-        parts.append(f'<text x="{centre:.1f}" y="{frame.height - 18}" text-anchor="middle" class="tick">{escape(item.label)}</text>')
-    parts.append(f'<text x="{frame.width / 2}" y="{frame.height - 3}" text-anchor="middle" class="label">{escape(x_label)}</text>')
+        parts.append(
+            f'<text x="{centre:.1f}" y="{frame.height - 18}" text-anchor="middle" class="tick">{escape(item.label)}</text>'
+        )
+    parts.append(
+        f'<text x="{frame.width / 2}" y="{frame.height - 3}" text-anchor="middle" class="label">{escape(x_label)}</text>'
+    )
     return "".join([*parts, "</svg>"])
 
 
@@ -112,7 +122,9 @@ def timeline(duration_s: float, attention: Sequence[Span], predicted: Span, true
     parts = [f'<svg viewBox="0 0 {width} {height}" class="timeline" role="img" aria-label="time line">']
     for span in attention:
         h = 26 * span.weight
-        parts.append(box(span, 40 - h, h, _SOFT, f"{span.start_s:.0f} to {span.end_s:.0f} s: attention {span.weight:.2f}", 0.75))
+        parts.append(
+            box(span, 40 - h, h, _SOFT, f"{span.start_s:.0f} to {span.end_s:.0f} s: attention {span.weight:.2f}", 0.75)
+        )
     parts.append(f'<line x1="{left}" y1="40" x2="{width - right}" y2="40" stroke="{_LINE}"/>')
     parts.append(box(predicted, 6, 5, _OURS, f"predicted: {predicted.start_s:.1f} to {predicted.end_s:.1f} s"))
     parts += [box(span, 44, 5, _TRUE, f"true: {span.start_s:.1f} to {span.end_s:.1f} s") for span in true]

@@ -83,7 +83,13 @@ def example(evaluation: Evaluation, searcher: IndexSearcher, query: int) -> Exam
 
 
 def _video(
-    evaluation: Evaluation, searcher: IndexSearcher, asked: Query, text: NDArray[np.float32], query: int, video: int, rank: int
+    evaluation: Evaluation,
+    searcher: IndexSearcher,
+    asked: Query,
+    text: NDArray[np.float32],
+    query: int,
+    video: int,
+    rank: int,
 ) -> ShownVideo:
     images = searcher.images
     low, high = images.offsets[video], images.offsets[video + 1]
@@ -131,7 +137,9 @@ def _images(
     stored = [name for name, there in (("cell_embeddings", spec.cells), ("thumbnail", spec.thumbnails)) if there]
     rows = searcher.index.rows_of([video_id], ["start_s", "end_s", "n_valid", *stored])
     cells = (
-        matrix(rows["cell_embeddings"], spec.grid**2 * spec.embedding_dim).astype(np.float32).reshape(len(rows), spec.grid**2, -1)
+        matrix(rows["cell_embeddings"], spec.grid**2 * spec.embedding_dim)
+        .astype(np.float32)
+        .reshape(len(rows), spec.grid**2, -1)
         if spec.cells
         else None
     )

@@ -30,7 +30,9 @@ class Encoder:
             data = b"".join(images["pixels"].to_pylist())
             pixels = np.frombuffer(data, dtype=np.uint8).reshape(n, side, side, 3)
             embeddings, cell_embeddings = self.vlm.encode_images(pixels, grid=spec.grid if spec.cells else None)
-        columns = {name: images[name] for name in ("video_id", "fingerprint", "position", "start_s", "end_s", "n_valid")}
+        columns = {
+            name: images[name] for name in ("video_id", "fingerprint", "position", "start_s", "end_s", "n_valid")
+        }
         columns["embedding"] = embedding_column(embeddings)
         if cell_embeddings is not None:
             columns["cell_embeddings"] = embedding_column(cell_embeddings)

@@ -45,7 +45,9 @@ TILE_SCHEMA = pa.schema(
         ("report", pa.string()),
     ]
 )
-RECEIPT_SCHEMA = pa.schema([("fragments", pa.string()), ("positions", pa.string()), ("sums", pa.binary()), ("reports", pa.string())])
+RECEIPT_SCHEMA = pa.schema(
+    [("fragments", pa.string()), ("positions", pa.string()), ("sums", pa.binary()), ("reports", pa.string())]
+)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 import qasir.torchvision_shim  # noqa: F401  (before open_clip)
+
 from open_clip import CLIP, SimpleTokenizer  # isort: skip
 from safetensors.torch import save_file  # isort: skip
 
@@ -104,8 +105,11 @@ class SceneBatches(IterableDataset[SceneBatch]):
         # Small sprites come in over the first tenth: with nothing else from the start a model learns colours only.
         smallest = 30.0 + (14.0 - 30.0) * min(1.0, progress / 0.1)
         style = SceneStyle(
-            side=side, min_height=smallest, max_height=min(0.85 * side, 130.0),
-            kinds=max(1, window // 3), copies=1 if window == 4 else window // 2,
+            side=side,
+            min_height=smallest,
+            max_height=min(0.85 * side, 130.0),
+            kinds=max(1, window // 3),
+            copies=1 if window == 4 else window // 2,
         )
         scenes = [painter.paint(rng, style) for _ in range(self.plan.tokens // window**2)]
         return self._collate(rng, scenes, painter.n_sprites, window)
@@ -218,8 +222,13 @@ class Trainer:
         tokenizer = SimpleTokenizer(context_length=config["model_cfg"]["text_cfg"]["context_length"])
         # The words of the templates, and of the queries people type around them.
         self.classes = class_texts()
-        extra = [*_PREFIXES, *_JOINS, "an the on in of at to is are moving across background video some two",
-                 *load_sprites().names, *(f"a {n} an {n} the {n}" for n in BACKGROUNDS)]
+        extra = [
+            *_PREFIXES,
+            *_JOINS,
+            "an the on in of at to is are moving across background video some two",
+            *load_sprites().names,
+            *(f"a {n} an {n} the {n}" for n in BACKGROUNDS),
+        ]
         self.vocabulary = CompactVocabulary(self.model, tokenizer, [*self.classes, *extra])
         width = config["model_cfg"]["embed_dim"]
         self.prototypes = nn.Parameter(F.normalize(torch.randn(len(self.classes), width), dim=-1))
@@ -228,7 +237,8 @@ class Trainer:
             self.model.logit_scale.fill_(float(np.log(16.0)))
         mean, std = config["preprocess_cfg"]["mean"], config["preprocess_cfg"]["std"]
         self.mean, self.std = (torch.tensor(v).view(1, 3, 1, 1) * 255.0 for v in (mean, std))
-        matrices, rest = [], [self.patch_scale, self.prototypes]
+        matrices: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = [self.patch_scale, self.prototypes]
         for name, parameter in self.model.named_parameters():
             hidden = parameter.ndim == 2 and ".resblocks." in name
             (matrices if hidden else rest).append(parameter)
@@ -237,7 +247,8 @@ class Trainer:
         self.muon = Muon(matrices, lr=plan.muon_lr, weight_decay=plan.weight_decay)
         self.adam = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}],
-            lr=plan.adam_lr, betas=(0.9, 0.98),
+            lr=plan.adam_lr,
+            betas=(0.9, 0.98),
         )
         self.step = 0
         self.history: list[dict[str, float]] = []
@@ -306,8 +317,14 @@ class Trainer:
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         state = {
-            "plan": asdict(self.plan), "step": self.step, "history": self.history, "model": self.model.state_dict(),
-            "patch_scale": self.patch_scale.data, "prototypes": self.prototypes.data, "adam": self.adam.state_dict(), "muon": self.muon.state_dict(),
+            "plan": asdict(self.plan),
+            "step": self.step,
+            "history": self.history,
+            "model": self.model.state_dict(),
+            "patch_scale": self.patch_scale.data,
+            "prototypes": self.prototypes.data,
+            "adam": self.adam.state_dict(),
+            "muon": self.muon.state_dict(),
         }
         partial = folder / "trainer.pt.partial"
         torch.save(state, partial)
@@ -364,9 +381,12 @@ def train(plan: TrainingPlan, config: dict[str, Any], checkpoint: Path, *, save_
             sums = {}
             trainer.history.append({"step": trainer.step, **row})
             log.info(
-                "step %d/%d %s scale %.1f, %.0f s", trainer.step, plan.steps,
+                "step %d/%d %s scale %.1f, %.0f s",
+                trainer.step,
+                plan.steps,
                 " ".join(f"{name} {value:.3f}" for name, value in row.items()),
-                trainer.model.logit_scale.exp().item(), time.monotonic() - started,
+                trainer.model.logit_scale.exp().item(),
+                time.monotonic() - started,
             )
         if time.monotonic() - saved > save_every_s or trainer.step == plan.steps:
             trainer.save(checkpoint)
@@ -374,4 +394,4 @@ def train(plan: TrainingPlan, config: dict[str, Any], checkpoint: Path, *, save_
     return trainer
 
 
-__all__ = ["TrainingPlan", "Trainer", "train", "replace"]
+__all__ = ["Trainer", "TrainingPlan", "replace", "train"]

@@ -49,8 +49,10 @@ class ScenePainter:
         self.n_sprites = len(sheet)
         # Premultiplied mip levels: scaling from the nearest larger one is fast and does not bleed transparent colours.
         self._mips = [
-            [tile.convert("RGBa").resize((s, s), Image.Resampling.BOX) if s != tile.width else tile.convert("RGBa")
-             for tile in sheet.tiles]
+            [
+                tile.convert("RGBa").resize((s, s), Image.Resampling.BOX) if s != tile.width else tile.convert("RGBa")
+                for tile in sheet.tiles
+            ]
             for s in (96, 48, 24)
         ]
         self._colours = np.array(list(BACKGROUNDS.values()), dtype=np.float32)
@@ -101,15 +103,21 @@ class ScenePainter:
         return name, Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
     def _place(
-        self, rng: np.random.Generator, canvas: Image.Image, labels: NDArray[np.int64],
-        taken: list[tuple[float, float, float, float]], sprite: int, height: float, aspect: float,
+        self,
+        rng: np.random.Generator,
+        canvas: Image.Image,
+        labels: NDArray[np.int64],
+        taken: list[tuple[float, float, float, float]],
+        sprite: int,
+        height: float,
+        aspect: float,
     ) -> bool:
         """Draw one copy where it hides at most a quarter of what is there already; False when there is no room."""
         side = canvas.width
         height = min(height * rng.uniform(0.9, 1.1), 0.98 * side)
         h, w = max(4, round(height)), max(4, round(height * aspect))
         for _ in range(6):
-            x, y = rng.integers(0, side - w + 1), rng.integers(0, side - h + 1)
+            x, y = int(rng.integers(0, side - w + 1)), int(rng.integers(0, side - h + 1))
             if all(_overlap((x, y, w, h), other) < 0.25 for other in taken):
                 break
         else:
@@ -119,8 +127,8 @@ class ScenePainter:
         tile = mip.resize((w, h), _FILTERS[rng.integers(len(_FILTERS))]).convert("RGBA")
         if rng.random() < 0.5:
             tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        canvas.paste(tile, (int(x), int(y)), tile)
-        self._label(labels, sprite, np.asarray(tile.getchannel("A")), int(x), int(y))
+        canvas.paste(tile, (x, y), tile)
+        self._label(labels, sprite, np.asarray(tile.getchannel("A")), x, y)
         return True
 
     def _label(self, labels: NDArray[np.int64], sprite: int, alpha: NDArray[np.uint8], x: int, y: int) -> None:

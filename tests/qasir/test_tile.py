@@ -1,0 +1,48 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from qasir.decode import Video
+from qasir.super_image import cells
+from qasir.tile import Tiling, n_super_images, super_images
+from tests.videos import brightness, write_video
+
+
+def tiled(path, **options):
+    with Video(str(path)) as video:
+        return list(super_images(video, Tiling(Fraction(5), 2, 33), **options))
+
+
+def test_runs_of_frames_fill_cells_in_order_and_blanks_are_black(tmp_path):
+    images = tiled(write_video(tmp_path / "v.mp4", 19, rate=10))  # 1.9 s at 5 a second: 10 samples
+    assert [image.position for image in images] == [0, 1, 2]
+    assert [image.n_valid for image in images] == [4, 4, 2]
+    for image in images:
+        for at, cell in enumerate(cells(33, 2)):
+            part = image.pixels[cell.top : cell.bottom, cell.left : cell.right]
+            if at < image.n_valid:
+                assert part.mean() == pytest.approx(brightness(2 * (4 * image.position + at)), abs=5)
+            else:
+                assert (part == 0).all()
+
+
+def test_spans_start_at_the_first_sample_and_end_with_the_video(tmp_path):
+    images = tiled(write_video(tmp_path / "v.mp4", 19, rate=10))
+    assert [(image.start_s, image.end_s) for image in images] == [(0.0, 0.8), (0.8, 1.6), (1.6, pytest.approx(1.9))]
+
+
+def test_skipped_positions_are_left_out_and_the_others_unchanged(tmp_path):
+    path = write_video(tmp_path / "v.mp4", 40, rate=10)
+    whole = tiled(path)
+    some = tiled(path, skip={0, 2, 4})
+    assert [image.position for image in some] == [1, 3]
+    for image in some:
+        np.testing.assert_array_equal(image.pixels, whole[image.position].pixels)
+        assert image.end_s == whole[image.position].end_s
+    assert tiled(path, skip=set(range(5))) == []
+
+
+@pytest.mark.parametrize(("samples", "grid", "expected"), [(1, 1, 1), (9, 3, 1), (10, 3, 2), (100, 4, 7)])
+def test_number_of_super_images(samples, grid, expected):
+    assert n_super_images(samples, grid) == expected
