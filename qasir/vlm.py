@@ -106,8 +106,7 @@ class Vlm:
         self._model = _build(source, image_size).to(self.device).eval()
         self._tokenizer = open_clip.get_tokenizer(source.model)
         tower = self._model.visual
-        size = tower.image_size
-        self.image_size = int(size[0] if isinstance(size, tuple | list) else size)
+        self.image_size = _side(self._model)
         mean, std = (torch.tensor(tower.preprocess_cfg[name], device=self.device) for name in ("mean", "std"))
         self._scale = (1.0 / (255.0 * std)).view(1, 3, 1, 1)
         self._shift = (-mean / std).view(1, 3, 1, 1)
@@ -253,16 +252,26 @@ def _build(source: VlmSource, image_size: int | None) -> Any:
     _register_packaged()
     pretrained = str(source.checkpoint or source.pretrained) if not source.model.startswith("local-dir:") else None
     try:
-        return open_clip.create_model(
-            source.model,
-            pretrained or None,
-            force_image_size=image_size,
-            require_pretrained=True,
-            pretrained_text=False,
+        model = open_clip.create_model(source.model, pretrained or None, require_pretrained=True, pretrained_text=False)
+        if image_size is None or image_size == _side(model):
+            return model
+        # Resized from the loaded float32 weights, not while loading: half-precision checkpoints cannot be interpolated.
+        resized = open_clip.create_model(
+            source.model, pretrained or None, force_image_size=image_size, load_weights=False, pretrained_text=False
         )
-    except (RuntimeError, ValueError, OSError, KeyError) as error:
+        state = model.state_dict()
+        open_clip.model.resize_pos_embed(state, resized)
+        resized.load_state_dict(state)
+        return resized
+    except (RuntimeError, ValueError, OSError, KeyError, AssertionError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"cannot load {source.model!r} with {source.pretrained!r}: {first_line}") from error
+        size = f" at {image_size} px" if image_size is not None else ""
+        raise ModelError(f"cannot load {source.model!r} with {source.pretrained!r}{size}: {first_line}") from error
+
+
+def _side(model: Any) -> int:
+    size = model.visual.image_size
+    return int(size[0] if isinstance(size, tuple | list) else size)
 
 
 def _pooled(output: Any) -> Tensor:

@@ -26,7 +26,9 @@ def local_ray():
     """One local Ray for the whole run."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20, logging_level="ERROR")
+    ray.init(
+        num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20, logging_level="ERROR"
+    )
     yield
     ray.shutdown()
 
@@ -52,7 +54,7 @@ def demo_index(demo, local_ray, tmp_path_factory) -> Index:
     return index
 
 
-@pytest.fixture()
+@pytest.fixture
 def videos(tmp_path) -> Path:
     """A folder of three tiny videos, two of them in a sub-folder."""
     folder = tmp_path / "videos"

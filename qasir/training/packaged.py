@@ -19,7 +19,8 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import qasir.torchvision_shim  # noqa: F401  (before open_clip)
 
+import open_clip  # isort: skip
 from open_clip import CLIP, SimpleTokenizer  # isort: skip
 from safetensors.torch import save_file  # isort: skip
 
@@ -42,6 +44,7 @@ from qasir.training.scenes import Scene, ScenePainter, SceneStyle
 log = logging.getLogger(__name__)
 
 _PREFIXES = ("", "", "", "a video of ", "a picture of ", "a photo of ", "a scene with ", "there is ")
+_LOG_EVERY = 50
 _JOINS = (" and ", " and ", " with ", " next to ", " beside ", ", ")
 
 
@@ -202,7 +205,7 @@ def encode_window(model: CLIP, images: Tensor, window: tuple[int, int]) -> tuple
 
 def build_model(config: dict[str, Any]) -> CLIP:
     torch.manual_seed(0)
-    model = CLIP(**config["model_cfg"])
+    model = CLIP(**config)
     tower = model.visual
     with torch.no_grad():
         tower.positional_embedding.mul_(0.3)
@@ -219,7 +222,7 @@ class Trainer:
         self.plan = plan
         self.config = config
         self.model = build_model(config)
-        tokenizer = SimpleTokenizer(context_length=config["model_cfg"]["text_cfg"]["context_length"])
+        tokenizer = SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
         # The words of the templates, and of the queries people type around them.
         self.classes = class_texts()
         extra = [
@@ -230,12 +233,12 @@ class Trainer:
             *(f"a {n} an {n} the {n}" for n in BACKGROUNDS),
         ]
         self.vocabulary = CompactVocabulary(self.model, tokenizer, [*self.classes, *extra])
-        width = config["model_cfg"]["embed_dim"]
+        width = config["embed_dim"]
         self.prototypes = nn.Parameter(F.normalize(torch.randn(len(self.classes), width), dim=-1))
         self.patch_scale = nn.Parameter(torch.tensor(np.log(16.0), dtype=torch.float32))
         with torch.no_grad():
             self.model.logit_scale.fill_(float(np.log(16.0)))
-        mean, std = config["preprocess_cfg"]["mean"], config["preprocess_cfg"]["std"]
+        mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
         self.mean, self.std = (torch.tensor(v).view(1, 3, 1, 1) * 255.0 for v in (mean, std))
         matrices: list[nn.Parameter] = []
         rest: list[nn.Parameter] = [self.patch_scale, self.prototypes]
@@ -265,7 +268,7 @@ class Trainer:
             group["lr"] = self.plan.muon_lr * share
         for group in self.adam.param_groups:
             group["lr"] = self.plan.adam_lr * share
-        losses = self._losses(batch)
+        losses = self._losses(batch, torch.Generator().manual_seed(self.plan.seed * 1_000_003 + self.step))
         weights = {"patch": self.plan.patch_weight, "text": self.plan.text_weight, "caption": self.plan.caption_weight}
         total = losses["scene"] + sum(weight * losses[name] for name, weight in weights.items())
         self.adam.zero_grad()
@@ -280,11 +283,11 @@ class Trainer:
         self.step += 1
         return {name: value.item() for name, value in losses.items()}
 
-    def _losses(self, batch: SceneBatch) -> dict[str, Tensor]:
+    def _losses(self, batch: SceneBatch, draws: torch.Generator) -> dict[str, Tensor]:
         images = (batch.images.float() - self.mean) / self.std
         scene, patches = encode_window(self.model, images, batch.window)
         prototypes = F.normalize(self.prototypes, dim=-1)
-        some = torch.randperm(len(self.classes))[: self.plan.texts]
+        some = torch.randperm(len(self.classes), generator=draws)[: self.plan.texts]
         texts = self.vocabulary.encode(self.model, [self.classes[i] for i in some])
         asked = slice(0, self.plan.captions)
         captions = self.vocabulary.encode(self.model, batch.captions[asked])
@@ -297,7 +300,7 @@ class Trainer:
         n_sprites = len(self.classes) - len(BACKGROUNDS)
         on_sprite = (label >= 0) & (label < n_sprites)
         on_background = (label >= n_sprites).nonzero()[:, 0]
-        on_background = on_background[torch.randperm(len(on_background))[: int(on_sprite.sum()) // 2]]
+        on_background = on_background[torch.randperm(len(on_background), generator=draws)[: int(on_sprite.sum()) // 2]]
         chosen = torch.cat([on_sprite.nonzero()[:, 0], on_background])
         patch_logits = self.patch_scale.exp() * patches.flatten(0, 1)[chosen] @ prototypes.T
         similarity = scale * scene[asked] @ captions.T
@@ -343,14 +346,15 @@ class Trainer:
         self.step, self.history = state["step"], state["history"]
         return True
 
-    def export(self, folder: Path) -> None:
-        """Write the open_clip folder: config and half-precision safetensors with the whole token table."""
-        folder.mkdir(parents=True, exist_ok=True)
+    def export(self, path: Path) -> None:
+        """Write an open_clip checkpoint: half-precision safetensors with the whole token table."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         state = {name: value.detach() for name, value in self.model.state_dict().items() if name != "attn_mask"}
         state["token_embedding.weight"] = self.vocabulary.expanded(self.model)
         half = {name: value.to(torch.float16).contiguous() for name, value in state.items()}
-        save_file(half, folder / "open_clip_model.safetensors")
-        (folder / "open_clip_config.json").write_text(json.dumps(self.config, indent=2) + "\n", encoding="utf-8")
+        partial = path.with_suffix(".partial")
+        save_file(half, partial)
+        os.replace(partial, path)
 
 
 def _caption_loss(similarity: Tensor, fits: Tensor) -> Tensor:
@@ -361,37 +365,45 @@ def _caption_loss(similarity: Tensor, fits: Tensor) -> Tensor:
     return 0.5 * (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target))
 
 
-def train(plan: TrainingPlan, config: dict[str, Any], checkpoint: Path, *, save_every_s: float = 120.0) -> Trainer:
-    """Train to the plan's end, from the checkpoint where there is one."""
+def train(
+    plan: TrainingPlan,
+    config: dict[str, Any],
+    checkpoint: Path,
+    *,
+    save_every_s: float = 120.0,
+    stop_after: int | None = None,
+) -> Trainer:
+    """Train to the plan's end (or for `stop_after` steps), from the checkpoint where there is one."""
     trainer = Trainer(plan, config)
     if trainer.resume(checkpoint):
         log.info("resumed at step %d of %d", trainer.step, plan.steps)
-    vision = config["model_cfg"]["vision_cfg"]
+    last = plan.steps if stop_after is None else min(plan.steps, trainer.step + stop_after)
+    vision = config["vision_cfg"]
     batches = SceneBatches(
         plan, grid=vision["image_size"] // vision["patch_size"], patch=vision["patch_size"], first_step=trainer.step
     )
-    loader = DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
+    # Spawned workers: a forked one would inherit torch's threads.
+    loader = DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="spawn")
     started = saved = time.monotonic()
     sums: dict[str, float] = {}
+    since = trainer.step
     for batch in loader:
+        if trainer.step >= last:
+            break
         for name, value in trainer.train_step(batch).items():
             sums[name] = sums.get(name, 0.0) + value
-        if trainer.step % 50 == 0 or trainer.step == plan.steps:
-            row = {name: value / 50 for name, value in sums.items()}
-            sums = {}
+        if trainer.step % _LOG_EVERY == 0 or trainer.step == last:
+            row = {name: value / (trainer.step - since) for name, value in sums.items()}
+            sums, since = {}, trainer.step
             trainer.history.append({"step": trainer.step, **row})
-            log.info(
-                "step %d/%d %s scale %.1f, %.0f s",
-                trainer.step,
-                plan.steps,
-                " ".join(f"{name} {value:.3f}" for name, value in row.items()),
-                trainer.model.logit_scale.exp().item(),
-                time.monotonic() - started,
-            )
-        if time.monotonic() - saved > save_every_s or trainer.step == plan.steps:
+            losses = " ".join(f"{name} {value:.3f}" for name, value in row.items())
+            log.info("step %d/%d %s, %.0f s", trainer.step, plan.steps, losses, time.monotonic() - started)
+        if time.monotonic() - saved > save_every_s or trainer.step == last:
             trainer.save(checkpoint)
             saved = time.monotonic()
     return trainer
 
 
-__all__ = ["Trainer", "TrainingPlan", "replace", "train"]
+def packaged_config() -> dict[str, Any]:
+    """The open_clip config of `qasir-tiny`."""
+    return json.loads((files("qasir") / "models" / "qasir-tiny.json").read_text(encoding="utf-8"))

@@ -73,7 +73,9 @@ def test_time_starts_at_the_first_displayed_frame(tmp_path):
     ],
 )
 def test_codecs_and_bit_depths(tmp_path, codec, pix_fmt, suffix):
-    path = write_video(tmp_path / f"v{suffix}", 21, codec=codec, pix_fmt=pix_fmt, options={"x265-params": "log-level=none"})
+    path = write_video(
+        tmp_path / f"v{suffix}", 21, codec=codec, pix_fmt=pix_fmt, options={"x265-params": "log-level=none"}
+    )
     numbers, duration = shown(path, "2")
     assert numbers == [0, 5, 10, 15, 0]
     assert duration == pytest.approx(2.1, abs=0.002)

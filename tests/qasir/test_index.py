@@ -1,0 +1,234 @@
+from dataclasses import replace
+
+import lance
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from qasir.commit import Committer
+from qasir.corpus import VideoFile
+from qasir.errors import NoIndexError, SpecError
+from qasir.index import Index, embedding_column
+from qasir.runs import IndexHeldError, Run
+from qasir.spec import EncoderSpec
+from qasir.stages.rows import REPORT, Receipt, Report
+from qasir.stages.write import write_rows
+
+SPEC = EncoderSpec(
+    model="m",
+    pretrained="p",
+    weights="w",
+    grid=2,
+    image_size=8,
+    fps=1.0,
+    embedding_dim=4,
+    precision="fp32",
+    thumbnails=False,
+)
+
+
+@pytest.fixture
+def index(tmp_path):
+    return Index.open_or_create(str(tmp_path / "index"), SPEC, "/videos")
+
+
+def rows(video_id, positions, *, fingerprint="f1", value=1.0, report=None):
+    """Encoded rows of one video, and its report row if given."""
+    n = len(positions)
+    table = pa.table(
+        {
+            "video_id": [video_id] * n,
+            "fingerprint": [fingerprint] * n,
+            "position": pa.array(positions, pa.int32()),
+            "start_s": [4.0 * p for p in positions],
+            "end_s": [4.0 * p + 4 for p in positions],
+            "n_valid": pa.array([4] * n, pa.int32()),
+            "embedding": embedding_column(np.full((n, 4), 0.5 * value, np.float32)),
+            "cell_embeddings": embedding_column(np.zeros((n, 4, 4), np.float32)),
+            "report": pa.nulls(n, pa.string()),
+        }
+    )
+    if report is None:
+        return table
+    last = pa.table({"video_id": [video_id], "position": pa.array([REPORT], pa.int32()), "report": [report]})
+    return pa.concat_tables([table, last], promote_options="default")
+
+
+def receipt(index, *args, report=None, **options):
+    import json
+    from dataclasses import asdict
+
+    text = json.dumps(asdict(report)) if report else None
+    return Receipt.parse(write_rows(rows(*args, report=text, **options), index).to_pylist()[0])
+
+
+def encoded(video_id, n, fingerprint="f1"):
+    return Report(video_id, "uri", 1, fingerprint, "encoded", duration_s=4.0 * n, n_sampled=4 * n, n_super_images=n)
+
+
+def failed(video_id, fingerprint="f1"):
+    return Report(video_id, "uri", 1, fingerprint, "failed", error_kind="decode", error="bad")
+
+
+def readable(index):
+    return [(r["video_id"], r["fingerprint"], r["position"]) for r in index.readable([]).to_pylist()]
+
+
+def test_the_tables_open_with_lancedb_and_carry_the_spec(index):
+    database = lancedb.connect(index.uri)
+    for name in ("videos", "super_images", "runs"):
+        assert len(database.open_table(name)) == 0
+    again = Index.open(index.uri)
+    assert again.spec == SPEC
+    assert again.corpus_root == "/videos"
+
+
+def test_a_video_is_readable_once_all_its_super_images_are_written(index):
+    committer = Committer(index, {"a": "f1"})
+    committer.add(receipt(index, "a", [0, 1], report=encoded("a", 3)))
+    committer.commit()
+    assert index.table("super_images").count_rows() == 2
+    assert readable(index) == []
+    committer.add(receipt(index, "a", [2], value=-1.0))
+    committer.commit()
+    assert readable(index) == [("a", "f1", 0), ("a", "f1", 1), ("a", "f1", 2)]
+    (row,) = index.table("videos").to_table().to_pylist()
+    assert row["status"] == "encoded"
+    np.testing.assert_allclose(row["embedding"], [0.5 / 3] * 4, atol=1e-3)
+
+
+def test_what_an_earlier_run_committed_of_a_video_is_kept(index):
+    first = Committer(index, {"a": "f1"})
+    first.add(receipt(index, "a", [0, 2]))
+    first.commit()  # and then it is killed
+    second = Committer(index, {"a": "f1"})
+    assert second.positions({"a"}) == {"a": [0, 2]}
+    second.add(receipt(index, "a", [1], report=encoded("a", 3)))
+    second.commit()
+    assert [position for _, _, position in readable(index)] == [0, 1, 2]
+
+
+def test_a_changed_video_switches_at_once_and_its_old_rows_go(index):
+    first = Committer(index, {"a": "f1"})
+    first.add(receipt(index, "a", [0, 1], report=encoded("a", 2)))
+    first.commit()
+    second = Committer(index, {"a": "f2"})
+    second.add(receipt(index, "a", [0], fingerprint="f2"))
+    second.commit()
+    assert {fingerprint for _, fingerprint, _ in readable(index)} == {"f1"}
+    second.add_report(encoded("a", 1, "f2"))
+    second.commit()
+    assert readable(index) == [("a", "f2", 0)]
+    assert index.table("super_images").count_rows() == 1
+
+
+def test_a_failed_video_leaves_a_row_and_no_super_images(index):
+    committer = Committer(index, {"a": "f1", "b": "f1"})
+    committer.add(receipt(index, "a", [0, 1]))
+    committer.add(receipt(index, "b", [0], report=encoded("b", 1)))
+    committer.commit()
+    committer.add_report(failed("a"))
+    committer.commit()
+    assert readable(index) == [("b", "f1", 0)]
+    assert index.table("super_images").count_rows() == 1
+    states = index.states()
+    assert (states["a"].status, states["b"].status) == ("failed", "encoded")
+    assert committer.progress.failures_by_kind == {"decode": 1}
+
+
+def test_ids_with_quotes_are_just_ids(index):
+    name = 'it\'s "odd"; DROP'
+    committer = Committer(index, {name: "f1"})
+    committer.add(receipt(index, name, [0]))
+    committer.commit()
+    committer.add_report(failed(name))
+    committer.commit()
+    assert index.table("super_images").count_rows() == 0
+    assert len(index.rows_of([name], [])) == 0
+
+
+def test_loading_renormalises_and_groups_by_video(index):
+    committer = Committer(index, {"a": "f1", "b": "f1"})
+    committer.add(receipt(index, "b", [1, 0], report=encoded("b", 2)))
+    committer.add(receipt(index, "a", [0], value=0.3, report=encoded("a", 1)))
+    committer.commit()
+    images = index.super_images()
+    assert images.video_ids == ["a", "b"]
+    assert images.offsets.tolist() == [0, 1, 3]
+    assert images.start_s.tolist() == [0.0, 0.0, 4.0]
+    assert images.durations_s.tolist() == [4.0, 8.0]
+    np.testing.assert_allclose(np.linalg.norm(images.embeddings, axis=1), 1.0, atol=1e-6)
+
+
+def test_another_spec_is_an_error_that_shows_both(index):
+    with pytest.raises(SpecError, match=r"grid: 2 in the index, 3 asked for"):
+        Index.open_or_create(index.uri, replace(SPEC, grid=3), "/videos")
+    with pytest.raises(SpecError, match="another corpus"):
+        Index.open_or_create(index.uri, SPEC, "/elsewhere")
+    Index.open_or_create(index.uri, replace(SPEC, library_version="9.9"), "/videos")
+
+
+def test_no_index_there(tmp_path):
+    with pytest.raises(NoIndexError, match="no index at"):
+        Index.open(str(tmp_path / "nowhere"))
+
+
+def test_a_half_made_index_is_made_whole(tmp_path):
+    uri = str(tmp_path / "index")
+    Index.open_or_create(uri, SPEC, "/videos")
+    import shutil
+
+    shutil.rmtree(f"{uri}/videos.lance")
+    assert Index.open_or_create(uri, SPEC, "/videos").states() == {}
+
+
+def test_small_fragments_are_merged(index):
+    committer = Committer(index, {str(i): "f1" for i in range(70)})
+    for i in range(70):
+        committer.add(receipt(index, str(i), [0], report=encoded(str(i), 1)))
+    committer.commit()
+    assert len(index.table("super_images").get_fragments()) == 70
+    index.compact()
+    assert len(index.table("super_images").get_fragments()) < 5
+    assert len(readable(index)) == 70
+
+
+def test_a_run_is_recorded_and_holds_the_index(index, monkeypatch):
+    with Run(index, "encode") as run:
+        run.counts = {"encoded": 3}
+        with pytest.raises(IndexHeldError, match="is being written by encode on .* since"), Run(index, "second"):
+            pass
+    (row,) = index.table("runs").to_table().to_pylist()
+    assert row["ended"] is not None
+    assert row["counts"] == '{"encoded": 3}'
+    assert "torch" in row["versions"]
+    with Run(index, "third"):
+        pass
+
+
+def test_a_dead_holder_of_this_machine_holds_nothing(index, monkeypatch):
+    monkeypatch.setattr("qasir.runs.holder", lambda: f"{__import__('socket').gethostname()}:999999")
+    Run(index, "killed").__enter__()
+    monkeypatch.undo()
+    with Run(index, "next"):
+        pass
+
+
+def test_an_error_in_a_run_is_recorded(index):
+    with pytest.raises(RuntimeError), Run(index, "bad"):
+        raise RuntimeError("boom")
+    (row,) = index.table("runs").to_table().to_pylist()
+    assert "boom" in row["counts"]
+    assert row["ended"] is not None
+
+
+def test_plan_rows_round_trip():
+    from qasir.stages.rows import plan_table
+
+    table = plan_table([VideoFile("a", "u", 1, "f")], {"a": [3]})
+    assert table.to_pylist() == [{"video_id": "a", "uri": "u", "size_bytes": 1, "fingerprint": "f", "committed": [3]}]
+
+
+def test_lance_dataset_is_plain_lance(index):
+    assert isinstance(index.table("videos"), lance.LanceDataset)
