@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -46,3 +48,8 @@ def test_skipped_positions_are_left_out_and_the_others_unchanged(tmp_path):
 @pytest.mark.parametrize(("samples", "grid", "expected"), [(1, 1, 1), (9, 3, 1), (10, 3, 2), (100, 4, 7)])
 def test_number_of_super_images(samples, grid, expected):
     assert n_super_images(samples, grid) == expected
+
+
+def test_decoding_workers_do_not_import_torch():
+    code = "import sys, qasir.stages.decode; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,44 @@
+# Everything a newcomer needs: `make demo` and `make test`. PIP_ARGS is passed to pip, for example
+#   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+DEMO := demo
+
+.PHONY: demo test lint install clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   install, render the demo corpus, encode it, evaluate it, and search it"
+	@echo "make test   install and run the tests"
+	@echo "make lint   install and run ruff and mypy"
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: install
+	$(RUN) jobs/render_demo.py --output $(DEMO) --videos 40 --seed 0
+	$(RUN) jobs/encode_corpus.py --videos $(DEMO)/videos --index $(DEMO)/index
+	$(RUN) jobs/evaluate_retrieval.py --index $(DEMO)/index --queries $(DEMO)/queries.jsonl --output $(DEMO)/report
+	@for query in "a penguin" "a unicorn" "a bicycle"; do \
+	  echo; echo "search: $$query"; \
+	  $(RUN) jobs/search_corpus.py --index $(DEMO)/index --top-k 3 "$$query" || exit 1; \
+	done
+	@echo; echo "Now open $(DEMO)/report/index.html"
+
+test: install
+	$(RUN) -m pytest
+
+lint: install
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info

@@ -1,0 +1,84 @@
+"""The demo benchmark: SumR of an encoder on 300 rendered videos, by grid size and aggregation.
+
+The temperature of the attention is chosen on the validation set (another seed), one for all grids, and then used on the
+test set. Sets and indexes are kept in --work, so that running it again does only what is left.
+
+    python benchmarks/demo_benchmark.py --work build/demo_benchmark
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.encode import encode_corpus
+from qasir.annotations import read_queries
+from qasir.corpus import list_videos
+from qasir.demo.corpus import BENCHMARK_SEED, BENCHMARK_VIDEOS, VALIDATION_SEED, VALIDATION_VIDEOS
+from qasir.demo.render import render_corpus
+from qasir.evaluate import evaluate
+from qasir.prepare import EncoderOptions, prepare
+from qasir.scoring import Scoring
+from qasir.search import IndexSearcher
+
+SETS = {"validation": (VALIDATION_SEED, VALIDATION_VIDEOS), "test": (BENCHMARK_SEED, BENCHMARK_VIDEOS)}
+TEMPERATURES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1)
+
+
+def main(
+    work: Annotated[Path, typer.Option(help="Folder for videos and indexes, kept between runs.")] = Path("build/demo_benchmark"),
+    grids: Annotated[str, typer.Option(help="Grid sizes.")] = "1,2,3,4",
+    model: Annotated[str, typer.Option(help="open_clip model.")] = "qasir-tiny",
+    pretrained: Annotated[str | None, typer.Option(help="Tag or checkpoint.")] = None,
+) -> None:
+    sizes = [int(grid) for grid in grids.split(",")]
+    searchers, queries = {}, {}
+    for name, (seed, n_videos) in SETS.items():
+        render_corpus(work / name, n_videos, seed)
+        queries[name] = read_queries(work / name / "queries.jsonl")
+        for grid in sizes:
+            searchers[name, grid] = _index(work, name, grid, model, pretrained)
+    by_temperature = {
+        t: [_sum_r(searchers["validation", g], queries["validation"], Scoring("attention", t)) for g in sizes] for t in TEMPERATURES
+    }
+    print("validation SumR by temperature:")
+    for t, values in by_temperature.items():
+        print(f"  {t:<6} " + "  ".join(f"N={g} {v:.1f}" for g, v in zip(sizes, values, strict=True)))
+    chosen = max(by_temperature, key=lambda t: sum(by_temperature[t]))
+    print(f"chosen: {chosen} (largest sum over the grids)\n")
+    print("| N | super images | aggregation | R@1 | R@5 | R@10 | R@100 | SumR | 95 % | MedR |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    results = []
+    for grid in sizes:
+        searcher = searchers["test", grid]
+        for scoring in (Scoring("attention", chosen), Scoring("max"), Scoring("mean")):
+            result = evaluate(searcher, queries["test"], scoring)
+            m, (low, high) = result.metrics, result.ci95["SumR"]
+            recalls = " | ".join(f"{m[k]:.1f}" for k in ("R@1", "R@5", "R@10", "R@100", "SumR"))
+            print(
+                f"| {grid} | {len(searcher.images.embeddings):,} | {scoring.aggregation} | {recalls} | {low:.0f} to {high:.0f} | {m['MedR']:g} |",
+                flush=True,
+            )
+            results.append({"grid": grid, "aggregation": scoring.aggregation, **m})
+    (work / "results.json").write_text(json.dumps({"temperature": chosen, "results": results}, indent=2) + "\n")
+
+
+def _index(work: Path, name: str, grid: int, model: str, pretrained: str | None) -> IndexSearcher:
+    corpus = list_videos(str(work / name / "videos"))
+    options = EncoderOptions(model=model, pretrained=pretrained, grid=grid, cells=False, thumbnails=False)
+    index, source = prepare(options, str(work / name / f"index_n{grid}"), corpus.root)
+    summary = encode_corpus(corpus, index, source, job="demo_benchmark")
+    if summary.encoded:
+        print(f"{name}, N = {grid}: {summary.super_images} super images in {summary.seconds:.0f} s", flush=True)
+    return IndexSearcher(index)
+
+
+def _sum_r(searcher: IndexSearcher, queries: list, scoring: Scoring) -> float:
+    return evaluate(searcher, queries, scoring).metrics["SumR"]
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    typer.run(main)

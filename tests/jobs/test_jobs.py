@@ -1,0 +1,122 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs import encode_corpus, evaluate_retrieval, render_demo, search_corpus, train_packaged_vlm
+from qasir.errors import QasirError
+from tests.videos import write_video
+
+ALL = [encode_corpus, evaluate_retrieval, render_demo, search_corpus, train_packaged_vlm]
+
+
+def call(job, *args):
+    """(exit status, stdout, the JSON of its last line or None, the user error or None)."""
+    result = CliRunner().invoke(job.app, [str(arg) for arg in args])
+    if result.exception and not isinstance(result.exception, SystemExit | QasirError):
+        raise result.exception
+    lines = result.stdout.strip().splitlines()
+    facts = json.loads(lines[-1]) if "--json" in args and lines else None
+    error = result.exception if isinstance(result.exception, QasirError) else None
+    return result.exit_code, result.stdout, facts, error
+
+
+@pytest.mark.parametrize("job", ALL, ids=lambda job: job.__name__)
+def test_help_is_readable(job):
+    status, out, _, _ = call(job, "--help")
+    assert status == 0
+    assert "Usage" in out
+
+
+def test_encode_evaluate_search(demo, demo_index, tmp_path):
+    status, _, facts, _ = call(encode_corpus, "--videos", demo / "videos", "--index", demo_index.uri, "--json")
+    assert status == 0
+    assert {"encoded", "failed", "unchanged", "super_images", "video_seconds", "seconds"} <= set(facts)
+    assert (facts["encoded"], facts["unchanged"]) == (0, 4)
+    out = tmp_path / "report"
+    args = ("--index", demo_index.uri, "--queries", demo / "queries.jsonl")
+    status, text, facts, _ = call(evaluate_retrieval, *args, "--output", out, "--json")
+    assert status == 0
+    assert "says nothing: only 4 videos" in text
+    assert sorted(path.name for path in out.iterdir()) == ["index.html", "metrics.json", "rankings.parquet"]
+    assert json.loads((out / "metrics.json").read_text())["metrics"] == facts["metrics"]
+    query = json.loads((demo / "queries.jsonl").read_text().splitlines()[0])
+    status, text, facts, _ = call(search_corpus, "--index", demo_index.uri, "--top-k", 2, "--json", query["query"])
+    assert status == 0
+    assert len(facts["hits"]) == 2
+    assert facts["hits"][0]["video_id"] in text
+
+
+def test_evaluating_with_every_aggregation(demo, demo_index):
+    args = ("--index", demo_index.uri, "--queries", demo / "queries.jsonl", "--json")
+    sums = [call(evaluate_retrieval, *args, "--aggregation", a)[2]["metrics"]["MRR"] for a in ("attention", "mean", "max")]
+    assert len(set(sums)) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--grid", 0), "grid 0"),
+        (("--grid", 99), "grid 99"),
+        (("--fps", 0), "fps 0"),
+        (("--fps", "nan"), "fps nan"),
+        (("--fit", "crop"), "squash, letterbox"),
+        (("--precision", "int8"), "auto, fp32"),
+        (("--precision", "fp16"), "fp16 needs a GPU"),
+        (("--model", "ViT-Z"), "unknown model 'ViT-Z'"),
+        (("--model", "ViT-B-32"), "needs --pretrained"),
+        (("--grid", 2), "grid: 3 in the index, 2 asked for"),
+        (("--no-cells",), "cells: True in the index, False asked for"),
+    ],
+)
+def test_bad_settings_change_nothing(demo, demo_index, options, says):
+    before = demo_index.table("runs").version
+    status, _, _, error = call(encode_corpus, "--videos", demo / "videos", "--index", demo_index.uri, *options)
+    assert status != 0
+    assert says in str(error)
+    assert demo_index.table("runs").version == before
+
+
+def test_bad_paths(demo, demo_index, tmp_path):
+    for job, args, says in [
+        (encode_corpus, ("--videos", tmp_path / "no", "--index", tmp_path / "i"), "no such folder"),
+        (evaluate_retrieval, ("--index", tmp_path / "no", "--queries", demo / "queries.jsonl"), "no index at"),
+        (evaluate_retrieval, ("--index", demo_index.uri, "--queries", tmp_path / "no"), "no such query file"),
+        (search_corpus, ("--index", tmp_path / "no", "a cat"), "no index at"),
+        (search_corpus, ("--index", demo_index.uri, ""), "the query is empty"),
+        (search_corpus, ("--index", demo_index.uri, "--temperature", 0, "a cat"), "temperature 0"),
+        (render_demo, ("--output", demo, "--videos", 3), "another set"),
+    ]:
+        status, _, _, error = call(job, *args)
+        assert status != 0
+        assert says in str(error)
+    assert not (tmp_path / "i").exists()
+
+
+def test_exit_status_follows_the_failures(tmp_path, local_ray):
+    videos = tmp_path / "videos"
+    for i in range(3):
+        write_video(videos / f"good{i}.mp4", 10)
+    for i in range(3):
+        (videos / f"bad{i}.mp4").write_bytes(b"nothing")
+    args = ("--videos", videos, "--index", tmp_path / "few", "--no-thumbnails", "--no-cells", "--json")
+    status, _, facts, _ = call(encode_corpus, *args)
+    assert (status, facts["failed"]) == (0, 3)  # too few attempts for a share, and some succeeded
+    for i in range(3, 20):
+        (videos / f"bad{i}.mp4").write_bytes(b"nothing")
+    status, _, facts, _ = call(encode_corpus, "--videos", f"{videos}/bad*", "--index", tmp_path / "none", "--json")
+    assert (status, facts["failed"]) == (1, 20)
+    many = ("--videos", videos, "--index", tmp_path / "many", "--json")
+    assert call(encode_corpus, *many, "--max-failed", 0.9)[0] == 0
+
+
+def test_a_program_prints_errors_in_one_line_and_exits_non_zero(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.search_corpus", "--index", str(tmp_path / "no"), "a cat"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.strip().splitlines()[-1].startswith("error: no index at")

@@ -1,0 +1,169 @@
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import pipelines.encode
+from pipelines.encode import Workers, encode_corpus
+from qasir.corpus import list_videos
+from qasir.index import Index
+from qasir.prepare import EncoderOptions, prepare
+from tests.videos import write_video
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+OPTIONS = EncoderOptions(grid=2, fps=2.0, image_size=96)
+
+
+def encode(folder, uri, **options):
+    corpus = list_videos(str(folder))
+    index, source = prepare(OPTIONS, str(uri), corpus.root)
+    summary = encode_corpus(corpus, index, source, **options)
+    return summary, Index.open(str(uri))
+
+
+def contents(index):
+    rows = index.readable(["start_s", "end_s", "n_valid", "embedding", "cell_embeddings"]).drop_columns(["fingerprint"])
+    return rows.to_pydict()
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        if "embedding" in name:
+            np.testing.assert_allclose(np.array(a[name], np.float32), np.array(b[name], np.float32), atol=2e-3)
+        else:
+            assert a[name] == b[name]
+
+
+def test_every_video_is_encoded_and_measured(videos, tmp_path):
+    summary, index = encode(videos, tmp_path / "index")
+    assert (summary.encoded, summary.failed, summary.unchanged) == (3, 0, 0)
+    rows = {row["video_id"]: row for row in index.table("videos").to_table().to_pylist()}
+    assert {v: row["n_sampled"] for v, row in rows.items()} == {"a": 6, "more/b": 5, "more/c": 3}
+    assert {v: row["n_super_images"] for v, row in rows.items()} == {"a": 2, "more/b": 2, "more/c": 1}
+    assert summary.super_images == 5
+    assert summary.video_seconds == pytest.approx(6.7)
+    assert rows["a"]["codec"] == "h264"
+    assert rows["a"]["fps"] == 10.0
+    assert (rows["a"]["width"], rows["a"]["height"]) == (64, 48)
+    images = index.super_images()
+    assert images.offsets.tolist() == [0, 2, 4, 5]
+    mine = images.embeddings[0:2].mean(axis=0)
+    np.testing.assert_allclose(rows["a"]["embedding"], mine, atol=2e-3)
+    thumbnail = index.rows_of(["a"], ["thumbnail"])["thumbnail"][0].as_py()
+    assert thumbnail[:2] == b"\xff\xd8"
+
+
+def test_an_unchanged_corpus_is_left_alone_and_a_changed_file_is_encoded_again(videos, tmp_path):
+    _, index = encode(videos, tmp_path / "index")
+    versions = {name: index.table(name).version for name in ("videos", "super_images")}
+    summary, index = encode(videos, tmp_path / "index")
+    assert (summary.encoded, summary.unchanged) == (0, 3)
+    assert {name: index.table(name).version for name in versions} == versions
+    write_video(videos / "a.mp4", 55)
+    write_video(videos / "new.mp4", 10)
+    summary, index = encode(videos, tmp_path / "index")
+    assert (summary.encoded, summary.unchanged) == (2, 2)
+    assert [r["position"] for r in index.rows_of(["a"], []).to_pylist()] == [0, 1, 2]
+    assert index.table("super_images").count_rows() == 3 + 2 + 1 + 1
+
+
+def test_a_removed_video_is_not_deleted(videos, tmp_path):
+    encode(videos, tmp_path / "index")
+    (videos / "a.mp4").unlink()
+    summary, index = encode(videos, tmp_path / "index")
+    assert summary.unchanged == 2
+    assert "a" in index.states()
+
+
+def test_bad_files_are_failed_rows_and_are_tried_again_only_when_they_change(videos, tmp_path):
+    (videos / "empty.mp4").write_bytes(b"")
+    (videos / "text.mp4").write_text("no video here")
+    summary, index = encode(videos, tmp_path / "index")
+    assert (summary.encoded, summary.failed) == (3, 2)
+    assert summary.failures_by_kind == {"not_a_video": 2}
+    failed = index.table("videos").to_table(filter="status = 'failed'").to_pylist()
+    assert {row["video_id"] for row in failed} == {"empty", "text"}
+    assert all(row["error_kind"] == "not_a_video" and row["error"] and row["embedding"] is None for row in failed)
+    summary, _ = encode(videos, tmp_path / "index")
+    assert (summary.failed, summary.unchanged) == (0, 5)
+    write_video(videos / "text.mp4", 10)
+    summary, index = encode(videos, tmp_path / "index")
+    assert (summary.encoded, summary.unchanged) == (1, 4)
+    assert index.states()["text"].status == "encoded"
+
+
+def test_damaged_videos_are_kept_in_part_when_asked(shared_data, tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (folder / "c.mp4").symlink_to(shared_data / "videos" / "corrupted.mp4")
+    summary, index = encode(folder, tmp_path / "strict")
+    (row,) = index.table("videos").to_table().to_pylist()
+    assert summary.failed == 1
+    assert (row["error_kind"], row["error"]) == ("decode", "Invalid data found when processing input")
+    summary, index = encode(folder, tmp_path / "partial", allow_partial=True)
+    (row,) = index.table("videos").to_table().to_pylist()
+    assert (summary.encoded, row["decode_errors"], row["n_sampled"]) == (1, 1, 10)
+
+
+def test_real_videos_encode(shared_data, tmp_path):
+    summary, index = encode(shared_data / "videos", tmp_path / "index")
+    assert (summary.encoded, summary.failed) == (6, 1)
+    codecs = set(index.table("videos").to_table(filter="status = 'encoded'")["codec"].to_pylist())
+    assert {"h264", "hevc", "libdav1d"} <= codecs
+
+
+def test_a_run_that_stopped_halfway_goes_on_and_ends_the_same(videos, tmp_path, monkeypatch):
+    """Stop after every receipt in turn, with what was received committed: as a kill right after a commit leaves it."""
+    _, whole = encode(videos, tmp_path / "whole")
+    real = pipelines.encode._receipts
+
+    class Killed(Exception):
+        pass
+
+    def stop_after_one(*args, **options):
+        for n, receipt in enumerate(real(*args, **options)):
+            if n == 1:
+                raise Killed
+            yield receipt
+
+    monkeypatch.setattr(pipelines.encode, "_receipts", stop_after_one)
+    monkeypatch.setattr(pipelines.encode, "_CPU_BATCH", 1)
+    for _ in range(20):
+        try:
+            encode(videos, tmp_path / "parts", commit_every_s=0.0)
+            break
+        except Killed:
+            continue
+    monkeypatch.undo()
+    summary, parts = encode(videos, tmp_path / "parts")
+    assert summary.encoded + summary.unchanged == 3
+    same(contents(parts), contents(whole))
+    assert parts.table("super_images").count_rows() == 5
+
+
+def crash_on_b(plan, spec, *, allow_partial=False):
+    """A decoder whose process dies on one video."""
+    from qasir.stages.decode import decode_videos
+
+    if plan["video_id"][0].as_py() == "more/b":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    yield from decode_videos(plan, spec, allow_partial=allow_partial)
+
+
+def test_a_video_that_kills_its_decoder_is_recorded_and_the_others_are_encoded(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipelines.encode, "decode_videos", crash_on_b)
+    summary, index = encode(videos, tmp_path / "index")
+    assert (summary.encoded, summary.failed) == (2, 1)
+    assert summary.failures_by_kind == {"crashed": 1}
+    assert index.states()["more/b"].status == "failed"
+
+
+def test_workers_fit_the_machine():
+    assert Workers.for_cluster(2, 0).encoders == 1
+    assert Workers.for_cluster(64, 0).encoders == 8
+    eight = Workers.for_cluster(64, 8)
+    assert (eight.encoders, eight.encoder_gpus) == (8, 1.0)
+    assert eight.decoders > 60
+    assert Workers.for_cluster(1, 0).decoders == 1

@@ -1,0 +1,123 @@
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from qasir.annotations import Query, read_queries
+from qasir.errors import NoIndexError, QueryError
+from qasir.evaluate import RANKINGS_SCHEMA, evaluate, rankings_table
+from qasir.index import Index
+from qasir.metrics import METRICS
+from qasir.report.examples import attention, cell_light
+from qasir.report.page import render_report
+from qasir.scoring import Scoring
+from qasir.search import IndexSearcher, open_index
+
+
+@pytest.fixture(scope="module")
+def searcher(demo_index) -> IndexSearcher:
+    return open_index(demo_index.uri)
+
+
+@pytest.fixture(scope="module")
+def queries(demo):
+    return read_queries(demo / "queries.jsonl")
+
+
+def test_the_packaged_model_finds_rendered_moments(searcher, queries):
+    """Far above chance (a quarter of the queries at rank 1); a broken scorer, tiler or model falls to it."""
+    result = evaluate(searcher, queries, Scoring())
+    assert result.metrics["R@1"] > 55.0
+    assert result.n_videos == 4
+    assert result.saturated == ["R@5", "R@10", "R@100"]
+
+
+def test_a_hit_points_into_the_moment(searcher, queries):
+    right = 0
+    for query in queries:
+        hit = searcher.search(query.text, top_k=4)[0]
+        start, end = query.moments[0]
+        right += hit.video_id == query.video_id and hit.start_s < end and hit.end_s > start
+    assert right / len(queries) > 0.45
+
+
+def test_many_queries_give_what_single_ones_give(searcher, queries):
+    texts = [query.text for query in queries[:5]] + [queries[0].text]
+    together = searcher.search_many(texts, top_k=2)
+    assert [len(hits) for hits in together] == [2] * 6
+    for text, hits in zip(texts, together, strict=True):
+        alone = searcher.search(text, top_k=2)
+        assert [h.video_id for h in alone] == [h.video_id for h in hits]
+        np.testing.assert_allclose([h.score for h in alone], [h.score for h in hits], atol=1e-5)
+    with pytest.raises(QueryError, match="empty"):
+        searcher.search(" ")
+    with pytest.raises(QueryError, match="top-k 0"):
+        searcher.search("a cat", top_k=0)
+
+
+def test_queries_without_a_video_are_counted_or_missed(searcher, queries):
+    lost = [Query("x", "a cat", "nowhere"), Query("y", "a dog", "nowhere")]
+    skipped = evaluate(searcher, [*queries, *lost], Scoring())
+    missed = evaluate(searcher, [*queries, *lost], Scoring(), missing="miss")
+    assert skipped.skipped == missed.skipped == {"not_in_index": 2, "failed_video": 0}
+    assert len(skipped.rank) == len(queries)
+    assert missed.rank[-2:].tolist() == [101, 101]
+    n = len(queries)
+    assert missed.metrics["R@100"] == pytest.approx(100 * n / (n + 2))
+    with pytest.raises(QueryError, match="none of the 2 queries"):
+        evaluate(searcher, lost, Scoring())
+
+
+def test_metrics_json_has_the_promised_keys(searcher, queries):
+    facts = json.loads(json.dumps(evaluate(searcher, queries, Scoring()).to_dict()))
+    assert {"n_queries", "n_videos", "skipped", "metrics", "ci95", "by_mv", "spec", "scoring", "seconds"} <= set(facts)
+    assert set(facts["metrics"]) == set(facts["ci95"]) == set(METRICS)
+    assert all(low <= facts["metrics"][name] <= high for name, (low, high) in facts["ci95"].items())
+    assert [b["lo"] for b in facts["by_mv"]] == [0.0, 0.2, 0.4, 0.6, 0.8]
+    assert sum(b["n_queries"] for b in facts["by_mv"]) == len(queries)
+
+
+def test_rankings_are_the_scores_in_order(searcher, queries, tmp_path):
+    result = evaluate(searcher, queries, Scoring())
+    table = rankings_table(result, searcher)
+    assert table.schema == RANKINGS_SCHEMA
+    pq.write_table(table, tmp_path / "r.parquet")
+    rows = pq.read_table(tmp_path / "r.parquet").to_pylist()
+    assert len(rows) == 4 * len(queries)
+    first = [row for row in rows if row["query_id"] == queries[0].query_id]
+    assert [row["rank"] for row in first] == [1, 2, 3, 4]
+    assert first == sorted(first, key=lambda row: -row["score"])
+    place = [row["video_id"] for row in first].index(queries[0].video_id)
+    assert result.rank[0] == place + 1
+
+
+def test_an_empty_index_cannot_be_searched(searcher, tmp_path):
+    empty = Index.open_or_create(str(tmp_path / "i"), searcher.index.spec, "/videos")
+    with pytest.raises(NoIndexError, match="no encoded videos"):
+        open_index(empty.uri).search("a cat")
+
+
+def test_the_report_stands_alone(searcher, queries):
+    page = render_report(evaluate(searcher, queries, Scoring()), searcher, title="A <title>")
+    assert "A &lt;title&gt;" in page
+    assert page.count("data:image/jpeg;base64,") > 10
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "src=\"data:" in page
+    assert "<link" not in page
+    assert "says nothing: only 4 videos" in page
+
+
+def test_attention_drawn_is_attention_scored():
+    rng = np.random.default_rng(0)
+    s = rng.normal(size=(5, 8)).astype(np.float32)
+    s /= np.linalg.norm(s, axis=1, keepdims=True)
+    weights = attention(s[2], s, Scoring("attention", 0.05))
+    assert weights.sum() == pytest.approx(1.0, abs=1e-6)
+    assert weights.argmax() == 2
+    assert attention(s[2], s, Scoring("max")).tolist() == [0, 0, 1, 0, 0]
+
+
+def test_blank_cells_are_dark():
+    light = cell_light(np.array([1.0, 0.0]), np.array([[0.2, 0.0], [0.9, 0.0], [1.0, 0.0]]), n_valid=2)
+    assert light == [0.0, 1.0, 0.0]
