@@ -28,7 +28,9 @@ TEMPERATURES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1)
 
 
 def main(
-    work: Annotated[Path, typer.Option(help="Folder for videos and indexes, kept between runs.")] = Path("build/demo_benchmark"),
+    work: Annotated[Path, typer.Option(help="Folder for videos and indexes, kept between runs.")] = Path(
+        "build/demo_benchmark"
+    ),
     grids: Annotated[str, typer.Option(help="Grid sizes.")] = "1,2,3,4",
     model: Annotated[str, typer.Option(help="open_clip model.")] = "qasir-tiny",
     pretrained: Annotated[str | None, typer.Option(help="Tag or checkpoint.")] = None,
@@ -41,7 +43,8 @@ def main(
         for grid in sizes:
             searchers[name, grid] = _index(work, name, grid, model, pretrained)
     by_temperature = {
-        t: [_sum_r(searchers["validation", g], queries["validation"], Scoring("attention", t)) for g in sizes] for t in TEMPERATURES
+        t: [_sum_r(searchers["validation", g], queries["validation"], Scoring("attention", t)) for g in sizes]
+        for t in TEMPERATURES
     }
     print("validation SumR by temperature:")
     for t, values in by_temperature.items():

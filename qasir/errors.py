@@ -18,7 +18,15 @@ class ModelError(QasirError):
 
 
 class NoIndexError(QasirError):
-    """An index is missing, empty, or held by another job."""
+    """There is no index, or nothing in it to search."""
+
+
+class UnreadableIndexError(QasirError):
+    """Something is where the index should be, but it cannot be read as one."""
+
+
+class IndexHeldError(QasirError):
+    """Another job is writing the index."""
 
 
 class QueryError(QasirError):

@@ -8,7 +8,6 @@ or its new one, never a mixture. Everything here obeys it; `Index.readable` is t
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +19,7 @@ import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 from numpy.typing import NDArray
 
-from qasir.errors import NoIndexError, SpecError
+from qasir.errors import NoIndexError, SpecError, UnreadableIndexError
 from qasir.spec import EncoderSpec
 from qasir.tables import ENCODED, ROOT_KEY, SPEC_KEY, runs_schema, super_images_schema, videos_schema
 
@@ -68,32 +67,40 @@ class Index:
 
     @classmethod
     def open(cls, uri: str) -> "Index":
-        """Raises NoIndexError when there is none."""
-        uri = uri.rstrip("/")
-        try:
-            metadata = lance.dataset(f"{uri}/videos.lance").schema.metadata or {}
-            return cls(uri, EncoderSpec.from_json(metadata[SPEC_KEY].decode()), metadata[ROOT_KEY].decode())
-        except (ValueError, OSError, KeyError) as error:
-            log.debug("opening %s: %s", uri, error)
-            raise NoIndexError(f"no index at {uri}: make one with jobs/encode_corpus.py") from None
+        """Raises NoIndexError when there is none, UnreadableIndexError when there is one that cannot be read."""
+        index = cls.find(uri)
+        if index is None:
+            raise NoIndexError(f"no index at {uri}: make one with jobs/encode_corpus.py")
+        return index
 
     @classmethod
-    def exists(cls, uri: str) -> bool:
-        with suppress(NoIndexError):
-            cls.open(uri)
-            return True
-        return False
+    def find(cls, uri: str) -> "Index | None":
+        """The index at `uri`, or None when nothing is there. Raises UnreadableIndexError."""
+        uri = uri.rstrip("/")
+        videos = _find_table(f"{uri}/videos.lance")
+        if videos is None:
+            return None
+        metadata = videos.schema.metadata or {}
+        if SPEC_KEY not in metadata or ROOT_KEY not in metadata:
+            raise UnreadableIndexError(f"{uri} holds a table `videos` that is not an index's: name another --index")
+        return cls(uri, EncoderSpec.from_json(metadata[SPEC_KEY].decode()), metadata[ROOT_KEY].decode())
 
     @classmethod
     def open_or_create(cls, uri: str, spec: EncoderSpec, corpus_root: str) -> "Index":
         """Open the index, or make an empty one. Raises SpecError if it holds another spec's rows or another corpus."""
-        if not cls.exists(uri):
+        found = cls.find(uri)
+        if found is None:
             index = cls(uri, spec, corpus_root)
             # `videos` comes last: an index without it does not exist yet, so a kill in between leaves nothing to mend.
             for name, schema in index._schemas().items():
+                there = _find_table(index.table_uri(name))
+                if there is not None and there.count_rows():
+                    raise UnreadableIndexError(
+                        f"{uri} has rows in `{name}` but no table `videos`: restore it, or name another --index"
+                    )
                 lance.write_dataset(schema.empty_table(), index.table_uri(name), schema=schema, mode="overwrite")
             return index
-        index = cls.open(uri)
+        index = found
         index.check_spec(spec)
         if index.corpus_root != corpus_root:
             raise SpecError(
@@ -252,6 +259,16 @@ class Index:
             dataset = self.table(name)
             if len(dataset.get_fragments()) > _SMALL_FRAGMENTS:
                 dataset.optimize.compact_files()
+
+
+def _find_table(uri: str) -> lance.LanceDataset | None:
+    """A Lance table, or None when there is none. Any other trouble is an error, lest a table be taken for missing."""
+    try:
+        return lance.dataset(uri)
+    except (ValueError, OSError) as error:
+        if "was not found" in str(error):
+            return None
+        raise UnreadableIndexError(f"cannot read {uri}: {str(error).splitlines()[0]}") from error
 
 
 def matrix(column: pa.ChunkedArray, dim: int) -> NDArray[np.float16]:

@@ -36,11 +36,11 @@ def prepare(options: EncoderOptions, index_uri: str, corpus_root: str) -> tuple[
     check_fps(options.fps)
     check_fit(options.fit)
     check_precision(options.precision)
-    existing = Index.open(index_uri).spec if Index.exists(index_uri) else None
+    existing = Index.find(absolute_uri(index_uri))
     source = resolve(options.model, _absolute(options.pretrained))
     precision = options.precision
     if precision == "auto" and existing is not None:
-        precision = existing.precision
+        precision = existing.spec.precision
     precision = resolve_precision(precision)
     vlm = Vlm(source, image_size=options.image_size, precision=precision, device="cpu")
     if options.cells:

@@ -13,17 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from qasir.errors import NoIndexError
+from qasir.errors import IndexHeldError
 from qasir.index import Index, now, quote, to_json
 
 HEARTBEAT_S = 20.0
 LEASE_S = 90.0
 """A run that has not been heard of for this long is dead, and its lease with it."""
 _LIBRARIES = ("qasir", "torch", "open_clip_torch", "av", "ray", "pyarrow", "pylance", "lancedb", "numpy")
-
-
-class IndexHeldError(NoIndexError):
-    """Another job is writing the index."""
 
 
 class Run:

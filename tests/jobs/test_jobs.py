@@ -51,7 +51,9 @@ def test_encode_evaluate_search(demo, demo_index, tmp_path):
 
 def test_evaluating_with_every_aggregation(demo, demo_index):
     args = ("--index", demo_index.uri, "--queries", demo / "queries.jsonl", "--json")
-    sums = [call(evaluate_retrieval, *args, "--aggregation", a)[2]["metrics"]["MRR"] for a in ("attention", "mean", "max")]
+    sums = [
+        call(evaluate_retrieval, *args, "--aggregation", a)[2]["metrics"]["MRR"] for a in ("attention", "mean", "max")
+    ]
     assert len(set(sums)) == 3
 
 

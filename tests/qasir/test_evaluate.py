@@ -103,7 +103,7 @@ def test_the_report_stands_alone(searcher, queries):
     assert "A &lt;title&gt;" in page
     assert page.count("data:image/jpeg;base64,") > 10
     assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "src=\"data:" in page
+    assert 'src="data:' in page
     assert "<link" not in page
     assert "says nothing: only 4 videos" in page
 

@@ -1,4 +1,6 @@
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import lance
 import lancedb
@@ -8,9 +10,9 @@ import pytest
 
 from qasir.commit import Committer
 from qasir.corpus import VideoFile
-from qasir.errors import NoIndexError, SpecError
+from qasir.errors import IndexHeldError, NoIndexError, SpecError, UnreadableIndexError
 from qasir.index import Index, embedding_column
-from qasir.runs import IndexHeldError, Run
+from qasir.runs import Run
 from qasir.spec import EncoderSpec
 from qasir.stages.rows import REPORT, Receipt, Report
 from qasir.stages.write import write_rows
@@ -177,10 +179,22 @@ def test_no_index_there(tmp_path):
 def test_a_half_made_index_is_made_whole(tmp_path):
     uri = str(tmp_path / "index")
     Index.open_or_create(uri, SPEC, "/videos")
-    import shutil
-
     shutil.rmtree(f"{uri}/videos.lance")
     assert Index.open_or_create(uri, SPEC, "/videos").states() == {}
+
+
+def test_tables_that_cannot_be_read_are_never_replaced(index):
+    committer = Committer(index, {"a": "f1"})
+    committer.add(receipt(index, "a", [0], report=encoded("a", 1)))
+    committer.commit()
+    (manifest, *_) = sorted(Path(index.uri, "videos.lance", "_versions").iterdir())
+    manifest.write_bytes(b"xx")
+    for open_it in (Index.open, lambda uri: Index.open_or_create(uri, SPEC, "/videos")):
+        with pytest.raises(UnreadableIndexError, match="cannot read"):
+            open_it(index.uri)
+    shutil.rmtree(f"{index.uri}/videos.lance")
+    with pytest.raises(UnreadableIndexError, match="rows in `super_images` but no table `videos`"):
+        Index.open_or_create(index.uri, SPEC, "/videos")
 
 
 def test_small_fragments_are_merged(index):
