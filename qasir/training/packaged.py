@@ -53,7 +53,7 @@ class TrainingPlan:
     """How long and how fast. `steps` batches; `tokens` patches a batch, whatever the window's size;
     `texts` class texts and at most `captions` captions a batch."""
 
-    steps: int = 4200
+    steps: int = 4600
     tokens: int = 3072
     muon_lr: float = 0.02
     adam_lr: float = 1e-3

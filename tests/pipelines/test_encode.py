@@ -6,9 +6,13 @@ import pytest
 
 import pipelines.encode
 from pipelines.encode import Workers, encode_corpus
+from qasir.annotations import Query
 from qasir.corpus import list_videos
+from qasir.evaluate import evaluate
 from qasir.index import Index
 from qasir.prepare import EncoderOptions, prepare
+from qasir.scoring import Scoring
+from qasir.search import IndexSearcher
 from tests.videos import write_video
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -86,6 +90,8 @@ def test_bad_files_are_failed_rows_and_are_tried_again_only_when_they_change(vid
     failed = index.table("videos").to_table(filter="status = 'failed'").to_pylist()
     assert {row["video_id"] for row in failed} == {"empty", "text"}
     assert all(row["error_kind"] == "not_a_video" and row["error"] and row["embedding"] is None for row in failed)
+    asked = [Query("q", "a cat", "a"), Query("r", "a cat", "empty"), Query("s", "a cat", "nowhere")]
+    assert evaluate(IndexSearcher(index), asked, Scoring()).skipped == {"not_in_index": 1, "failed_video": 1}
     summary, _ = encode(videos, tmp_path / "index")
     assert (summary.failed, summary.unchanged) == (0, 5)
     write_video(videos / "text.mp4", 10)
