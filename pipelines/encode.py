@@ -15,8 +15,10 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 from pipelines.cluster import connect, total_cpus, total_gpus
 from qasir.commit import Committer
 from qasir.corpus import Corpus, VideoFile
+from qasir.errors import QasirError
 from qasir.index import Index
 from qasir.runs import Run
+from qasir.spec import EncoderSpec
 from qasir.stages.decode import decode_videos
 from qasir.stages.encode import Encoder
 from qasir.stages.rows import Receipt, Report, plan_table
@@ -115,35 +117,75 @@ def _run(
     commit_every_s: float,
     on_progress: Callable[[int, int], None],
 ) -> None:
-    """Two passes: what the first one lost (a worker that died took it along) is tried alone, then recorded as crashed."""
+    """Encode; then try alone what did not come back, because a worker that died took its videos along.
+
+    Only a video whose decoding, alone, kills its process is recorded as crashed. What is lost otherwise is no fault of a
+    file: a QasirError ends the job with everything else committed, and the next run tries again.
+    """
     names = [video.video_id for video in todo]
-    for alone in (False, True):
-        missing = set(committer.unfinished(names))
-        if not missing:
-            return
-        if alone:
-            log.warning("%d videos did not come back; trying them one at a time", len(missing))
-        videos = [video for video in todo if video.video_id in missing]
-        plan = plan_table(videos, committer.positions(missing))
-        committed_at = time.monotonic()
-        for receipt in _receipts(plan, index, source, allow_partial, alone=alone):
+    missing = _pass(todo, committer, index, source, allow_partial, commit_every_s, on_progress, len(todo))
+    if missing:
+        log.warning("%d of %d videos did not come back; trying them one at a time", len(missing), len(todo))
+        crashed = [video for video in missing if _kills_its_process(video, index.spec, allow_partial)]
+        for video in crashed:
+            message = "the process that decodes it dies"
+            committer.add_report(Report(**asdict(video), status=FAILED, error_kind="crashed", error=message))
+        committer.commit()
+        others = [video for video in missing if committer.unfinished([video.video_id])]
+        if others:
+            _pass(others, committer, index, source, allow_partial, commit_every_s, on_progress, len(todo))
+    lost = committer.unfinished(names)
+    if lost:
+        raise QasirError(
+            f"{len(lost)} videos were lost after decoding, {lost[0]} first: an encoder or a writer died; see Ray's logs. "
+            "All others are committed, and the same command tries these again"
+        )
+
+
+def _pass(
+    videos: list[VideoFile],
+    committer: Committer,
+    index: Index,
+    source: VlmSource,
+    allow_partial: bool,
+    commit_every_s: float,
+    on_progress: Callable[[int, int], None],
+    n_planned: int,
+) -> list[VideoFile]:
+    """Run videos through the stages, committing as receipts come in; returns those that did not come back."""
+    plan = plan_table(videos, committer.positions({video.video_id for video in videos}))
+    committed_at = time.monotonic()
+    try:
+        for receipt in _receipts(plan, index, source, allow_partial):
             committer.add(receipt)
             if time.monotonic() - committed_at >= commit_every_s:
                 committer.commit()
                 committed_at = time.monotonic()
-            on_progress(len(names) - len(committer.unfinished(names)), len(names))
+            on_progress(committer.n_finished, n_planned)
+    finally:
         committer.commit()
-        on_progress(len(names) - len(committer.unfinished(names)), len(names))
-    for video in todo:
-        if committer.unfinished([video.video_id]):
-            message = "the process that decoded it died, twice"
-            committer.add_report(Report(**asdict(video), status=FAILED, error_kind="crashed", error=message))
-    committer.commit()
+        on_progress(committer.n_finished, n_planned)
+    missing = set(committer.unfinished([video.video_id for video in videos]))
+    return [video for video in videos if video.video_id in missing]
 
 
-def _receipts(
-    plan: pa.Table, index: Index, source: VlmSource, allow_partial: bool, *, alone: bool
-) -> Iterator[Receipt]:
+def _kills_its_process(video: VideoFile, spec: EncoderSpec, allow_partial: bool) -> bool:
+    """Decode one video in a worker of its own."""
+    exhaust = ray.remote(max_retries=0, num_cpus=_DECODER_CPUS)(_exhaust)
+    try:
+        ray.get(exhaust.remote(decode_videos, plan_table([video], {}), spec, allow_partial))
+    except ray.exceptions.WorkerCrashedError:
+        return True
+    return False
+
+
+def _exhaust(decode: Any, plan: pa.Table, spec: EncoderSpec, allow_partial: bool) -> None:
+    for _ in decode(plan, spec, allow_partial=allow_partial):
+        pass
+
+
+def _receipts(plan: pa.Table, index: Index, source: VlmSource, allow_partial: bool) -> Iterator[Receipt]:
+    """The graph. Raises QasirError when an encoder or a writer reports an error of its own."""
     workers = Workers.for_cluster(total_cpus(), total_gpus())
     warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")  # no other way to bound retries yet
     decode: Any = decode_videos  # Ray's types know functions of one argument only
@@ -156,7 +198,7 @@ def _receipts(
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=_DECODER_CPUS,
-            compute=TaskPoolStrategy(size=1 if alone else workers.decoders),
+            compute=TaskPoolStrategy(size=workers.decoders),
             ray_remote_args_fn=_retry_once,
         )
         .map_batches(

@@ -26,6 +26,7 @@ class _Partial:
     """One video on its way: rows written (or committed earlier), their sum, and its report once it arrived."""
 
     positions: set[int] = field(default_factory=set)
+    n_new: int = 0
     total: NDArray[np.float64] | float = 0.0
     report: Report | None = None
 
@@ -50,7 +51,7 @@ class Committer:
         self._videos: dict[str, _Partial] = {}
         if earlier:
             sums = index.embedding_sums({video_id: planned[video_id] for video_id in earlier})
-            self._videos = {video: _Partial(set(rows), sums[video]) for video, rows in earlier.items()}
+            self._videos = {video: _Partial(set(rows), total=sums[video]) for video, rows in earlier.items()}
         self._has_rows = set(earlier) | self._stale
 
     def add(self, receipt: Receipt) -> None:
@@ -58,9 +59,9 @@ class Committer:
         for video_id, (positions, total) in receipt.written.items():
             partial = self._videos.setdefault(video_id, _Partial())
             partial.positions.update(positions)
+            partial.n_new += len(positions)
             partial.total = partial.total + total
             self._has_rows.add(video_id)
-            self.progress.super_images += len(positions)
         for report in receipt.reports:
             self.add_report(report)
 
@@ -70,6 +71,11 @@ class Committer:
     def positions(self, video_ids: set[str]) -> dict[str, list[int]]:
         """{video_id: committed or written positions} of unfinished videos, which need not be encoded again."""
         return {v: sorted(self._videos[v].positions) for v in video_ids if v in self._videos}
+
+    @property
+    def n_finished(self) -> int:
+        """Videos committed or ready to be."""
+        return len(self._done) + sum(partial.complete for partial in self._videos.values())
 
     def unfinished(self, video_ids: list[str]) -> list[str]:
         """Those of the ids that were neither committed nor are ready to be."""
@@ -89,7 +95,7 @@ class Committer:
                 old[video_id] = None
             elif video_id in self._stale:
                 old[video_id] = report.fingerprint
-            self._count(report)
+            self._count(report, partial.n_new)
             self._done.add(video_id)
             del self._videos[video_id]
         self.index.delete_stale(old)
@@ -103,7 +109,7 @@ class Committer:
         row["encoded_at"] = now()
         return row
 
-    def _count(self, report: Report) -> None:
+    def _count(self, report: Report, n_new: int) -> None:
         progress = self.progress
         if report.failed:
             progress.failed += 1
@@ -111,4 +117,5 @@ class Committer:
             progress.failures_by_kind[kind] = progress.failures_by_kind.get(kind, 0) + 1
         else:
             progress.encoded += 1
+            progress.super_images += n_new
             progress.video_seconds += report.duration_s or 0.0

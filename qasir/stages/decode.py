@@ -58,6 +58,10 @@ def _decode_video(file: VideoFile, spec: EncoderSpec, skip: frozenset[int], allo
     except VideoError as error:
         log.warning("%s: %s: %s", file.uri, error.kind, error)
         report = Report(**asdict(file), status=FAILED, error_kind=error.kind, error=str(error))
+    except Exception as error:  # whatever a damaged file makes a decoder raise, it is that file's failure alone
+        log.exception("%s: unexpected error", file.uri)
+        message = f"{type(error).__name__}: {error}"
+        report = Report(**asdict(file), status=FAILED, error_kind="decode", error=message)
     rows.append({**identity, "position": REPORT, "report": json.dumps(asdict(report))})
     yield pa.Table.from_pylist(rows, schema=TILE_SCHEMA)
 

@@ -1,13 +1,17 @@
 """Stage 2: turns tiles into embeddings with one VLM a worker."""
 
+import logging
+
 import numpy as np
 import pyarrow as pa
 import torch
 
 from qasir.index import embedding_column
 from qasir.spec import EncoderSpec
-from qasir.stages.rows import REPORT
+from qasir.stages.rows import BROKEN, REPORT
 from qasir.vlm import Vlm, VlmSource
+
+log = logging.getLogger(__name__)
 
 
 class Encoder:
@@ -20,6 +24,15 @@ class Encoder:
         self.vlm = Vlm(source, image_size=spec.image_size, precision=spec.precision)
 
     def __call__(self, tiles: pa.Table) -> pa.Table:
+        """Encoded rows; or one BROKEN row, since an exception here would only lose the batch."""
+        try:
+            return self.encode(tiles)
+        except Exception as error:
+            log.exception("encoding a batch of %d rows", len(tiles))
+            message = f"the encoder failed: {type(error).__name__}: {error}"
+            return pa.table({"position": pa.array([BROKEN], pa.int32()), "report": [message]})
+
+    def encode(self, tiles: pa.Table) -> pa.Table:
         spec = self.spec
         is_image = np.asarray(tiles["position"]) != REPORT
         images = tiles.filter(pa.array(is_image))

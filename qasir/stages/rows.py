@@ -18,10 +18,13 @@ from lance.fragment import FragmentMetadata
 from numpy.typing import NDArray
 
 from qasir.corpus import VideoFile
+from qasir.errors import QasirError
 from qasir.tables import FAILED
 
 REPORT = -1
 """The position of a report row."""
+BROKEN = -2
+"""The position of a row that says in `report` how an encoder failed: the fault of no video, so it must end the job."""
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -46,7 +49,13 @@ TILE_SCHEMA = pa.schema(
     ]
 )
 RECEIPT_SCHEMA = pa.schema(
-    [("fragments", pa.string()), ("positions", pa.string()), ("sums", pa.binary()), ("reports", pa.string())]
+    [
+        ("fragments", pa.string()),
+        ("positions", pa.string()),
+        ("sums", pa.binary()),
+        ("reports", pa.string()),
+        ("broken", pa.string()),
+    ]
 )
 
 
@@ -91,6 +100,9 @@ class Receipt:
 
     @classmethod
     def parse(cls, row: dict[str, Any]) -> "Receipt":
+        """Raises QasirError when the batch could not be encoded or written."""
+        if row["broken"]:
+            raise QasirError(row["broken"])
         positions: dict[str, list[int]] = json.loads(row["positions"])
         sums = np.frombuffer(row["sums"], dtype=np.float64)
         if positions:

@@ -8,11 +8,13 @@ import pipelines.encode
 from pipelines.encode import Workers, encode_corpus
 from qasir.annotations import Query
 from qasir.corpus import list_videos
+from qasir.errors import QasirError
 from qasir.evaluate import evaluate
 from qasir.index import Index
 from qasir.prepare import EncoderOptions, prepare
 from qasir.scoring import Scoring
 from qasir.search import IndexSearcher
+from qasir.stages.encode import Encoder
 from tests.videos import write_video
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -164,6 +166,21 @@ def test_a_video_that_kills_its_decoder_is_recorded_and_the_others_are_encoded(v
     assert (summary.encoded, summary.failed) == (2, 1)
     assert summary.failures_by_kind == {"crashed": 1}
     assert index.states()["more/b"].status == "failed"
+
+
+class BrokenEncoder(Encoder):
+    def encode(self, tiles):
+        raise RuntimeError("out of memory, say")
+
+
+def test_an_encoder_that_fails_ends_the_job_and_blames_no_video(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipelines.encode, "Encoder", BrokenEncoder)
+    with pytest.raises(QasirError, match="the encoder failed: RuntimeError: out of memory, say"):
+        encode(videos, tmp_path / "index")
+    index = Index.open(str(tmp_path / "index"))
+    assert index.states() == {}
+    monkeypatch.undo()
+    assert encode(videos, tmp_path / "index")[0].encoded == 3
 
 
 def test_workers_fit_the_machine():
