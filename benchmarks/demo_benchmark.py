@@ -44,7 +44,7 @@ def main(
         for grid in tuned if name == "validation" else sizes:
             searchers[name, grid] = _index(work, name, grid, model, pretrained)
     by_temperature = {
-        t: [_sum_r(searchers["validation", g], queries["validation"], Scoring("attention", t)) for g in sizes]
+        t: [_sum_r(searchers["validation", g], queries["validation"], Scoring("attention", t)) for g in tuned]
         for t in TEMPERATURES
     }
     print("validation SumR by temperature:")
