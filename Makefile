@@ -26,7 +26,7 @@ demo: install
 	$(RUN) jobs/render_demo.py --output $(DEMO) --videos 40 --seed 0
 	$(RUN) jobs/encode_corpus.py --videos $(DEMO)/videos --index $(DEMO)/index
 	$(RUN) jobs/evaluate_retrieval.py --index $(DEMO)/index --queries $(DEMO)/queries.jsonl --output $(DEMO)/report
-	@for query in "a flamingo" "a racing car" "a dragon and a sponge"; do \
+	@for query in "a flamingo" "a phoenix" "a dragon and a sponge"; do \
 	  echo; echo "search: $$query"; \
 	  $(RUN) jobs/search_corpus.py --index $(DEMO)/index --top-k 3 "$$query" || exit 1; \
 	done

@@ -1,6 +1,6 @@
 """Draws the README's picture: a real super image of the demo, and the query attention over it.
 
-python docs/make_picture.py --index demo/index --query "a penguin" --output docs/super_image.png
+python docs/make_picture.py --index demo/index --query "a dragon and a sponge" --output docs/super_image.png
 """
 
 from pathlib import Path
