@@ -1,7 +1,7 @@
 """The encoder spec: everything that decides what an index's rows contain."""
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any
 
@@ -74,9 +74,6 @@ class EncoderSpec:
         """{field: (ours, theirs)} over the identity."""
         mine, theirs = self.identity, other.identity
         return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
-
-    def with_library_version(self, version: str) -> "EncoderSpec":
-        return replace(self, library_version=version)
 
 
 def check_grid(grid: int) -> None:
