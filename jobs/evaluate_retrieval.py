@@ -1,7 +1,6 @@
 """Evaluates retrieval: ranks the videos of an index for every query of a file."""
 
 import json
-import logging
 import os
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +13,10 @@ from qasir.annotations import read_queries
 from qasir.errors import QueryError
 from qasir.evaluate import Evaluation, evaluate, rankings_table
 from qasir.metrics import DEFAULT_MV_EDGES, METRICS
-from qasir.report.page import render_report, write_report
+from qasir.report.page import render_report
 from qasir.scoring import DEFAULT_TEMPERATURE, Scoring
 from qasir.search import open_index
-
-log = logging.getLogger("qasir")
+from qasir.whole_file import write_whole
 
 
 def evaluate_retrieval(
@@ -48,12 +46,12 @@ def evaluate_retrieval(
     _print(result)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        write_report(json_text(result), output / "metrics.json")
+        write_whole(output / "metrics.json", json_text(result))
         partial = output / "rankings.partial"
         pyarrow.parquet.write_table(rankings_table(result, searcher), partial)
         os.replace(partial, output / "rankings.parquet")
         page = render_report(result, searcher, title=f"Retrieval on {queries.name}")
-        write_report(page, output / "index.html")
+        write_whole(output / "index.html", page)
         print(f"report: {output / 'index.html'}")
     if as_json:
         print_json(result.to_dict())

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ import pyarrow.parquet
 
 from qasir.decode import is_remote
 from qasir.errors import CorpusError
-
-log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset(
     [

@@ -100,13 +100,12 @@ class Index:
                     )
                 lance.write_dataset(schema.empty_table(), index.table_uri(name), schema=schema, mode="overwrite")
             return index
-        index = found
-        index.check_spec(spec)
-        if index.corpus_root != corpus_root:
+        found.check_spec(spec)
+        if found.corpus_root != corpus_root:
             raise SpecError(
-                f"the index at {uri} holds another corpus: its root is {index.corpus_root}, asked for {corpus_root}"
+                f"the index at {uri} holds another corpus: its root is {found.corpus_root}, asked for {corpus_root}"
             )
-        return index
+        return found
 
     def check_spec(self, spec: EncoderSpec) -> None:
         differences = self.spec.differences(spec)
@@ -178,8 +177,7 @@ class Index:
             encoded = videos.to_table(
                 columns=["video_id", "fingerprint", "n_super_images"], filter=f"status = '{ENCODED}'"
             )
-            wanted = list(dict.fromkeys(["video_id", "fingerprint", "position", *columns]))
-            rows = images.to_table(columns=wanted)
+            rows = images.to_table(columns=_with_keys(columns))
             current = pa.table({"video_id": encoded["video_id"], "fingerprint": encoded["fingerprint"]})
             keys = _keys(current)
             rows = rows.filter(pc.is_in(_keys(rows), value_set=keys.combine_chunks()))
@@ -213,15 +211,10 @@ class Index:
             encoded = self.table("videos").to_table(
                 columns=["video_id", "fingerprint"], filter=f"status = '{ENCODED}' AND {_id_filter(ids)}"
             )
-            wanted = list(dict.fromkeys(["video_id", "fingerprint", "position", *columns]))
-            rows = self.table("super_images").to_table(columns=wanted, filter=_id_filter(ids))
+            rows = self.table("super_images").to_table(columns=_with_keys(columns), filter=_id_filter(ids))
             parts.append(rows.filter(pc.is_in(_keys(rows), value_set=_keys(encoded).combine_chunks())))
         if not parts:
-            return (
-                self.table("super_images")
-                .schema.empty_table()
-                .select(["video_id", "fingerprint", "position", *columns])
-            )
+            return self.table("super_images").schema.empty_table().select(_with_keys(columns))
         return pa.concat_tables(parts).sort_by([("video_id", "ascending"), ("position", "ascending")])
 
     # Writing
@@ -296,6 +289,11 @@ def now() -> datetime:
 
 def to_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
+
+
+def _with_keys(columns: Sequence[str]) -> list[str]:
+    """The key columns of `super_images`, then the others asked for."""
+    return list(dict.fromkeys(["video_id", "fingerprint", "position", *columns]))
 
 
 def _keys(rows: pa.Table) -> pa.ChunkedArray:

@@ -29,8 +29,7 @@ class EncoderOptions:
 def prepare(options: EncoderOptions, index_uri: str, corpus_root: str) -> tuple[Index, VlmSource]:
     """Check every option, load the model once to know its sizes, and open or create the index.
 
-    "auto" precision and a missing `pretrained` follow an index that is there already, so that an index made on a GPU can
-    be kept up to date without one. Raises SpecError, ModelError.
+    "auto" precision follows an index that is there already, so that one made on a GPU can be kept up to date without one. Raises SpecError, ModelError.
     """
     check_grid(options.grid)
     check_fps(options.fps)

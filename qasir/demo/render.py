@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 
 from qasir.demo.corpus import FRAME_RATE, HEIGHT, WIDTH, DemoVideo, frames, plan_corpus
 from qasir.demo.sprites import sprite_licence
+from qasir.whole_file import write_whole
 
 DEMO_TAG = "qasir demo"
 """The `comment` in every demo video's metadata, by which it is known as one."""
@@ -41,8 +42,8 @@ def render_corpus(
     else:
         for video in todo:
             on_video(render_video(video, folder))
-    _write_whole(output / "queries.jsonl", "".join(json.dumps(asdict(query)) + "\n" for query in queries))
-    _write_whole(output / "SPRITES_LICENCE.txt", sprite_licence())
+    write_whole(output / "queries.jsonl", "".join(json.dumps(asdict(query)) + "\n" for query in queries))
+    write_whole(output / "SPRITES_LICENCE.txt", sprite_licence())
     return len(todo), len(queries)
 
 
@@ -76,10 +77,4 @@ def _check_stamp(path: Path, stamp: dict[str, int]) -> None:
         there = json.loads(path.read_text(encoding="utf-8"))
         if there != stamp:
             raise ValueError(f"{path.parent} holds another set ({there}, asked for {stamp}): name another --output")
-    _write_whole(path, json.dumps(stamp) + "\n")
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(stamp) + "\n")

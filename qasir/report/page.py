@@ -1,8 +1,6 @@
 """Renders the report page from an evaluation."""
 
-import os
 from importlib.resources import files
-from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
@@ -34,13 +32,6 @@ def render_report(evaluation: Evaluation, searcher: IndexSearcher, *, title: str
         grid=searcher.index.spec.grid,
         uri=searcher.index.uri,
     )
-
-
-def write_report(page: str, path: Path) -> None:
-    """Write the page whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _bar(bin_: Bin, metric: str) -> Bar:

@@ -37,7 +37,6 @@ def decode_videos(plan: pa.Table, spec: EncoderSpec, *, allow_partial: bool = Fa
 def _decode_video(file: VideoFile, spec: EncoderSpec, skip: frozenset[int], allow_partial: bool) -> Iterator[pa.Table]:
     tiling = Tiling(spec.rate, spec.grid, spec.image_size, spec.fit)
     rows: list[dict[str, Any]] = []
-    n_sampled = 0
     per_table = max(1, _TILE_BYTES // (3 * spec.image_size**2))
     identity = {"video_id": file.video_id, "fingerprint": file.fingerprint}
     try:
@@ -49,11 +48,10 @@ def _decode_video(file: VideoFile, spec: EncoderSpec, skip: frozenset[int], allo
                 if len(rows) >= per_table:
                     yield pa.Table.from_pylist(rows, schema=TILE_SCHEMA)
                     rows = []
-            n_sampled = video.n_sampled
             report = Report(
                 **asdict(file), status=ENCODED, duration_s=video.duration_s, width=video.width, height=video.height,
-                fps=video.frame_rate, codec=video.codec, n_sampled=n_sampled,
-                n_super_images=n_super_images(n_sampled, spec.grid), decode_errors=video.decode_errors,
+                fps=video.frame_rate, codec=video.codec, n_sampled=video.n_sampled,
+                n_super_images=n_super_images(video.n_sampled, spec.grid), decode_errors=video.decode_errors,
             )  # fmt: skip
     except VideoError as error:
         log.warning("%s: %s: %s", file.uri, error.kind, error)
