@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.encode import encode_corpus
+from pipelines.encode import Target, encode_corpus
 from qasir.annotations import read_queries
 from qasir.corpus import list_videos
 from qasir.demo.corpus import BENCHMARK_SEED, BENCHMARK_VIDEOS, VALIDATION_SEED, VALIDATION_VIDEOS
@@ -72,8 +72,8 @@ def main(
 def _index(work: Path, name: str, grid: int, model: str, pretrained: str | None) -> IndexSearcher:
     corpus = list_videos(str(work / name / "videos"))
     options = EncoderOptions(model=model, pretrained=pretrained, grid=grid, cells=False, thumbnails=False)
-    index, source = prepare(options, str(work / name / f"index_n{grid}"), corpus.root)
-    summary = encode_corpus(corpus, index, source, job="demo_benchmark")
+    index, source = prepare(options, str(work / name / f"index_n{grid}"), corpus)
+    summary = encode_corpus(corpus, [Target(index, source)], job="demo_benchmark")[0]
     if summary.encoded:
         print(f"{name}, N = {grid}: {summary.super_images} super images in {summary.seconds:.0f} s", flush=True)
     return IndexSearcher(index)

@@ -10,13 +10,12 @@ import numpy as np
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
-from qasir.decode import Video
 from qasir.index import matrix
 from qasir.report.examples import attention, cell_light
 from qasir.scoring import Scoring
 from qasir.search import open_index
 from qasir.super_image import cells
-from qasir.tile import Tiling, super_images
+from qasir.tile import Tiling, tile
 
 SIDE, GAP, BAR = 432, 24, 90
 PAPER, INK, SOFT, ACCENT = (255, 255, 255), (28, 36, 48), (170, 178, 190), (217, 100, 44)
@@ -38,9 +37,9 @@ def main(
     cell_vectors = matrix(rows["cell_embeddings"], spec.grid**2 * spec.embedding_dim).astype(np.float32)
     light = cell_light(text, cell_vectors[position].reshape(spec.grid**2, -1), rows["n_valid"][position].as_py())
     uri = searcher.index.table("videos").to_table(columns=["video_id", "uri"]).to_pylist()
-    with Video(next(row["uri"] for row in uri if row["video_id"] == hit.video_id)) as video:
-        tiling = Tiling(spec.rate, spec.grid, SIDE, spec.fit)
-        plain = next(image.pixels for image in super_images(video, tiling) if image.position == position)
+    path = next(row["uri"] for row in uri if row["video_id"] == hit.video_id)
+    tiling = Tiling(spec.rate, spec.grid, SIDE, spec.fit)
+    plain = next(image.pixels for image in tile(path, tiling) if image.position == position)
     lit = plain.astype(np.float32)
     for cell, value in zip(cells(SIDE, spec.grid), light, strict=True):
         lit[cell.top : cell.bottom, cell.left : cell.right] *= 0.25 + 0.75 * value

@@ -7,6 +7,9 @@ import warnings
 import ray
 from ray.data import DataContext
 
+_BLOCK_BYTES = 8 << 20
+"""What a stage hands on at once: a few dozen super images, so that a long video's first ones are encoded early."""
+
 
 def connect() -> None:
     """Start or join Ray once a process, quietly: logs of workers go to Ray's session folder."""
@@ -23,6 +26,7 @@ def connect() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False  # jobs show one bar of their own, in videos
     context.print_on_execution_start = False
+    context.target_max_block_size = _BLOCK_BYTES
     # A lost block must not end a night's run: what is missing afterwards is found by comparing with the plan.
     context.max_errored_blocks = -1
     for name in ("ray.data", "ray.data._internal.progress"):
@@ -30,8 +34,24 @@ def connect() -> None:
 
 
 def total_cpus() -> float:
-    return float(ray.cluster_resources().get("CPU", 1.0))
+    """CPUs of the cluster: those it has, or may grow to."""
+    return max(1.0, _total("CPU"))
 
 
 def total_gpus() -> float:
-    return float(ray.cluster_resources().get("GPU", 0.0))
+    return _total("GPU")
+
+
+def encoder_device(gpus_per_encoder: float | None) -> str:
+    """What encoders will run on, "cuda" or "cpu"."""
+    if gpus_per_encoder is not None:
+        return "cuda" if gpus_per_encoder else "cpu"
+    connect()
+    return "cuda" if total_gpus() else "cpu"
+
+
+def _total(resource: str) -> float:
+    present = float(ray.cluster_resources().get(resource, 0.0))
+    # What the autoscaler may add; Ray Data itself asks this way, and there is no public one.
+    limits = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    return max(present, float(limits.get(resource, 0.0)))

@@ -1,42 +1,79 @@
-"""Encodes a corpus into an index: plan -> decode and tile -> encode -> write -> commit."""
+"""Encodes a corpus into one or several indexes: plan -> cut -> decode and tile -> encode -> write -> commit."""
 
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow as pa
-import ray
 import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
+from pipelines.alone import deaths
 from pipelines.cluster import connect, total_cpus, total_gpus
-from qasir.commit import Committer
+from pipelines.workers import CUTTER_CPUS, DECODER_CPUS, WRITER_CPUS, Workers
+from qasir.changes import compare
+from qasir.commit import Committer, Progress
 from qasir.corpus import Corpus, VideoFile
 from qasir.errors import QasirError
 from qasir.index import Index
 from qasir.runs import Run
-from qasir.spec import EncoderSpec
-from qasir.stages.decode import decode_videos
+from qasir.stages.cut import SEGMENT_S, cut_videos
+from qasir.stages.decode import decode_segments
 from qasir.stages.encode import Encoder
-from qasir.stages.rows import Receipt, Report, plan_table
+from qasir.stages.rows import Receipt, plan_table, whole_video
 from qasir.stages.write import write_rows
-from qasir.tables import FAILED
+from qasir.throughput import Throughput
+from qasir.upkeep import compact
 from qasir.vlm import VlmSource
 
 log = logging.getLogger(__name__)
 
-COMMIT_EVERY_S = 30.0
-_CPU_BATCH, _GPU_BATCH = 16, 128
-_MOST_THREADS = 8
-_DECODER_CPUS, _WRITER_CPUS = 0.4, 0.1
+_PLAN_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Target:
+    """An index to write, and the model that encodes for it."""
+
+    index: Index
+    source: VlmSource
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How to encode, apart from what: none of these changes a row.
+
+    decode_timeout_s: gives up on a video whose decoding makes no progress for so long; None waits for ever.
+    gpus_per_encoder: None takes a GPU each where there are any; 0 encodes on CPUs.
+    """
+
+    allow_partial: bool = False
+    commit_every_s: float = 30.0
+    decode_timeout_s: float | None = 120.0
+    segment_s: int = SEGMENT_S
+    gpus_per_encoder: float | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """How far a run is. With several indexes a video counts once for each that needs it."""
+
+    done: int
+    planned: int
+    super_images: int
+    video_seconds: float
+    seconds: float
+
+
+OnProgress = Callable[[Snapshot], None]
 
 
 @dataclass(frozen=True)
 class EncodeSummary:
-    """What a run did. `super_images` and `video_seconds` are of the videos encoded in this run."""
+    """What a run did to one index. `super_images` and `video_seconds` are of the videos encoded in this run."""
 
     encoded: int
     failed: int
@@ -45,177 +82,202 @@ class EncodeSummary:
     video_seconds: float
     seconds: float
     failures_by_kind: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Workers:
-    """How a cluster's CPUs and GPUs are shared. On CPUs, fractions let decoders and encoders overlap on few cores."""
-
-    encoders: int
-    encoder_cpus: float
-    encoder_gpus: float
-    threads: int
-    decoders: int
-    batch: int
-
-    @classmethod
-    def for_cluster(cls, cpus: float, gpus: float) -> "Workers":
-        if gpus >= 1:
-            return cls(
-                int(gpus), 1.0, 1.0, threads=1, decoders=max(1, int((cpus - gpus) / _DECODER_CPUS)), batch=_GPU_BATCH
-            )
-        threads = max(1, min(_MOST_THREADS, int(cpus)))
-        encoders = max(1, int(cpus) // threads)
-        return cls(encoders, 0.5 * threads, 0.0, threads=threads, decoders=max(1, int(cpus)), batch=_CPU_BATCH)
+    throughput: dict[str, Any]
 
 
 def encode_corpus(
     corpus: Corpus,
-    index: Index,
-    source: VlmSource,
+    targets: Sequence[Target],
+    options: EncodeOptions | None = None,
     *,
     job: str = "encode_corpus",
-    allow_partial: bool = False,
-    commit_every_s: float = COMMIT_EVERY_S,
-    on_progress: Callable[[int, int], None] = lambda done, planned: None,
-) -> EncodeSummary:
+    on_progress: OnProgress = lambda snapshot: None,
+) -> list[EncodeSummary]:
     """Encode the new and changed videos of a corpus; a failed one is tried again only when its file changed.
 
-    on_progress(done, planned) is called after every commit and batch. Raises IndexHeldError if another job writes the
-    index. Videos that cannot be read end as failed rows, never as an exception.
+    Nothing is removed. Each video is decoded once for all indexes. on_progress is called after every batch. Raises
+    IndexHeldError if another job writes an index. Videos that cannot be read end as failed rows, never as an exception.
     """
     started = time.monotonic()
-    with Run(index, job) as run:
-        states = index.states()
-        todo = [v for v in corpus.videos if v.video_id not in states or states[v.video_id].fingerprint != v.fingerprint]
-        unchanged = len(corpus.videos) - len(todo)
-        committer = Committer(index, {video.video_id: video.fingerprint for video in todo})
-        if todo:
-            connect()
-            _run(todo, committer, index, source, allow_partial, commit_every_s, on_progress)
-        index.compact()
-        progress = committer.progress
-        run.counts = {**asdict(progress), "unchanged": unchanged}
-        run.seconds = {"total": time.monotonic() - started}
-    return EncodeSummary(
-        encoded=progress.encoded,
-        failed=progress.failed,
-        unchanged=unchanged,
-        super_images=progress.super_images,
-        video_seconds=progress.video_seconds,
-        seconds=time.monotonic() - started,
-        failures_by_kind=progress.failures_by_kind,
-    )
+    with ExitStack() as held:
+        runs = [held.enter_context(Run(target.index, job)) for target in targets]
+        changes = [compare(corpus, target.index.states()) for target in targets]
+        encoding = Encoding(targets, [c.todo for c in changes], options or EncodeOptions(), on_progress)
+        encoding.run()
+        summaries = []
+        for run, target, change, progress in zip(runs, targets, changes, encoding.progress, strict=True):
+            compact(target.index)
+            seconds = time.monotonic() - started
+            throughput = encoding.throughput.facts()
+            n_unchanged = len(corpus.videos) - len(change.todo)
+            run.counts = {**asdict(progress), "unchanged": n_unchanged}
+            run.seconds = {"total": seconds, **throughput}
+            summaries.append(
+                EncodeSummary(**asdict(progress), unchanged=n_unchanged, seconds=seconds, throughput=throughput)
+            )
+    return summaries
 
 
-def _run(
-    todo: list[VideoFile],
-    committer: Committer,
-    index: Index,
-    source: VlmSource,
-    allow_partial: bool,
-    commit_every_s: float,
-    on_progress: Callable[[int, int], None],
-) -> None:
-    """Encode; then try alone what did not come back, because a worker that died took its videos along.
+class Encoding:
+    """One run of the stages over the videos that each index needs; `progress` (one an index) and `throughput` say how it went."""
 
-    Only a video whose decoding, alone, kills its process is recorded as crashed. What is lost otherwise is no fault of a
-    file: a QasirError ends the job with everything else committed, and the next run tries again.
-    """
-    names = [video.video_id for video in todo]
-    missing = _pass(todo, committer, index, source, allow_partial, commit_every_s, on_progress, len(todo))
-    if missing:
-        log.warning("%d of %d videos did not come back; trying them one at a time", len(missing), len(todo))
-        crashed = [video for video in missing if _kills_its_process(video, index.spec, allow_partial)]
-        for video in crashed:
-            message = "the process that decodes it dies"
-            committer.add_report(Report(**asdict(video), status=FAILED, error_kind="crashed", error=message))
-        committer.commit()
-        others = [video for video in missing if committer.unfinished([video.video_id])]
-        if others:
-            _pass(others, committer, index, source, allow_partial, commit_every_s, on_progress, len(todo))
-    lost = committer.unfinished(names)
-    if lost:
-        raise QasirError(
-            f"{len(lost)} videos were lost after decoding, {lost[0]} first: an encoder or a writer died; see Ray's logs. "
-            "All others are committed, and the same command tries these again"
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        todo: Sequence[Sequence[VideoFile]],
+        options: EncodeOptions,
+        on_progress: OnProgress = lambda snapshot: None,
+    ) -> None:
+        self.targets = targets
+        self.options = options
+        self.throughput = Throughput()
+        self._on_progress = on_progress
+        self._videos = {video.video_id: video for videos in todo for video in videos}
+        self._committers = [
+            Committer(target.index, {video.video_id: video.fingerprint for video in videos})
+            for target, videos in zip(targets, todo, strict=True)
+        ]
+
+    @property
+    def progress(self) -> list[Progress]:
+        return [committer.progress for committer in self._committers]
+
+    def run(self) -> None:
+        """Encode; then look alone at what did not come back, because a worker that died took its videos along.
+
+        Only a video whose decoding, alone, kills its process or hangs is recorded as failed for it. What is lost otherwise
+        is no fault of a file and is encoded again. Raises QasirError, with everything else committed, if it is lost twice.
+        """
+        if not self._videos:
+            return
+        connect()
+        workers = Workers.for_cluster(total_cpus(), total_gpus(), self.options.gpus_per_encoder)
+        self.throughput.workers = {"decode": workers.decoders, "encode": workers.encoders}
+        self._pass(workers)
+        missing = self._unfinished()
+        if missing:
+            log.warning("%d of %d videos did not come back; looking at each alone", len(missing), len(self._videos))
+            self._give_up_on_killers(missing)
+            if self._unfinished():
+                self._pass(workers)
+        self.throughput.ended = time.time()
+        lost = self._unfinished()
+        if lost:
+            raise QasirError(
+                f"{len(lost)} videos were lost after decoding, {lost[0].video_id} first: an encoder or a writer died; see "
+                "Ray's logs. All others are committed, and the same command tries these again"
+            )
+
+    def _unfinished(self) -> list[VideoFile]:
+        ids = {video_id for committer in self._committers for video_id in committer.unfinished()}
+        return [video for video_id, video in self._videos.items() if video_id in ids]
+
+    def _needs(self) -> dict[str, dict[int, list[int]]]:
+        """video_id -> {index number: positions it has already} of the indexes that still want the video."""
+        needs: dict[str, dict[int, list[int]]] = {}
+        for number, committer in enumerate(self._committers):
+            for video_id in committer.unfinished():
+                needs.setdefault(video_id, {})[number] = committer.positions(video_id)
+        return needs
+
+    def _pass(self, workers: Workers) -> None:
+        """Run the unfinished videos through the stages once, committing as receipts come in."""
+        needs = self._needs()
+        for committer in self._committers:
+            committer.begin_pass(committer.unfinished())
+        plan = plan_table([self._videos[video_id] for video_id in needs], needs)
+        committed_at = time.monotonic()
+        try:
+            for receipt in _receipts(plan, self.targets, self.options, workers):
+                self._committers[receipt.index].add(receipt)
+                self.throughput.add({**receipt.seconds, "decode": sum(report.seconds for report in receipt.reports)})
+                if time.monotonic() - committed_at >= self.options.commit_every_s:
+                    self._commit()
+                    committed_at = time.monotonic()
+                self._tell()
+        finally:
+            self._commit()
+            self._tell()
+
+    def _commit(self) -> None:
+        since = time.perf_counter()
+        for committer in self._committers:
+            committer.commit()
+        self.throughput.add({"commit": time.perf_counter() - since})
+
+    def _tell(self) -> None:
+        self._on_progress(
+            Snapshot(
+                done=sum(committer.n_finished for committer in self._committers),
+                planned=sum(len(committer.planned) for committer in self._committers),
+                super_images=sum(committer.n_written for committer in self._committers),
+                video_seconds=sum(committer.progress.video_seconds for committer in self._committers),
+                seconds=time.time() - self.throughput.began,
+            )
         )
 
-
-def _pass(
-    videos: list[VideoFile],
-    committer: Committer,
-    index: Index,
-    source: VlmSource,
-    allow_partial: bool,
-    commit_every_s: float,
-    on_progress: Callable[[int, int], None],
-    n_planned: int,
-) -> list[VideoFile]:
-    """Run videos through the stages, committing as receipts come in; returns those that did not come back."""
-    plan = plan_table(videos, committer.positions({video.video_id for video in videos}))
-    committed_at = time.monotonic()
-    try:
-        for receipt in _receipts(plan, index, source, allow_partial):
-            committer.add(receipt)
-            if time.monotonic() - committed_at >= commit_every_s:
-                committer.commit()
-                committed_at = time.monotonic()
-            on_progress(committer.n_finished, n_planned)
-    finally:
-        committer.commit()
-        on_progress(committer.n_finished, n_planned)
-    missing = set(committer.unfinished([video.video_id for video in videos]))
-    return [video for video in videos if video.video_id in missing]
+    def _give_up_on_killers(self, suspects: Sequence[VideoFile]) -> None:
+        needs = self._needs()
+        whole = plan_table(list(suspects), needs).to_pylist()
+        calls = [(whole_video(row), [target.index.spec for target in self.targets]) for row in whole]
+        options = {"allow_partial": self.options.allow_partial, "time_limit_s": self.options.decode_timeout_s}
+        for video, death in zip(suspects, deaths(decode_segments, calls, options, num_cpus=DECODER_CPUS), strict=True):
+            if death is not None:
+                log.warning("%s: %s: %s", video.uri, death.kind, death.message)
+                for number in needs[video.video_id]:
+                    self._committers[number].give_up(video, death.kind, death.message)
+        self._commit()
 
 
-def _kills_its_process(video: VideoFile, spec: EncoderSpec, allow_partial: bool) -> bool:
-    """Decode one video in a worker of its own."""
-    exhaust = ray.remote(max_retries=0, num_cpus=_DECODER_CPUS)(_exhaust)
-    try:
-        ray.get(exhaust.remote(decode_videos, plan_table([video], {}), spec, allow_partial))
-    except ray.exceptions.WorkerCrashedError:
-        return True
-    return False
-
-
-def _exhaust(decode: Any, plan: pa.Table, spec: EncoderSpec, allow_partial: bool) -> None:
-    for _ in decode(plan, spec, allow_partial=allow_partial):
-        pass
-
-
-def _receipts(plan: pa.Table, index: Index, source: VlmSource, allow_partial: bool) -> Iterator[Receipt]:
+def _receipts(plan: Any, targets: Sequence[Target], options: EncodeOptions, workers: Workers) -> Iterator[Receipt]:
     """The graph. Raises QasirError when an encoder or a writer reports an error of its own."""
-    workers = Workers.for_cluster(total_cpus(), total_gpus())
     warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")  # no other way to bound retries yet
-    decode: Any = decode_videos  # Ray's types know functions of one argument only
+    cut: Any = cut_videos  # Ray's types know functions of one argument only
+    decode: Any = decode_segments
     write: Any = write_rows
-    videos = ray.data.from_arrow([plan.slice(i, 1) for i in range(len(plan))])
+    specs = [target.index.spec for target in targets]
     receipts = (
-        videos.map_batches(
+        ray.data.from_arrow([plan.slice(i, _PLAN_ROWS) for i in range(0, len(plan), _PLAN_ROWS)])
+        .map_batches(
+            cut,
+            fn_kwargs={"segment_s": options.segment_s, "time_limit_s": options.decode_timeout_s},
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=CUTTER_CPUS,
+            ray_remote_args_fn=_retry_once,
+        )
+        .repartition(target_num_rows_per_block=1)  # so that a worker that dies takes one segment along
+        .map_batches(
             decode,
-            fn_kwargs={"spec": index.spec, "allow_partial": allow_partial},
+            fn_kwargs={
+                "specs": specs,
+                "allow_partial": options.allow_partial,
+                "time_limit_s": options.decode_timeout_s,
+            },
             batch_size=1,
             batch_format="pyarrow",
-            num_cpus=_DECODER_CPUS,
+            num_cpus=DECODER_CPUS,
             compute=TaskPoolStrategy(size=workers.decoders),
             ray_remote_args_fn=_retry_once,
         )
         .map_batches(
             Encoder,
-            fn_constructor_kwargs={"source": source, "spec": index.spec, "threads": workers.threads},
+            fn_constructor_kwargs={
+                "targets": [(target.source, target.index.spec) for target in targets],
+                "threads": workers.threads,
+            },
             batch_size=workers.batch,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=workers.encoders),
+            compute=ActorPoolStrategy(min_size=1, max_size=workers.encoders, initial_size=workers.encoders),
             num_cpus=workers.encoder_cpus,
             num_gpus=workers.encoder_gpus,
         )
         .map_batches(
             write,
-            fn_kwargs={"index": index},
+            fn_kwargs={"indexes": [target.index for target in targets]},
             batch_size=None,
             batch_format="pyarrow",
-            num_cpus=_WRITER_CPUS,
+            num_cpus=WRITER_CPUS,
         )
     )
     for row in receipts.iter_rows():

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow.fs as fs
 import pyarrow.parquet
 
-from qasir.decode import is_remote
 from qasir.errors import CorpusError
+from qasir.source import is_remote
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -59,9 +59,10 @@ class VideoFile:
 
 @dataclass(frozen=True)
 class Corpus:
-    """`root` is the folder, the fixed prefix of a glob, or the manifest; videos are sorted by id."""
+    """`root` is the folder, the fixed prefix of a glob, or the manifest; `source` what was listed; videos are sorted by id."""
 
     root: str
+    source: str
     videos: tuple[VideoFile, ...]
 
 
@@ -77,7 +78,11 @@ def list_videos(path: str) -> Corpus:
         root, videos = _from_path(path)
     if not videos:
         raise CorpusError(f"no videos in {path}")
-    return Corpus(root, tuple(sorted(_unique(videos), key=lambda video: video.video_id)))
+    return Corpus(
+        root,
+        path if is_remote(path) else str(Path(path).absolute()),
+        tuple(sorted(_unique(videos), key=lambda video: video.video_id)),
+    )
 
 
 def _is_glob(path: str) -> bool:

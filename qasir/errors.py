@@ -13,6 +13,10 @@ class SpecError(QasirError):
     """A setting is out of range, or an index was opened with another encoder spec than its own."""
 
 
+class ConfigError(QasirError):
+    """A configuration file is malformed: the message names the line and the key."""
+
+
 class ModelError(QasirError):
     """A VLM cannot be built: unknown name or tag, missing weights, or something it cannot give."""
 
@@ -51,6 +55,7 @@ ERROR_KINDS = {
     "decode": "damage in the middle or a cut end; --allow-partial keeps what did decode",
     "timestamps": "broken timestamps: a jump of more than an hour between two frames",
     "too_large": "frames larger than the stated limit; refused before memory is taken",
+    "timed_out": "decoding made no progress for the time limit (--decode-timeout); its process was ended",
     "crashed": "the process that decoded it died",
 }
 """Every kind of failure, as written to `videos.error_kind`, and what it means."""

@@ -21,12 +21,20 @@ from numpy.typing import NDArray
 
 from qasir.errors import NoIndexError, SpecError, UnreadableIndexError
 from qasir.spec import EncoderSpec
-from qasir.tables import ENCODED, ROOT_KEY, SPEC_KEY, runs_schema, super_images_schema, videos_schema
+from qasir.tables import (
+    ENCODED,
+    ROOT_KEY,
+    SOURCE_KEY,
+    SPEC_KEY,
+    metadata,
+    runs_schema,
+    super_images_schema,
+    videos_schema,
+)
 
 log = logging.getLogger(__name__)
 
 _IDS_A_FILTER = 500
-_SMALL_FRAGMENTS = 64
 
 
 @dataclass(frozen=True)
@@ -58,12 +66,16 @@ class SuperImageTable:
 
 
 class Index:
-    """An open index. `uri` is a folder or an object-store URI; `spec` and `corpus_root` come from its tables."""
+    """An open index. `uri` is a folder or an object-store URI; the rest comes from its tables.
 
-    def __init__(self, uri: str, spec: EncoderSpec, corpus_root: str) -> None:
+    corpus_root: what video ids are relative to; corpus_source: the folder, glob or manifest that it was made from.
+    """
+
+    def __init__(self, uri: str, spec: EncoderSpec, corpus_root: str, corpus_source: str = "") -> None:
         self.uri = uri.rstrip("/")
         self.spec = spec
         self.corpus_root = corpus_root
+        self.corpus_source = corpus_source or corpus_root
 
     @classmethod
     def open(cls, uri: str) -> "Index":
@@ -80,17 +92,18 @@ class Index:
         videos = _find_table(f"{uri}/videos.lance")
         if videos is None:
             return None
-        metadata = videos.schema.metadata or {}
-        if SPEC_KEY not in metadata or ROOT_KEY not in metadata:
+        found = videos.schema.metadata or {}
+        if SPEC_KEY not in found or ROOT_KEY not in found:
             raise UnreadableIndexError(f"{uri} holds a table `videos` that is not an index's: name another --index")
-        return cls(uri, EncoderSpec.from_json(metadata[SPEC_KEY].decode()), metadata[ROOT_KEY].decode())
+        spec = EncoderSpec.from_json(found[SPEC_KEY].decode())
+        return cls(uri, spec, found[ROOT_KEY].decode(), found.get(SOURCE_KEY, b"").decode())
 
     @classmethod
-    def open_or_create(cls, uri: str, spec: EncoderSpec, corpus_root: str) -> "Index":
+    def open_or_create(cls, uri: str, spec: EncoderSpec, corpus_root: str, corpus_source: str = "") -> "Index":
         """Open the index, or make an empty one. Raises SpecError if it holds another spec's rows or another corpus."""
         found = cls.find(uri)
         if found is None:
-            index = cls(uri, spec, corpus_root)
+            index = cls(uri, spec, corpus_root, corpus_source)
             # `videos` comes last: an index without it does not exist yet, so a kill in between leaves nothing to mend.
             for name, schema in index._schemas().items():
                 there = _find_table(index.table_uri(name))
@@ -101,11 +114,14 @@ class Index:
                 lance.write_dataset(schema.empty_table(), index.table_uri(name), schema=schema, mode="overwrite")
             return index
         found.check_spec(spec)
-        if found.corpus_root != corpus_root:
-            raise SpecError(
-                f"the index at {uri} holds another corpus: its root is {found.corpus_root}, asked for {corpus_root}"
-            )
+        found.check_root(corpus_root)
         return found
+
+    def check_root(self, corpus_root: str) -> None:
+        if self.corpus_root != corpus_root:
+            raise SpecError(
+                f"the index at {self.uri} holds another corpus: its root is {self.corpus_root}, asked for {corpus_root}"
+            )
 
     def check_spec(self, spec: EncoderSpec) -> None:
         differences = self.spec.differences(spec)
@@ -119,11 +135,13 @@ class Index:
             )
 
     def _schemas(self) -> dict[str, pa.Schema]:
-        return {
-            "runs": runs_schema(self.spec, self.corpus_root),
-            "super_images": super_images_schema(self.spec, self.corpus_root),
-            "videos": videos_schema(self.spec, self.corpus_root),
+        plain = {
+            "runs": runs_schema(),
+            "super_images": super_images_schema(self.spec),
+            "videos": videos_schema(self.spec),
         }
+        carried = metadata(self.spec, self.corpus_root, self.corpus_source)
+        return {name: schema.with_metadata(carried) for name, schema in plain.items()}
 
     def table_uri(self, name: str) -> str:
         return f"{self.uri}/{name}.lance"
@@ -221,7 +239,7 @@ class Index:
 
     def write_super_images(self, rows: pa.Table) -> list[FragmentMetadata]:
         """Write rows as uncommitted fragments (from any process); `commit_super_images` makes them visible."""
-        schema = super_images_schema(self.spec, self.corpus_root)
+        schema = super_images_schema(self.spec)
         return write_fragments(rows.select(schema.names).cast(schema), self.table_uri("super_images"), schema=schema)
 
     def commit_super_images(self, fragments: Sequence[FragmentMetadata]) -> None:
@@ -233,7 +251,7 @@ class Index:
     def upsert_videos(self, rows: Sequence[dict[str, Any]]) -> None:
         """Insert or replace rows of `videos` by video_id: the switch that makes a video's super images readable."""
         if rows:
-            table = pa.Table.from_pylist(list(rows), schema=videos_schema(self.spec, self.corpus_root))
+            table = pa.Table.from_pylist(list(rows), schema=videos_schema(self.spec))
             merge = self.table("videos").merge_insert("video_id")
             merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
 
@@ -246,12 +264,12 @@ class Index:
         for some in _chunks(conditions):
             self.table("super_images").delete(" OR ".join(some))
 
-    def compact(self) -> None:
-        """Merge small fragments once there are many, so that a reader does not open thousands of tiny files."""
-        for name in ("videos", "super_images", "runs"):
-            dataset = self.table(name)
-            if len(dataset.get_fragments()) > _SMALL_FRAGMENTS:
-                dataset.optimize.compact_files()
+    def remove(self, video_ids: Sequence[str]) -> None:
+        """Delete videos: first their rows of `videos`, so that no reader sees a part of one."""
+        for ids in _chunks(list(video_ids)):
+            self.table("videos").delete(_id_filter(ids))
+        for ids in _chunks(list(video_ids)):
+            self.table("super_images").delete(_id_filter(ids))
 
 
 def _find_table(uri: str) -> lance.LanceDataset | None:

@@ -1,11 +1,14 @@
 """From the options a person gives to a checked encoder spec and an open index, before any work starts."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from qasir.decode import is_remote
+from qasir.corpus import Corpus
+from qasir.errors import ModelError, SpecError
 from qasir.index import Index
+from qasir.source import is_remote
 from qasir.spec import EncoderSpec, check_fit, check_fps, check_grid, check_precision
 from qasir.super_image import Fit
 from qasir.vlm import Vlm, VlmSource, resolve, resolve_precision
@@ -26,10 +29,13 @@ class EncoderOptions:
     thumbnails: bool = True
 
 
-def prepare(options: EncoderOptions, index_uri: str, corpus_root: str) -> tuple[Index, VlmSource]:
+def prepare(
+    options: EncoderOptions, index_uri: str, corpus: Corpus, *, device_type: Callable[[], str] | None = None
+) -> tuple[Index, VlmSource]:
     """Check every option, load the model once to know its sizes, and open or create the index.
 
-    "auto" precision follows an index that is there already, so that one made on a GPU can be kept up to date without one. Raises SpecError, ModelError.
+    "auto" precision follows an index that is there already, so that one made on a GPU can be kept up to date without one;
+    for a new one device_type() tells what encoders will run on ("cuda" or "cpu"). Raises SpecError, ModelError.
     """
     check_grid(options.grid)
     check_fps(options.fps)
@@ -40,7 +46,7 @@ def prepare(options: EncoderOptions, index_uri: str, corpus_root: str) -> tuple[
     precision = options.precision
     if precision == "auto" and existing is not None:
         precision = existing.spec.precision
-    precision = resolve_precision(precision)
+    precision = resolve_precision(precision, device_type=device_type)
     vlm = Vlm(source, image_size=options.image_size, precision=precision, device="cpu")
     if options.cells:
         vlm.check_cells()
@@ -58,12 +64,37 @@ def prepare(options: EncoderOptions, index_uri: str, corpus_root: str) -> tuple[
         thumbnails=options.thumbnails,
         library_version=library_version(),
     )
-    return Index.open_or_create(absolute_uri(index_uri), spec, corpus_root), source
+    return Index.open_or_create(absolute_uri(index_uri), spec, corpus.root, corpus.source), source
+
+
+def check_options(options: EncoderOptions, index: Index) -> None:
+    """Whether an index was made with these options, as far as can be told without loading a model. Raises SpecError."""
+    asked = {name: value for name, value in asdict(options).items() if value is not None and value != "auto"}
+    asked.pop("pretrained", None)  # says where weights are, not what they are
+    differences = [
+        f"  {name}: {getattr(index.spec, name)} in the index, {value} asked for"
+        for name, value in asked.items()
+        if getattr(index.spec, name) != value
+    ]
+    if differences:
+        raise SpecError(f"the index at {index.uri} was made with another encoder spec:\n" + "\n".join(differences))
 
 
 def source_of(spec: EncoderSpec) -> VlmSource:
     """The model that made an index, for encoding queries against it. Raises ModelError when its weights are gone."""
     return resolve(spec.model, spec.pretrained or None)
+
+
+def source_to_extend(index: Index) -> VlmSource:
+    """The model that made an index, for encoding more videos into it. Raises ModelError when its weights have changed."""
+    source = source_of(index.spec)
+    found = source.fingerprint()
+    if found != index.spec.weights:
+        raise ModelError(
+            f"the weights of {index.spec.model!r} are not those that made the index at {index.uri}: {found} now, "
+            f"{index.spec.weights} then; put the old ones back, or encode into a new index"
+        )
+    return source
 
 
 def absolute_uri(uri: str) -> str:

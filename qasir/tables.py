@@ -6,6 +6,7 @@ from qasir.spec import EncoderSpec
 
 SPEC_KEY = b"qasir.encoder_spec"
 ROOT_KEY = b"qasir.corpus_root"
+SOURCE_KEY = b"qasir.corpus_source"
 
 ENCODED, FAILED = "encoded", "failed"
 
@@ -14,7 +15,7 @@ def embedding_type(dim: int) -> pa.DataType:
     return pa.list_(pa.float16(), dim)
 
 
-def videos_schema(spec: EncoderSpec, corpus_root: str) -> pa.Schema:
+def videos_schema(spec: EncoderSpec) -> pa.Schema:
     """One row a video, key `video_id`. `embedding` is the mean of its super images' (not normalised again)."""
     fields = [
         pa.field("video_id", pa.string(), nullable=False),
@@ -35,10 +36,10 @@ def videos_schema(spec: EncoderSpec, corpus_root: str) -> pa.Schema:
         pa.field("embedding", embedding_type(spec.embedding_dim)),
         pa.field("encoded_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
-    return pa.schema(fields, metadata=_metadata(spec, corpus_root))
+    return pa.schema(fields)
 
 
-def super_images_schema(spec: EncoderSpec, corpus_root: str) -> pa.Schema:
+def super_images_schema(spec: EncoderSpec) -> pa.Schema:
     """One row a super image, key (video_id, fingerprint, position). Embeddings are L2-normalised before storage."""
     fields = [
         pa.field("video_id", pa.string(), nullable=False),
@@ -53,10 +54,10 @@ def super_images_schema(spec: EncoderSpec, corpus_root: str) -> pa.Schema:
         fields.append(pa.field("cell_embeddings", embedding_type(spec.grid**2 * spec.embedding_dim), nullable=False))
     if spec.thumbnails:
         fields.append(pa.field("thumbnail", pa.binary(), nullable=False))
-    return pa.schema(fields, metadata=_metadata(spec, corpus_root))
+    return pa.schema(fields)
 
 
-def runs_schema(spec: EncoderSpec, corpus_root: str) -> pa.Schema:
+def runs_schema() -> pa.Schema:
     """One row a run of a job; `ended` is null while it runs, and `heartbeat` says that it still does."""
     fields = [
         pa.field("run_id", pa.string(), nullable=False),
@@ -70,8 +71,9 @@ def runs_schema(spec: EncoderSpec, corpus_root: str) -> pa.Schema:
         pa.field("spec", pa.string()),
         pa.field("versions", pa.string()),
     ]
-    return pa.schema(fields, metadata=_metadata(spec, corpus_root))
+    return pa.schema(fields)
 
 
-def _metadata(spec: EncoderSpec, corpus_root: str) -> dict[bytes, bytes]:
-    return {SPEC_KEY: spec.to_json().encode(), ROOT_KEY: corpus_root.encode()}
+def metadata(spec: EncoderSpec, corpus_root: str, corpus_source: str) -> dict[bytes, bytes]:
+    """What every table of an index carries in its schema: the encoder spec, where the videos lie, and what was listed."""
+    return {SPEC_KEY: spec.to_json().encode(), ROOT_KEY: corpus_root.encode(), SOURCE_KEY: corpus_source.encode()}

@@ -7,7 +7,7 @@ beyond knowing where a packaged model's weights are.
 import difflib
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -191,15 +191,18 @@ def check_query(text: str) -> None:
         raise QueryError(f"the query has {len(text):,} characters; the limit is {MAX_QUERY_CHARACTERS:,}")
 
 
-def resolve_precision(precision: str, *, device_type: str | None = None) -> str:
-    """What "auto" means here: bf16 on CUDA and on CPUs that compute it natively, else fp32.
+def resolve_precision(precision: str, *, device_type: Callable[[], str] | None = None) -> str:
+    """What "auto" means: bf16 on CUDA and on CPUs that compute it natively, else fp32.
 
-    Elsewhere bfloat16 is emulated: measured 100 times slower than float32 on an AVX2 machine.
+    Elsewhere bfloat16 is emulated: measured 100 times slower than float32 on an AVX2 machine. device_type() is "cuda" or
+    "cpu", asked only if it matters; without it, this machine decides.
     """
-    kind = device_type or ("cuda" if torch.cuda.is_available() else "cpu")
+    if precision in ("fp32", "bf16"):
+        return precision
+    kind = device_type() if device_type else ("cuda" if torch.cuda.is_available() else "cpu")
     if precision == "auto":
         return "bf16" if kind == "cuda" or _cpu_has_bf16() else "fp32"
-    if precision == "fp16" and kind == "cpu":
+    if kind == "cpu":
         raise ModelError("precision fp16 needs a GPU: on a CPU choose fp32, bf16 or auto")
     return precision
 

@@ -44,12 +44,12 @@ def demo(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def demo_index(demo, local_ray, tmp_path_factory) -> Index:
     """The demo encoded through the whole pipeline; tests must not write to it."""
-    from pipelines.encode import encode_corpus
+    from pipelines.encode import Target, encode_corpus
     from qasir.corpus import list_videos
 
     corpus = list_videos(str(demo / "videos"))
-    index, source = prepare(EncoderOptions(), str(tmp_path_factory.mktemp("index") / "demo"), corpus.root)
-    summary = encode_corpus(corpus, index, source)
+    index, source = prepare(EncoderOptions(), str(tmp_path_factory.mktemp("index") / "demo"), corpus)
+    summary = encode_corpus(corpus, [Target(index, source)])[0]
     assert (summary.encoded, summary.failed) == (4, 0)
     return index
 

@@ -1,10 +1,12 @@
-"""Stage 1: decodes and tiles planned videos. Imports no torch, so that its workers start fast."""
+"""Stage 2: decodes and tiles segments. Imports no torch, so that its workers start fast."""
 
 import io
 import json
 import logging
-from collections.abc import Iterator
-from dataclasses import asdict
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,62 +18,140 @@ from qasir.corpus import MISSING, VideoFile
 from qasir.decode import Video
 from qasir.errors import VideoError
 from qasir.spec import EncoderSpec
+from qasir.stages.alarm import Alarm
 from qasir.stages.rows import REPORT, TILE_SCHEMA, Report
 from qasir.tables import ENCODED, FAILED
-from qasir.tile import SuperImage, Tiling, n_super_images, super_images
+from qasir.tile import SuperImage, Tiler, Tiling, Wanted, super_images
 
 log = logging.getLogger(__name__)
 
 THUMBNAIL_SIDE = 224
 _THUMBNAIL_QUALITY = 80
-_TILE_BYTES = 4 << 20
+_TABLE_BYTES = 4 << 20
 
 
-def decode_videos(plan: pa.Table, spec: EncoderSpec, *, allow_partial: bool = False) -> Iterator[pa.Table]:
-    """Decode and tile each planned video; tables stay under a few megabytes. One bad file is one failed report."""
-    for row in plan.to_pylist():
-        skip = frozenset(row.pop("committed"))
-        yield from _decode_video(VideoFile(**row), spec, skip, allow_partial)
+@dataclass
+class _Need:
+    """What one index wants of a segment: all but the positions it has; `n_new` counts those sent on."""
+
+    index: int
+    spec: EncoderSpec
+    committed: frozenset[int]
+    n_new: int = 0
 
 
-def _decode_video(file: VideoFile, spec: EncoderSpec, skip: frozenset[int], allow_partial: bool) -> Iterator[pa.Table]:
-    tiling = Tiling(spec.rate, spec.grid, spec.image_size, spec.fit)
+@dataclass
+class _Group:
+    """Needs that share a tiling, and so are decoded and drawn once."""
+
+    tiling: Tiling
+    needs: list[_Need] = field(default_factory=list)
+    tiler: Tiler | None = None
+
+
+def decode_segments(
+    segments: pa.Table,
+    specs: Sequence[EncoderSpec],
+    *,
+    allow_partial: bool = False,
+    time_limit_s: float | None = None,
+) -> Iterator[pa.Table]:
+    """Decode and tile each segment for the indexes that need it; tables stay under a few megabytes.
+
+    One bad file is one failed report an index. time_limit_s: kills this process when a decoder makes no progress for so long.
+    """
+    with Alarm(time_limit_s) as alarm:
+        for row in segments.to_pylist():
+            for table in _decode_segment(row, specs, allow_partial, alarm):
+                alarm.off()  # whoever takes the table may take their time
+                yield table
+                alarm.set()
+
+
+def _decode_segment(
+    row: dict[str, Any], specs: Sequence[EncoderSpec], allow_partial: bool, alarm: Alarm
+) -> Iterator[pa.Table]:
+    file = VideoFile(row["video_id"], row["uri"], row["size_bytes"], row["fingerprint"])
+    needs = [_Need(need["index"], specs[need["index"]], frozenset(need["committed"])) for need in row["needs"]]
+    groups = _groups(needs)
+    where = {"segment": row["segment"], "n_segments": row["n_segments"]}
+    outcome: dict[str, Any]
     rows: list[dict[str, Any]] = []
-    per_table = max(1, _TILE_BYTES // (3 * spec.image_size**2))
-    identity = {"video_id": file.video_id, "fingerprint": file.fingerprint}
+    n_bytes = 0
+    seconds, since = 0.0, time.perf_counter()
     try:
         if file.fingerprint == MISSING:
             raise VideoError("io", "no such file")
-        with Video(file.uri) as video:
-            for image in super_images(video, tiling, skip=skip, allow_partial=allow_partial):
-                rows.append({**identity, **_tile(image, thumbnails=spec.thumbnails)})
-                if len(rows) >= per_table:
+        alarm.set()
+        with Video(file.uri, alive=alarm.set) as video:
+            for group in groups:
+                group.tiler = Tiler(_wanted(group, row["start_s"], row["stop_s"]), video.pixel_aspect)
+            tilers = [group.tiler for group in groups if group.tiler is not None]
+            for number, image in super_images(video, tilers, allow_partial=allow_partial):
+                rows.append({**_key(file), **_tile(image, groups[number].needs)})
+                n_bytes += image.pixels.nbytes
+                if n_bytes >= _TABLE_BYTES:
+                    seconds += time.perf_counter() - since
                     yield pa.Table.from_pylist(rows, schema=TILE_SCHEMA)
-                    rows = []
-            report = Report(
-                **asdict(file), status=ENCODED, duration_s=video.duration_s, width=video.width, height=video.height,
-                fps=video.frame_rate, codec=video.codec, n_sampled=video.n_sampled,
-                n_super_images=n_super_images(video.n_sampled, spec.grid), decode_errors=video.decode_errors,
-            )  # fmt: skip
+                    rows, n_bytes, since = [], 0, time.perf_counter()
+            outcome = {
+                "status": ENCODED, "duration_s": video.duration_s, "width": video.width, "height": video.height,
+                "fps": video.frame_rate, "codec": video.codec, "decode_errors": video.decode_errors,
+            }  # fmt: skip
     except VideoError as error:
         log.warning("%s: %s: %s", file.uri, error.kind, error)
-        report = Report(**asdict(file), status=FAILED, error_kind=error.kind, error=str(error))
+        outcome = {"status": FAILED, "error_kind": error.kind, "error": str(error)}
     except Exception as error:  # whatever a damaged file makes a decoder raise, it is that file's failure alone
         log.exception("%s: unexpected error", file.uri)
-        message = f"{type(error).__name__}: {error}"
-        report = Report(**asdict(file), status=FAILED, error_kind="decode", error=message)
-    rows.append({**identity, "position": REPORT, "report": json.dumps(asdict(report))})
+        outcome = {"status": FAILED, "error_kind": "decode", "error": f"{type(error).__name__}: {error}"}
+    seconds += time.perf_counter() - since
+    for group in groups:
+        for need in group.needs:
+            if group.tiler is not None:
+                outcome |= {"n_sampled": group.tiler.n_sampled, "n_super_images": group.tiler.n_super_images}
+            report = Report(**asdict(file), **where, **outcome, index=need.index, n_new=need.n_new, seconds=seconds)
+            seconds = 0.0  # one segment's time is told once
+            rows.append(
+                {**_key(file), "indexes": 1 << need.index, "position": REPORT, "report": json.dumps(asdict(report))}
+            )
     yield pa.Table.from_pylist(rows, schema=TILE_SCHEMA)
 
 
-def _tile(image: SuperImage, *, thumbnails: bool) -> dict[str, Any]:
+def _groups(needs: list[_Need]) -> list[_Group]:
+    groups: dict[Tiling, _Group] = {}
+    for need in needs:
+        tiling = Tiling(need.spec.rate, need.spec.grid, need.spec.image_size, need.spec.fit)
+        groups.setdefault(tiling, _Group(tiling)).needs.append(need)
+    return list(groups.values())
+
+
+def _wanted(group: _Group, start_s: int, stop_s: int | None) -> Wanted:
+    """A super image belongs to the segment of its first sample."""
+    return Wanted(
+        group.tiling,
+        start=group.tiling.first_position(Fraction(start_s)),
+        stop=None if stop_s is None else group.tiling.first_position(Fraction(stop_s)),
+        skip=frozenset.intersection(*(need.committed for need in group.needs)),
+    )
+
+
+def _key(file: VideoFile) -> dict[str, str]:
+    return {"video_id": file.video_id, "fingerprint": file.fingerprint}
+
+
+def _tile(image: SuperImage, needs: list[_Need]) -> dict[str, Any]:
+    wanting = [need for need in needs if image.position not in need.committed]
+    for need in wanting:
+        need.n_new += 1
     return {
+        "indexes": sum(1 << need.index for need in wanting),
         "position": image.position,
         "start_s": image.start_s,
         "end_s": image.end_s,
         "n_valid": image.n_valid,
+        "side": len(image.pixels),
         "pixels": image.pixels.tobytes(),
-        "thumbnail": thumbnail(image.pixels) if thumbnails else None,
+        "thumbnail": thumbnail(image.pixels) if any(need.spec.thumbnails for need in wanting) else None,
     }
 
 

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 import pipelines.encode
-from pipelines.encode import Workers, encode_corpus
+import pipelines.workers
+from pipelines.encode import EncodeOptions, Target, encode_corpus
+from pipelines.workers import Workers
 from qasir.annotations import Query
 from qasir.corpus import list_videos
 from qasir.errors import QasirError
@@ -14,6 +16,7 @@ from qasir.index import Index
 from qasir.prepare import EncoderOptions, prepare
 from qasir.scoring import Scoring
 from qasir.search import IndexSearcher
+from qasir.stages.decode import decode_segments
 from qasir.stages.encode import Encoder
 from tests.videos import write_video
 
@@ -23,8 +26,8 @@ OPTIONS = EncoderOptions(grid=2, fps=2.0, image_size=96)
 
 def encode(folder, uri, **options):
     corpus = list_videos(str(folder))
-    index, source = prepare(OPTIONS, str(uri), corpus.root)
-    summary = encode_corpus(corpus, index, source, **options)
+    index, source = prepare(OPTIONS, str(uri), corpus)
+    summary = encode_corpus(corpus, [Target(index, source)], EncodeOptions(**options))[0]
     return summary, Index.open(str(uri))
 
 
@@ -137,7 +140,7 @@ def test_a_run_that_stopped_halfway_goes_on_and_ends_the_same(videos, tmp_path, 
             yield receipt
 
     monkeypatch.setattr(pipelines.encode, "_receipts", stop_after_one)
-    monkeypatch.setattr(pipelines.encode, "_CPU_BATCH", 1)
+    monkeypatch.setattr(pipelines.workers, "_CPU_BATCH", 1)
     for _ in range(20):
         try:
             encode(videos, tmp_path / "parts", commit_every_s=0.0)
@@ -151,17 +154,15 @@ def test_a_run_that_stopped_halfway_goes_on_and_ends_the_same(videos, tmp_path, 
     assert parts.table("super_images").count_rows() == 5
 
 
-def crash_on_b(plan, spec, *, allow_partial=False):
+def crash_on_b(segments, specs, **options):
     """A decoder whose process dies on one video."""
-    from qasir.stages.decode import decode_videos
-
-    if plan["video_id"][0].as_py() == "more/b":
+    if segments["video_id"][0].as_py() == "more/b":
         os.kill(os.getpid(), signal.SIGSEGV)
-    yield from decode_videos(plan, spec, allow_partial=allow_partial)
+    yield from decode_segments(segments, specs, **options)
 
 
 def test_a_video_that_kills_its_decoder_is_recorded_and_the_others_are_encoded(videos, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipelines.encode, "decode_videos", crash_on_b)
+    monkeypatch.setattr(pipelines.encode, "decode_segments", crash_on_b)
     summary, index = encode(videos, tmp_path / "index")
     assert (summary.encoded, summary.failed) == (2, 1)
     assert summary.failures_by_kind == {"crashed": 1}

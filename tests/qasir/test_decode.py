@@ -6,7 +6,8 @@ import pytest
 from av.video.reformatter import ColorRange
 
 from qasir import decode
-from qasir.decode import FramePainter, Video
+from qasir.decode import Clock, Video
+from qasir.draw import FramePainter
 from qasir.errors import ERROR_KINDS, VideoError
 from qasir.super_image import Cell
 from tests.videos import brightness, write_audio, write_video
@@ -18,7 +19,7 @@ def shown(path, rate="1", **options):
     painter = FramePainter("squash")
     numbers = []
     with Video(str(path)) as video:
-        for sample in video.samples(Fraction(rate), **options):
+        for sample in video.samples([Clock(Fraction(rate))], **options):
             pixels = np.zeros((8, 8, 3), np.uint8)
             painter.draw(sample.frame, pixels, Cell(0, 0, 8, 8))
             numbers.append(int(np.abs(levels - pixels.mean()).argmin()))
@@ -49,7 +50,7 @@ def test_variable_frame_rate_and_an_odd_time_base(tmp_path):
     path = write_video(tmp_path / "v.mkv", len(pts), pts=pts, time_base=time_base, codec="mpeg4")
     with Video(str(path)) as video:  # Matroska keeps milliseconds
         times = [Fraction(round(Fraction(p) * time_base * 1000), 1000) for p in pts]
-        list(video.samples(Fraction(1)))
+        list(video.samples([Clock(Fraction(1))]))
         duration = Fraction(str(video.duration_s))
     assert duration > times[-1]
     assert shown(path, "2")[0] == on_display(times, Fraction(2), duration)
@@ -96,7 +97,7 @@ def test_full_and_limited_range_give_the_same_colours(tmp_path, color_range):
     path = write_video(tmp_path / "v.mp4", 3, picture=picture, color_range=color_range, options={"crf": "1"})
     with Video(str(path)) as video:
         pixels = np.zeros((48, 64, 3), np.uint8)
-        FramePainter("squash").draw(next(video.samples(Fraction(1))).frame, pixels, Cell(0, 0, 48, 64))
+        FramePainter("squash").draw(next(video.samples([Clock(Fraction(1))])).frame, pixels, Cell(0, 0, 48, 64))
     assert np.abs(pixels[24, 8].astype(int) - (250, 10, 10)).max() <= 8
     assert np.abs(pixels[24, 56].astype(int) - (5, 5, 200)).max() <= 8
 
@@ -109,7 +110,7 @@ def test_rotation_metadata_turns_the_picture_upright(tmp_path, degrees, bright_s
     path = write_video(tmp_path / "v.mp4", 3, picture=picture, rotation=degrees)
     with Video(str(path)) as video:
         pixels = np.zeros((60, 60, 3), np.uint8)
-        FramePainter("squash").draw(next(video.samples(Fraction(1))).frame, pixels, Cell(0, 0, 60, 60))
+        FramePainter("squash").draw(next(video.samples([Clock(Fraction(1))])).frame, pixels, Cell(0, 0, 60, 60))
     sides = {"top": pixels[:12], "bottom": pixels[-12:], "left": pixels[:, :12], "right": pixels[:, -12:]}
     assert max(sides, key=lambda side: sides[side].mean()) == bright_side
 
@@ -118,7 +119,7 @@ def test_letterbox_leaves_the_rest_black(tmp_path):
     path = write_video(tmp_path / "v.mp4", 3, size=(96, 48), picture=np.full((48, 96, 3), 255, np.uint8))
     with Video(str(path)) as video:
         pixels = np.zeros((40, 40, 3), np.uint8)
-        FramePainter("letterbox").draw(next(video.samples(Fraction(1))).frame, pixels, Cell(0, 0, 40, 40))
+        FramePainter("letterbox").draw(next(video.samples([Clock(Fraction(1))])).frame, pixels, Cell(0, 0, 40, 40))
     assert (pixels[:10] == 0).all()
     assert (pixels[30:] == 0).all()
     assert pixels[10:30].mean() > 250
@@ -126,7 +127,7 @@ def test_letterbox_leaves_the_rest_black(tmp_path):
 
 def fails(path, **options):
     with pytest.raises(VideoError) as caught, Video(str(path)) as video:
-        list(video.samples(Fraction(1), **options))
+        list(video.samples([Clock(Fraction(1))], **options))
     assert caught.value.kind in ERROR_KINDS
     return caught.value.kind
 
@@ -158,7 +159,7 @@ def test_a_file_cut_short_fails_or_is_kept_in_part(tmp_path, name):
     path.write_bytes(data[: int(len(data) * 0.6)])
     assert fails(path) == "decode"
     with Video(str(path)) as video:
-        kept = len(list(video.samples(Fraction(1), allow_partial=True)))
+        kept = len(list(video.samples([Clock(Fraction(1))], allow_partial=True)))
     assert 2 <= kept <= 5
     assert video.decode_errors >= 1
 
@@ -167,7 +168,7 @@ def test_damage_in_the_middle_fails_the_video(shared_data):
     path = shared_data / "videos" / "corrupted.mp4"
     assert fails(path) == "decode"
     with Video(str(path)) as video:
-        assert len(list(video.samples(Fraction(1), allow_partial=True))) == 5
+        assert len(list(video.samples([Clock(Fraction(1))], allow_partial=True))) == 5
     assert video.decode_errors == 1
 
 

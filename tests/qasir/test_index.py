@@ -1,5 +1,6 @@
+import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import lance
@@ -11,11 +12,12 @@ import pytest
 from qasir.commit import Committer
 from qasir.corpus import VideoFile
 from qasir.errors import IndexHeldError, NoIndexError, SpecError, UnreadableIndexError
-from qasir.index import Index, embedding_column
+from qasir.index import Index
 from qasir.runs import Run
 from qasir.spec import EncoderSpec
-from qasir.stages.rows import REPORT, Receipt, Report
+from qasir.stages.rows import ENCODED_SCHEMA, REPORT, Receipt, Report, plan_table, whole_video
 from qasir.stages.write import write_rows
+from qasir.upkeep import compact
 
 SPEC = EncoderSpec(
     model="m",
@@ -37,32 +39,21 @@ def index(tmp_path):
 
 def rows(video_id, positions, *, fingerprint="f1", value=1.0, report=None):
     """Encoded rows of one video, and its report row if given."""
-    n = len(positions)
-    table = pa.table(
+    vector, cells = np.full(4, 0.5 * value, np.float16).tobytes(), np.zeros(16, np.float16).tobytes()
+    images = [
         {
-            "video_id": [video_id] * n,
-            "fingerprint": [fingerprint] * n,
-            "position": pa.array(positions, pa.int32()),
-            "start_s": [4.0 * p for p in positions],
-            "end_s": [4.0 * p + 4 for p in positions],
-            "n_valid": pa.array([4] * n, pa.int32()),
-            "embedding": embedding_column(np.full((n, 4), 0.5 * value, np.float32)),
-            "cell_embeddings": embedding_column(np.zeros((n, 4, 4), np.float32)),
-            "report": pa.nulls(n, pa.string()),
+            "index": 0, "video_id": video_id, "fingerprint": fingerprint, "position": p, "n_valid": 4,
+            "start_s": 4.0 * p, "end_s": 4.0 * p + 4, "embedding": vector, "cell_embeddings": cells,
         }
-    )
-    if report is None:
-        return table
-    last = pa.table({"video_id": [video_id], "position": pa.array([REPORT], pa.int32()), "report": [report]})
-    return pa.concat_tables([table, last], promote_options="default")
+        for p in positions
+    ]  # fmt: skip
+    last = [{"index": 0, "video_id": video_id, "position": REPORT, "report": report}] if report else []
+    return pa.Table.from_pylist(images + last, schema=ENCODED_SCHEMA)
 
 
 def receipt(index, *args, report=None, **options):
-    import json
-    from dataclasses import asdict
-
     text = json.dumps(asdict(report)) if report else None
-    return Receipt.parse(write_rows(rows(*args, report=text, **options), index).to_pylist()[0])
+    return Receipt.parse(write_rows(rows(*args, report=text, **options), [index]).to_pylist()[0])
 
 
 def encoded(video_id, n, fingerprint="f1"):
@@ -105,7 +96,7 @@ def test_what_an_earlier_run_committed_of_a_video_is_kept(index):
     first.add(receipt(index, "a", [0, 2]))
     first.commit()  # and then it is killed
     second = Committer(index, {"a": "f1"})
-    assert second.positions({"a"}) == {"a": [0, 2]}
+    assert second.positions("a") == [0, 2]
     second.add(receipt(index, "a", [1], report=encoded("a", 3)))
     second.commit()
     assert [position for _, _, position in readable(index)] == [0, 1, 2]
@@ -203,7 +194,7 @@ def test_small_fragments_are_merged(index):
         committer.add(receipt(index, str(i), [0], report=encoded(str(i), 1)))
     committer.commit()
     assert len(index.table("super_images").get_fragments()) == 70
-    index.compact()
+    compact(index)
     assert len(index.table("super_images").get_fragments()) < 5
     assert len(readable(index)) == 70
 
@@ -238,10 +229,59 @@ def test_an_error_in_a_run_is_recorded(index):
 
 
 def test_plan_rows_round_trip():
-    from qasir.stages.rows import plan_table
+    table = plan_table([VideoFile("a", "u", 1, "f")], {"a": {1: [3]}})
+    (row,) = table.to_pylist()
+    assert row == {
+        "video_id": "a", "uri": "u", "size_bytes": 1, "fingerprint": "f", "needs": [{"index": 1, "committed": [3]}],
+    }  # fmt: skip
+    (segment,) = whole_video(row).to_pylist()
+    assert (segment["segment"], segment["n_segments"], segment["stop_s"]) == (0, 1, None)
 
-    table = plan_table([VideoFile("a", "u", 1, "f")], {"a": [3]})
-    assert table.to_pylist() == [{"video_id": "a", "uri": "u", "size_bytes": 1, "fingerprint": "f", "committed": [3]}]
+
+def segment(number, n, positions, *, of=2, status="encoded", **facts):
+    return Report(
+        "a", "uri", 1, "f1", status, segment=number, n_segments=of, n_sampled=4 * n, n_super_images=n,
+        n_new=len(positions), **facts,
+    )  # fmt: skip
+
+
+def test_a_video_is_complete_when_all_its_segments_are(index):
+    committer = Committer(index, {"a": "f1"})
+    committer.add(receipt(index, "a", [2, 3], report=segment(1, 2, [2, 3], duration_s=15.5, decode_errors=1)))
+    committer.commit()
+    assert readable(index) == []
+    committer.add(receipt(index, "a", [0], report=segment(0, 2, [0, 1])))
+    committer.commit()
+    assert readable(index) == []
+    committer.add(receipt(index, "a", [1]))
+    committer.commit()
+    (row,) = index.table("videos").to_table().to_pylist()
+    assert (row["n_super_images"], row["n_sampled"], row["duration_s"], row["decode_errors"]) == (4, 16, 15.5, 1)
+    assert [position for _, _, position in readable(index)] == [0, 1, 2, 3]
+
+
+def test_rows_of_a_failed_video_that_come_late_are_deleted_too(index):
+    committer = Committer(index, {"a": "f1"})
+    committer.add(receipt(index, "a", [0], report=segment(0, 2, [0, 1])))
+    committer.add_report(segment(1, 0, [], status="failed", error_kind="decode", error="bad"))
+    committer.commit()
+    assert index.states() == {}, "a row of the first segment is still on its way"
+    committer.add(receipt(index, "a", [1]))
+    committer.commit()
+    assert index.states()["a"].status == "failed"
+    assert index.table("super_images").count_rows() == 0
+
+
+def test_a_batch_that_arrives_twice_is_kept_once(index):
+    committer = Committer(index, {"a": "f1"})
+    for _ in range(2):
+        committer.add(receipt(index, "a", [0, 1]))
+    committer.add_report(encoded("a", 2))
+    committer.commit()
+    committer.add(receipt(index, "a", [1]))
+    committer.commit()
+    assert [position for _, _, position in readable(index)] == [0, 1]
+    assert index.table("super_images").count_rows() == 2
 
 
 def test_lance_dataset_is_plain_lance(index):

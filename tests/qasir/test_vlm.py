@@ -132,10 +132,10 @@ def test_empty_and_endless_queries(tiny):
 
 
 def test_auto_precision_is_bf16_only_where_it_is_fast(monkeypatch):
-    assert resolve_precision("auto", device_type="cuda") == "bf16"
+    assert resolve_precision("auto", device_type=lambda: "cuda") == "bf16"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    assert resolve_precision("auto", device_type="cpu") == "bf16"
+    assert resolve_precision("auto", device_type=lambda: "cpu") == "bf16"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False})
-    assert resolve_precision("auto", device_type="cpu") == "fp32"
+    assert resolve_precision("auto", device_type=lambda: "cpu") == "fp32"
     with pytest.raises(ModelError, match="fp16"):
-        resolve_precision("fp16", device_type="cpu")
+        resolve_precision("fp16", device_type=lambda: "cpu")

@@ -1,0 +1,44 @@
+"""How many workers each stage gets of a cluster's CPUs and GPUs."""
+
+from dataclasses import dataclass
+
+from qasir.errors import SpecError
+
+DECODER_CPUS, WRITER_CPUS, CUTTER_CPUS = 0.4, 0.1, 0.1
+"""On CPUs, fractions let decoders and encoders overlap on few cores."""
+_CPU_BATCH, _GPU_BATCH = 16, 128
+_MOST_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Sizes of the stages; `threads` is what torch uses in one encoder, `batch` how many super images it takes at once."""
+
+    encoders: int
+    encoder_cpus: float
+    encoder_gpus: float
+    threads: int
+    decoders: int
+    batch: int
+
+    @classmethod
+    def for_cluster(cls, cpus: float, gpus: float, gpus_per_encoder: float | None = None) -> "Workers":
+        """Encoders take a GPU each, or the share asked for; CPUs where there is none, or where the share is 0.
+
+        Raises SpecError when GPUs are asked for that the cluster neither has nor may grow to.
+        """
+        share = gpus_per_encoder if gpus_per_encoder is not None else (1.0 if gpus > 0 else 0.0)
+        if share < 0 or (share > 1 and share != int(share)):
+            raise SpecError(
+                f"--gpus-per-encoder {share:g}: give a share of one GPU, or a whole number of GPUs; 0 for CPUs"
+            )
+        if share > gpus:
+            raise SpecError(f"--gpus-per-encoder {share:g}: the cluster has {gpus:g} GPUs and may not grow to more")
+        if share:
+            encoders = int(gpus / share + 1e-6)
+            encoder_cpus = min(1.0, share)
+            decoders = max(1, int((cpus - encoders * encoder_cpus) / DECODER_CPUS))
+            return cls(encoders, encoder_cpus, share, threads=1, decoders=decoders, batch=_GPU_BATCH)
+        threads = max(1, min(_MOST_THREADS, int(cpus)))
+        encoders = max(1, int(cpus) // threads)
+        return cls(encoders, 0.5 * threads, 0.0, threads=threads, decoders=max(1, int(cpus)), batch=_CPU_BATCH)

@@ -1,0 +1,40 @@
+"""Stage 1: cuts long videos into segments, so that they decode in parallel."""
+
+import pyarrow as pa
+
+from qasir.decode import Video
+from qasir.errors import VideoError
+from qasir.stages.alarm import Alarm
+from qasir.stages.rows import SEGMENT_SCHEMA
+
+SEGMENT_S = 300
+"""Seconds of video in a segment. Each costs a seek, the first frame and on average half a group of pictures."""
+_MAX_SEGMENTS = 512
+
+
+def cut_videos(plan: pa.Table, *, segment_s: int = SEGMENT_S, time_limit_s: float | None = None) -> pa.Table:
+    """One row a segment: a stretch of whole seconds; the last one of a video runs to its true end, whatever the header says.
+
+    A video that cannot be opened or sought exactly is one segment; what is wrong with it shows when that is decoded.
+    """
+    rows = []
+    with Alarm(time_limit_s) as alarm:
+        for row in plan.to_pylist():
+            alarm.set()
+            starts = _starts(row["uri"], segment_s)
+            for segment, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True)):
+                cut = {"segment": segment, "n_segments": len(starts), "start_s": start, "stop_s": stop}
+                rows.append({**row, **cut})
+    return pa.Table.from_pylist(rows, schema=SEGMENT_SCHEMA)
+
+
+def _starts(uri: str, segment_s: int) -> list[int]:
+    try:
+        with Video(uri) as video:
+            duration_s = video.stated_duration_s or 0.0
+    except VideoError:
+        return [0]
+    except Exception:  # a damaged file may raise anything here; the decoding stage, which meets it too, reports it
+        return [0]
+    n = min(_MAX_SEGMENTS, max(1, round(duration_s / segment_s)))
+    return [i * max(segment_s, int(duration_s / n)) for i in range(n)]
