@@ -4,23 +4,17 @@ import json
 import logging
 import re
 import sys
-import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
-from tqdm import tqdm
 
-from pipelines.encode import Snapshot
 from qasir.errors import QasirError
-
-log = logging.getLogger("qasir")
 
 Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object with the same facts.")]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_LINE_EVERY_S = 30.0
 
 
 def job(main: Callable[..., None]) -> typer.Typer:
@@ -55,65 +49,3 @@ def duration(text: str) -> timedelta:
     if match is None:
         raise typer.BadParameter(f"{text!r}: give a number and a unit, such as 30s, 5m, 2h or 7d")
     return timedelta(**{_UNITS[match[2]]: float(match[1])})
-
-
-class EncodingProgress:
-    """Shows how far encoding is: a bar on a terminal, else a line in the log every half a minute."""
-
-    def __init__(self) -> None:
-        self._bar = tqdm(unit="video", desc="encoding", disable=not sys.stderr.isatty(), leave=False)
-        self._told_at = time.monotonic()
-
-    def __enter__(self) -> "EncodingProgress":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
-
-    def show(self, now: Snapshot) -> None:
-        rate = now.super_images / now.seconds if now.seconds else 0.0
-        self._bar.total, self._bar.n = now.planned, now.done
-        self._bar.set_postfix_str(f"{now.super_images:,} super images, {rate:,.1f}/s", refresh=False)
-        self._bar.refresh()
-        if self._bar.disable and time.monotonic() - self._told_at >= _LINE_EVERY_S:
-            self._told_at = time.monotonic()
-            log.info(progress_line(now))
-
-
-def progress_line(now: Snapshot) -> str:
-    """One line for a log: how much is done, how fast, and how long the rest takes if it is like what is done."""
-    left = (
-        f"about {_about(now.seconds / now.done * (now.planned - now.done))} left"
-        if now.done
-        else "nothing finished yet"
-    )
-    rate = f"{now.super_images:,} super images, {now.super_images / max(now.seconds, 1e-9):,.1f} a second"
-    return f"{now.done:,} of {now.planned:,} videos ({100 * now.done / max(1, now.planned):.0f} %), {rate}; {left}"
-
-
-def _about(seconds: float) -> str:
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def failures_line(by_kind: Mapping[str, int]) -> str:
-    return "failures: " + ", ".join(f"{kind} {n}" for kind, n in sorted(by_kind.items()))
-
-
-def throughput_lines(facts: Mapping[str, Any], *, super_images: int, video_seconds: float) -> list[str]:
-    """What each stage did per second it was busy, and which one held the others up."""
-    if facts["bottleneck"] is None:
-        return []
-    amounts = {"decode": (video_seconds, "video-seconds"), "encode": (super_images, "super images")}
-    amounts |= {"write": (super_images, "super images"), "commit": (super_images, "super images")}
-    lines = [f"start-up {facts['startup_s']:.1f} s; then, by stage:"]
-    for stage, busy in facts["busy_s"].items():
-        amount, unit = amounts[stage]
-        n = facts["workers"].get(stage)
-        workers = f" x {n}" if n else ""
-        rate = f"{amount / busy:,.1f} {unit} a second" if busy else "-"
-        lines.append(f"  {stage + workers:<12} {busy:8.1f} s busy ({100 * facts['utilisation'][stage]:3.0f} %)  {rate}")
-    lines.append(f"bottleneck: {facts['bottleneck']}")
-    return lines

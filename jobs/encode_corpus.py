@@ -8,16 +8,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import (
-    EncodingProgress,
-    Json,
-    duration,
-    failures_line,
-    job,
-    print_json,
-    run,
-    throughput_lines,
-)
+from jobs.console import Json, duration, job, print_json, run
+from jobs.progress import EncodingProgress, failures_line, throughput_lines
 from pipelines.cluster import encoder_device
 from pipelines.encode import EncodeOptions, EncodeSummary, Target, encode_corpus
 from qasir.config import IndexConfig, load_corpus_config

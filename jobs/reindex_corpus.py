@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.console import EncodingProgress, Json, duration, failures_line, job, print_json, run
+from jobs.console import Json, duration, job, print_json, run
 from jobs.encode_corpus import CommitEvery, DecodeTimeout, GpusPerEncoder, target
+from jobs.progress import EncodingProgress, failures_line
 from pipelines.encode import EncodeOptions
 from pipelines.reindex import ReindexOptions, ReindexSummary, plan_reindex, reindex_corpus
 from qasir.config import IndexConfig, load_corpus_config
