@@ -28,8 +28,9 @@ def write_video(
     rotation: float | None = None,
     color_range: int | None = None,
     picture: np.ndarray | None = None,
+    pictures: Sequence[np.ndarray] | None = None,
 ) -> Path:
-    """Frame i is flat `brightness(i)`, or `picture` (H, W, 3) every time; `pts` are in ticks of `time_base`."""
+    """Frame i is flat `brightness(i)`, or pictures[i] (H, W, 3), or `picture` every time; `pts` are in ticks of `time_base`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
@@ -43,6 +44,7 @@ def write_video(
             stream.set_display_rotation(rotation)
         for i in range(n_frames):
             pixels = np.full((size[1], size[0], 3), brightness(i), np.uint8) if picture is None else picture
+            pixels = pixels if pictures is None else pictures[i].astype(np.uint8)
             frame = VideoFrame.from_ndarray(pixels, format="rgb24")
             frame = frame.reformat(format=pix_fmt, dst_color_range=color_range)
             if pts is not None:
