@@ -7,9 +7,6 @@ import warnings
 import ray
 from ray.data import DataContext
 
-_BLOCK_BYTES = 8 << 20
-"""What a stage hands on at once: a few dozen super images, so that a long video's first ones are encoded early."""
-
 
 def connect() -> None:
     """Start or join Ray once a process, quietly: logs of workers go to Ray's session folder."""
@@ -26,11 +23,15 @@ def connect() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False  # jobs show one bar of their own, in videos
     context.print_on_execution_start = False
-    context.target_max_block_size = _BLOCK_BYTES
     # A lost block must not end a night's run: what is missing afterwards is found by comparing with the plan.
     context.max_errored_blocks = -1
     for name in ("ray.data", "ray.data._internal.progress"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def hand_on(n_bytes: int) -> None:
+    """Have stages hand on blocks of about this size, and not of Ray's 128 MB, so that work is committed soon after it is done."""
+    DataContext.get_current().target_max_block_size = n_bytes
 
 
 def total_cpus() -> float:

@@ -12,7 +12,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from pipelines.alone import deaths
-from pipelines.cluster import connect, total_cpus, total_gpus
+from pipelines.cluster import connect, hand_on, total_cpus, total_gpus
 from pipelines.workers import CUTTER_CPUS, DECODER_CPUS, WRITER_CPUS, Workers
 from qasir.changes import compare
 from qasir.commit import Committer, Progress
@@ -26,7 +26,7 @@ from qasir.stages.encode import Encoder
 from qasir.stages.rows import Receipt, plan_table, whole_video
 from qasir.stages.write import write_rows
 from qasir.throughput import Throughput
-from qasir.upkeep import compact
+from qasir.upkeep import DATA_TABLES, compact
 from qasir.vlm import VlmSource
 
 log = logging.getLogger(__name__)
@@ -102,11 +102,11 @@ def encode_corpus(
     with ExitStack() as held:
         runs = [held.enter_context(Run(target.index, job)) for target in targets]
         changes = [compare(corpus, target.index.states()) for target in targets]
-        encoding = Encoding(targets, [c.todo for c in changes], options or EncodeOptions(), on_progress)
+        encoding = Encoding(targets, [c.todo for c in changes], options or EncodeOptions(), on_progress, runs)
         encoding.run()
         summaries = []
         for run, target, change, progress in zip(runs, targets, changes, encoding.progress, strict=True):
-            compact(target.index)
+            compact(target.index, *DATA_TABLES)
             seconds = time.monotonic() - started
             throughput = encoding.throughput.facts()
             n_unchanged = len(corpus.videos) - len(change.todo)
@@ -127,11 +127,13 @@ class Encoding:
         todo: Sequence[Sequence[VideoFile]],
         options: EncodeOptions,
         on_progress: OnProgress = lambda snapshot: None,
+        runs: Sequence[Run] = (),
     ) -> None:
         self.targets = targets
         self.options = options
         self.throughput = Throughput()
         self._on_progress = on_progress
+        self._runs = runs
         self._videos = {video.video_id: video for videos in todo for video in videos}
         self._committers = [
             Committer(target.index, {video.video_id: video.fingerprint for video in videos})
@@ -201,6 +203,8 @@ class Encoding:
 
     def _commit(self) -> None:
         since = time.perf_counter()
+        for run in self._runs:
+            run.check()
         for committer in self._committers:
             committer.commit()
         self.throughput.add({"commit": time.perf_counter() - since})
@@ -236,6 +240,7 @@ def _receipts(plan: Any, targets: Sequence[Target], options: EncodeOptions, work
     decode: Any = decode_segments
     write: Any = write_rows
     specs = [target.index.spec for target in targets]
+    hand_on(workers.batch * max(3 * spec.image_size**2 for spec in specs))
     receipts = (
         ray.data.from_arrow([plan.slice(i, _PLAN_ROWS) for i in range(0, len(plan), _PLAN_ROWS)])
         .map_batches(
@@ -280,8 +285,10 @@ def _receipts(plan: Any, targets: Sequence[Target], options: EncodeOptions, work
             num_cpus=WRITER_CPUS,
         )
     )
-    for row in receipts.iter_rows():
-        yield Receipt.parse(row)
+    # Nothing is fetched ahead, or a receipt would lie about until the next one is there.
+    for batch in receipts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for row in batch.to_pylist():
+            yield Receipt.parse(row)
 
 
 def _retry_once() -> dict[str, int]:

@@ -12,7 +12,7 @@ from qasir.corpus import Corpus
 from qasir.index import Index
 from qasir.prepare import source_to_extend
 from qasir.runs import Run
-from qasir.upkeep import compact, drop_old, newest_tag, tag, update_vector_index
+from qasir.upkeep import DATA_TABLES, compact, drop_old, newest_tag, tag, update_vector_index
 
 _SMALL_FRAGMENTS = 8
 """A nightly run adds a fragment or two: merged about once a week."""
@@ -73,13 +73,13 @@ def reindex_corpus(
             if index.table("videos").version != version:  # another job finished in between
                 changes[number] = _changes(corpus, index, options)
         targets = [Target(index, source_to_extend(index)) for index, c in zip(indexes, changes, strict=True) if c.todo]
-        encoding = Encoding(targets, [c.todo for c in changes if c.todo], options.encode, on_progress)
+        encoding = Encoding(targets, [c.todo for c in changes if c.todo], options.encode, on_progress, runs)
         encoding.run()
         progress = {target.index.uri: p for target, p in zip(targets, encoding.progress, strict=True)}
         summaries = []
         for run, index, change in zip(runs, indexes, changes, strict=True):
             index.remove(change.removed)
-            compact(index, most=_SMALL_FRAGMENTS)
+            compact(index, *DATA_TABLES, most=_SMALL_FRAGMENTS)
             update_vector_index(index)
             tagged = tag(index)
             drop_old(index, options.keep_versions_for)

@@ -4,6 +4,7 @@ import os
 import platform
 import socket
 import threading
+import time
 import uuid
 from contextlib import suppress
 from datetime import timedelta
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from qasir.errors import IndexHeldError
 from qasir.index import Index, now, quote, to_json
+from qasir.upkeep import compact
 
 HEARTBEAT_S = 20.0
 LEASE_S = 90.0
@@ -31,6 +33,7 @@ class Run:
         self.run_id = uuid.uuid4().hex
         self.counts: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
+        self._heard_of = 0.0
         self._over = threading.Event()
         self._beat = threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True)
 
@@ -43,6 +46,7 @@ class Run:
         }  # fmt: skip
         dataset = self.index.table("runs")
         dataset.insert(pa.Table.from_pylist([row], schema=dataset.schema))
+        self._heard_of = time.time()
         self._beat.start()
         return self
 
@@ -56,6 +60,16 @@ class Run:
         ended = now()
         updates = {"ended": ended, "heartbeat": ended, "counts": to_json(self.counts), "seconds": to_json(self.seconds)}
         self._update(updates)
+        compact(self.index, "runs")  # not before: a heartbeat in between would conflict with it
+
+    def check(self) -> None:
+        """Raises IndexHeldError if this run's own lease has run out, as after a suspension: another may be writing now."""
+        silent_s = time.time() - self._heard_of
+        if silent_s > LEASE_S:
+            raise IndexHeldError(
+                f"this run could not renew its lease on {self.index.uri} for {silent_s:.0f} s and must not write any more; "
+                "what it committed is kept, and the same command goes on from there"
+            )
 
     def _refuse_if_held(self) -> None:
         alive = now() - timedelta(seconds=LEASE_S)
@@ -72,6 +86,7 @@ class Run:
         while not self._over.wait(HEARTBEAT_S):
             with suppress(OSError):  # the next beat tries again, well before the lease runs out
                 self._update({"heartbeat": now()})
+                self._heard_of = time.time()
 
     def _update(self, values: dict[str, Any]) -> None:
         texts = {

@@ -9,7 +9,7 @@ from lance import LanceDataset
 
 from qasir.index import Index, now
 
-TABLES = ("videos", "super_images", "runs")
+DATA_TABLES = ("videos", "super_images")
 _TAG = "reindex-"
 _TAG_TIME = "%Y%m%dT%H%M%SZ"
 _ROWS_A_FRAGMENT = (
@@ -17,11 +17,12 @@ _ROWS_A_FRAGMENT = (
 )  # about 1 GB with thumbnails and cells; larger ones would be rewritten for every small change
 _SMALL_FRAGMENTS = 64
 _DELETED_SHARE = 0.1
+_SHORTEST_RUNS = timedelta(hours=1)
 
 
-def compact(index: Index, *, most: int = _SMALL_FRAGMENTS) -> None:
-    """Merge small fragments where there are more than `most`, and rewrite those with many deleted rows."""
-    for name in TABLES:
+def compact(index: Index, *names: str, most: int = _SMALL_FRAGMENTS) -> None:
+    """Merge a table's small fragments where there are more than `most`, and rewrite those with many deleted rows."""
+    for name in names:
         dataset = index.table(name)
         small = 0
         worn = False
@@ -37,7 +38,7 @@ def compact(index: Index, *, most: int = _SMALL_FRAGMENTS) -> None:
 
 def update_vector_index(index: Index) -> None:
     """Bring the indexes on `super_images` and `videos`, if there are any, up to date with their rows."""
-    for name in ("super_images", "videos"):
+    for name in DATA_TABLES:
         dataset = index.table(name)
         if dataset.list_indices():
             dataset.optimize.optimize_indices()
@@ -49,7 +50,7 @@ def tag(index: Index) -> str:
     When nothing changed since the newest tag, that one is returned instead.
     """
     newest = newest_tag(index)
-    tables = [index.table(name) for name in ("videos", "super_images")]
+    tables = [index.table(name) for name in DATA_TABLES]
     if newest is not None and all(_tagged(table).get(newest) == table.version for table in tables):
         return newest
     name = f"{_TAG}{now():{_TAG_TIME}}"
@@ -71,12 +72,14 @@ def drop_old(index: Index, keep: timedelta) -> None:
     """Drop tags and versions older than `keep`, and files that a killed run wrote and never committed."""
     oldest = f"{_TAG}{now() - keep:{_TAG_TIME}}"
     newest = newest_tag(index)
-    for name in TABLES:
+    for name in DATA_TABLES:
         dataset = index.table(name)
         for old in _tagged(dataset):
             if old < oldest and old != newest:
                 dataset.tags.delete(old)
         dataset.cleanup_old_versions(older_than=keep, delete_unverified=True, error_if_tagged_old_versions=False)
+    # A heartbeat may be writing a file of `runs` at this moment: only what it has committed may be judged.
+    index.table("runs").cleanup_old_versions(older_than=max(keep, _SHORTEST_RUNS))
 
 
 def _tagged(dataset: LanceDataset) -> dict[str, int]:

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 THUMBNAIL_SIDE = 224
 _THUMBNAIL_QUALITY = 80
-_TABLE_BYTES = 4 << 20
+_TABLE_BYTES = 2 << 20
 
 
 @dataclass

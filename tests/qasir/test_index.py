@@ -1,5 +1,6 @@
 import json
 import shutil
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -194,7 +195,7 @@ def test_small_fragments_are_merged(index):
         committer.add(receipt(index, str(i), [0], report=encoded(str(i), 1)))
     committer.commit()
     assert len(index.table("super_images").get_fragments()) == 70
-    compact(index)
+    compact(index, "videos", "super_images")
     assert len(index.table("super_images").get_fragments()) < 5
     assert len(readable(index)) == 70
 
@@ -218,6 +219,14 @@ def test_a_dead_holder_of_this_machine_holds_nothing(index, monkeypatch):
     monkeypatch.undo()
     with Run(index, "next"):
         pass
+
+
+def test_a_run_whose_lease_ran_out_must_not_write(index, monkeypatch):
+    with Run(index, "suspended") as run:
+        run.check()
+        monkeypatch.setattr("qasir.runs.time.time", lambda now=time.time: now() + 91)
+        with pytest.raises(IndexHeldError, match="could not renew its lease"):
+            run.check()
 
 
 def test_an_error_in_a_run_is_recorded(index):
