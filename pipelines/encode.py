@@ -32,6 +32,7 @@ from qasir.vlm import VlmSource
 log = logging.getLogger(__name__)
 
 _PLAN_ROWS = 16
+_BLOCK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ def _receipts(plan: Any, targets: Sequence[Target], options: EncodeOptions, work
     decode: Any = decode_segments
     write: Any = write_rows
     specs = [target.index.spec for target in targets]
-    hand_on(workers.batch * max(3 * spec.image_size**2 for spec in specs))
+    hand_on(max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in specs)))
     receipts = (
         ray.data.from_arrow([plan.slice(i, _PLAN_ROWS) for i in range(0, len(plan), _PLAN_ROWS)])
         .map_batches(
@@ -286,7 +287,8 @@ def _receipts(plan: Any, targets: Sequence[Target], options: EncodeOptions, work
         )
     )
     # Nothing is fetched ahead, or a receipt would lie about until the next one is there.
-    for batch in receipts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+    batches: Any = receipts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    for batch in batches:
         for row in batch.to_pylist():
             yield Receipt.parse(row)
 

@@ -1,0 +1,386 @@
+"""Measures encoding as ratios taken in one run, on rendered 640x360, 25 fps, H.264 files.
+
+python benchmarks/encode.py [--part ceiling --part usual ...] [--work build/encode_benchmark]
+
+Real architectures get random weights: speed does not depend on what they are. Rates are video-seconds per second; start-up
+(Ray, loading models) is left out of them and reported apart.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import av
+import numpy as np
+import torch
+import typer
+from av.video.frame import VideoFrame
+from PIL import Image
+
+from pipelines.encode import Target, encode_corpus
+from qasir.corpus import list_videos
+from qasir.decode import Clock, Video
+from qasir.demo.corpus import FRAME_RATE, frames, plan_corpus
+from qasir.prepare import library_version
+from qasir.spec import EncoderSpec
+from qasir.stages.decode import decode_segments
+from qasir.stages.rows import plan_table, whole_video
+from qasir.vlm import Vlm, VlmSource, resolve
+
+import open_clip  # isort: skip
+
+WIDTH, HEIGHT, FPS = 640, 360, 25
+GOPS = (12, 30, 60, 250)
+PARTS = ("ceiling", "dense", "usual", "gop", "videos", "memory")
+
+
+def main(
+    part: Annotated[list[str], typer.Option(help=f"Which of {', '.join(PARTS)}; all of them by default.")] = list(
+        PARTS
+    ),
+    work: Annotated[Path, typer.Option()] = Path("build/encode_benchmark"),
+    seconds: Annotated[int, typer.Option(help="Seconds of video for the fast models; slow ones get a share.")] = 1200,
+) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    print(
+        f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads, fp32, 1 sample a second\n"
+    )
+    results: dict[str, Any] = {}
+    runs: dict[str, Callable[[Path, int], Any]] = {
+        "ceiling": ceiling, "dense": dense, "usual": usual, "gop": gop, "videos": per_video, "memory": memory,
+    }  # fmt: skip
+    for name in PARTS:
+        if name in part:
+            results[name] = runs[name](work, seconds)
+            print(flush=True)
+    (work / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+# The material
+
+
+def render(
+    folder: Path, n_videos: int, duration_s: float, *, gop: int = 250, size: tuple[int, int] = (WIDTH, HEIGHT)
+) -> Path:
+    """Moments of the demo, panned so that everything moves, with a little noise; made once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0).integers(0, 12, (size[1], size[0], 3), np.uint8)
+    for number, video in enumerate(plan_corpus(max(2, n_videos), 99)[0][:n_videos]):
+        path = folder / f"v{number:04}.mp4"
+        if path.exists():
+            continue
+        with av.open(str(folder / "partial"), "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "g": str(gop)})
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            for i, pixels in enumerate(_looped(video, duration_s)):
+                frame = VideoFrame.from_ndarray(pixels, format="rgb24").reformat(*size, "rgb24").to_ndarray()
+                frame = np.roll(frame // 2 + noise, 2 * i, axis=1)
+                container.mux(stream.encode(VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+            container.mux(stream.encode(None))
+        os.replace(folder / "partial", path)
+    return folder
+
+
+def _looped(video: Any, duration_s: float) -> Iterator[np.ndarray]:
+    n, pictures = int(duration_s * FPS), list(frames(video))
+    for i in range(n):
+        yield pictures[i * FRAME_RATE // FPS % len(pictures)]
+
+
+def source(model: str, work: Path) -> VlmSource:
+    """qasir-tiny, or a real architecture with random weights in a checkpoint file."""
+    if model == "qasir-tiny":
+        return resolve(model)
+    path = work / f"{model}.pt"
+    if not path.exists():
+        torch.manual_seed(0)
+        torch.save(open_clip.create_model(model).state_dict(), path)
+    return resolve(model, str(path))
+
+
+def spec_of(model: VlmSource, vlm: Vlm, grid: int) -> EncoderSpec:
+    return EncoderSpec(
+        model=model.model, pretrained=model.pretrained, weights="benchmark", grid=grid, image_size=vlm.image_size,
+        fps=1.0, embedding_dim=vlm.embedding_dim, precision="fp32", cells=False, thumbnails=False,
+        library_version=library_version(),
+    )  # fmt: skip
+
+
+# The stages alone, and the pipeline
+
+
+def decoder_alone(folder: Path, spec: EncoderSpec) -> float:
+    """D: video-seconds per second of decoding and tiling, on all cores."""
+    files = list_videos(str(folder)).videos
+    with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
+        list(pool.map(_decode_one, files[: os.cpu_count() or 1], [spec] * len(files)))  # the processes are up
+        since = time.perf_counter()
+        total = sum(pool.map(_decode_one, files, [spec] * len(files)))
+        return total / (time.perf_counter() - since)
+
+
+def _decode_one(file: Any, spec: EncoderSpec) -> float:
+    (row,) = plan_table([file], {file.video_id: {0: []}}).to_pylist()
+    *_, last = decode_segments(whole_video(row), [spec])
+    return json.loads(last["report"].to_pylist()[-1])["duration_s"]
+
+
+def model_alone(vlm: Vlm, grid: int, *, batch: int = 16, at_least_s: float = 4.0) -> float:
+    """E: video-seconds per second of the model on all cores."""
+    pixels = np.random.default_rng(0).integers(0, 255, (batch, vlm.image_size, vlm.image_size, 3), np.uint8)
+    vlm.encode_images(pixels)
+    n, since = 0, time.perf_counter()
+    while time.perf_counter() - since < at_least_s:
+        vlm.encode_images(pixels)
+        n += batch
+    return n * grid**2 / (time.perf_counter() - since)
+
+
+def pipeline(folder: Path, model: VlmSource, spec: EncoderSpec) -> tuple[float, float]:
+    """(video-seconds per second without start-up, seconds of start-up)."""
+    corpus = list_videos(str(folder))
+    with tempfile.TemporaryDirectory() as index_uri:
+        from qasir.index import Index
+
+        index = Index.open_or_create(f"{index_uri}/index", spec, corpus.root)
+        (summary,) = encode_corpus(corpus, [Target(index, model)])
+    assert summary.failed == 0
+    startup = summary.throughput["startup_s"]
+    return summary.video_seconds / (summary.seconds - startup), startup
+
+
+def some(folder: Path, seconds: float, each_s: float) -> Path:
+    """A folder of links to the videos, in turn, until they make up these seconds."""
+    return links(folder, max(2, round(seconds / each_s)))
+
+
+def links(folder: Path, n: int) -> Path:
+    originals = sorted(folder.glob("v*.mp4"))
+    part = folder.parent / f"{folder.name}_{n}"
+    part.mkdir(exist_ok=True)
+    for i in range(n):
+        if not (part / f"v{i:04}.mp4").exists():
+            (part / f"v{i:04}.mp4").symlink_to(originals[i % len(originals)].resolve())
+    return part
+
+
+N_RENDERED, EACH_S = 4, 60.0
+SHARES = {"qasir-tiny": 1.0, "ViT-B-32": 0.5, "ViT-L-14": 0.1}
+"""How much of the seconds of video a model gets, so that slow ones end in time."""
+
+
+def ceiling(work: Path, seconds: int) -> Any:
+    """The pipeline against 1 / (1 / D + 1 / E)."""
+    folder = render(work / "videos", N_RENDERED, EACH_S)
+    print(
+        "| model | N | D | E | ceiling | pipeline | ratio | start-up s |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
+    )
+    rows = []
+    for name in ("qasir-tiny", "ViT-B-32"):
+        model = source(name, work)
+        vlm = Vlm(model, device="cpu")
+        for grid in (1, 3):
+            mine = some(folder, seconds * SHARES[name] * (0.5 if grid == 1 else 1.0), EACH_S)
+            spec = spec_of(model, vlm, grid)
+            d, e = decoder_alone(mine, spec), model_alone(vlm, grid)
+            top = 1 / (1 / d + 1 / e)
+            rate, startup = pipeline(mine, model, spec)
+            print(
+                f"| {name} | {grid} | {d:.0f} | {e:.0f} | {top:.0f} | {rate:.0f} | {rate / top:.2f} | {startup:.1f} |",
+                flush=True,
+            )
+            rows.append(
+                {"model": name, "grid": grid, "D": d, "E": e, "ceiling": top, "pipeline": rate, "ratio": rate / top}
+            )
+    return rows
+
+
+def dense(work: Path, seconds: int) -> Any:
+    """Super images against dense frames (grid 1), the whole pipeline, beside what the stage times allow."""
+    folder = render(work / "videos", N_RENDERED, EACH_S)
+    print("| model | N | pipeline | over N = 1 | allowed | share |\n| --- | --- | --- | --- | --- | --- |")
+    rows = []
+    for name in ("ViT-B-32", "ViT-L-14"):
+        model = source(name, work)
+        vlm = Vlm(model, device="cpu")
+        base = allowed_base = 0.0
+        for grid in (1, 2, 3, 4, 5):
+            mine = some(folder, seconds * SHARES[name] * (1 if name == "ViT-L-14" and grid < 3 else 2), EACH_S)
+            spec = spec_of(model, vlm, grid)
+            top = 1 / (1 / decoder_alone(mine, spec) + 1 / model_alone(vlm, grid))
+            rate, _ = pipeline(mine, model, spec)
+            base, allowed_base = base or rate, allowed_base or top
+            gain, allowed = rate / base, top / allowed_base
+            print(f"| {name} | {grid} | {rate:.1f} | {gain:.2f} | {allowed:.2f} | {gain / allowed:.2f} |", flush=True)
+            rows.append({"model": name, "grid": grid, "pipeline": rate, "gain": gain, "allowed": allowed})
+    return rows
+
+
+# The usual way
+
+
+def usual_way(folder: Path, name: str, checkpoint: str, *, convert_all: bool = True) -> float:
+    """Video-seconds per second of the script people write: every frame to RGB (or sampled ones only), PIL resize and
+    open_clip's preprocessing per sampled frame, one video a batch; FFmpeg and torch use all cores."""
+    model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=checkpoint)
+    model.eval()
+    total, since = 0.0, time.perf_counter()
+    for path in sorted(folder.glob("v*.mp4")):
+        images, k = [], 0
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for frame in container.decode(stream):
+                rgb = frame.to_ndarray(format="rgb24") if convert_all else None
+                if frame.time >= k:
+                    pixels = rgb if rgb is not None else frame.to_ndarray(format="rgb24")
+                    images.append(preprocess(Image.fromarray(pixels)))
+                    k += 1
+            total += float(stream.duration * stream.time_base)
+        with torch.no_grad():
+            torch.nn.functional.normalize(model.encode_image(torch.stack(images)), dim=-1)
+    return total / (time.perf_counter() - since)
+
+
+def usual(work: Path, seconds: int) -> Any:
+    """Ours against the usual way at the same sampling rate and precision."""
+    folder = render(work / "videos", N_RENDERED, EACH_S)
+    print("| model | usual way | converting sampled frames only | ours N = 1 | x | ours N = 3 | x | x (sampled only) |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    rows = []
+    for name in ("ViT-B-32", "ViT-L-14"):
+        model = source(name, work)
+        vlm = Vlm(model, device="cpu")
+        mine = some(folder, seconds * SHARES[name], EACH_S)
+        theirs = usual_way(mine, name, model.pretrained)
+        lean = usual_way(mine, name, model.pretrained, convert_all=False)
+        ours = {}
+        for grid in (1, 3):
+            more = mine if grid == 1 else some(folder, seconds * SHARES[name] * 2, EACH_S)
+            ours[grid], _ = pipeline(more, model, spec_of(model, vlm, grid))
+        print(
+            f"| {name} | {theirs:.1f} | {lean:.1f} | {ours[1]:.1f} | {ours[1] / theirs:.2f} | {ours[3]:.1f} | "
+            f"{ours[3] / theirs:.2f} | {ours[3] / lean:.2f} |",
+            flush=True,
+        )
+        rows.append({"model": name, "usual": theirs, "sampled_only": lean, "n1": ours[1], "n3": ours[3]})
+    return rows
+
+
+def gop(work: Path, seconds: int) -> Any:
+    """Decoding what samples depend on against decoding everything, one thread, by GOP length."""
+    print("| GOP | full decode, x real time | " + " | ".join(f"{f:g} fps: ours / full" for f in (0.2, 1, 5)) + " |")
+    print("| --- | --- | --- | --- | --- |")
+    rows = []
+    for length in GOPS:
+        folder = render(work / f"gop_{length}", 2, 120.0, gop=length)
+        full = _rate(folder, _decode_all)
+        ratios = [_rate(folder, lambda path, f=f: _sample(path, f)) / full for f in ("0.2", "1", "5")]
+        print(f"| {length} | {full:.0f} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |", flush=True)
+        rows.append({"gop": length, "full": full, "ratios": ratios})
+    return rows
+
+
+def _rate(folder: Path, read: Callable[[Path], float]) -> float:
+    best = 0.0
+    for _ in range(3):
+        since = time.perf_counter()
+        total = sum(read(path) for path in sorted(folder.glob("v*.mp4")))
+        best = max(best, total / (time.perf_counter() - since))
+    return best
+
+
+def _decode_all(path: Path) -> float:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        for _ in container.decode(stream):
+            pass
+        return float(stream.duration * stream.time_base)
+
+
+def _sample(path: Path, rate: str) -> float:
+    from fractions import Fraction
+
+    with Video(str(path)) as video:
+        for _ in video.samples([Clock(Fraction(rate))]):
+            pass
+        return video.duration_s or 0.0
+
+
+def per_video(work: Path, seconds: int) -> Any:
+    """Cost a video of tiny videos: it must not grow with their number."""
+    folder = render(work / "tiny", 20, 2.0, size=(160, 96))
+    model = source("qasir-tiny", work)
+    vlm = Vlm(model, device="cpu")
+    print("| videos | ms a video, without start-up | start-up s |\n| --- | --- | --- |")
+    rows = []
+    for n in (10, 100, 1000):
+        many = links(folder, n)
+        rate, startup = pipeline(many, model, spec_of(model, vlm, 1))
+        print(f"| {n} | {1000 * 2.0 / rate:.0f} | {startup:.1f} |", flush=True)
+        rows.append({"videos": n, "ms": 1000 * 2.0 / rate, "startup_s": startup})
+    return rows
+
+
+def memory(work: Path, seconds: int) -> Any:
+    """Peak memory of one decoding process, for ten minutes and for three hours, whole and in segments."""
+    print("| video | peak of a decoding process, MiB |\n| --- | --- |")
+    rows = []
+    for minutes in (10, 180):
+        folder = render_long(work / f"long_{minutes}", minutes)
+        peak = subprocess.run(
+            [sys.executable, __file__, "--peak-of", str(next(folder.glob("v*.mp4")))],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        print(f"| {minutes} min | {float(peak):.0f} |", flush=True)
+        rows.append({"minutes": minutes, "MiB": float(peak)})
+    return rows
+
+
+def render_long(folder: Path, minutes: int) -> Path:
+    """One long video: a minute, copied without encoding it again."""
+    path = folder / "v0000.mp4"
+    if not path.exists():
+        minute = render(folder.parent / "minute", 1, 60.0) / "v0000.mp4"
+        folder.mkdir(parents=True, exist_ok=True)
+        with av.open(str(folder / "partial"), "w", format="mp4") as output:
+            stream = None
+            for k in range(minutes):
+                with av.open(str(minute)) as container:
+                    original = container.streams.video[0]
+                    stream = stream or output.add_stream_from_template(original)
+                    for packet in container.demux(original):
+                        if packet.dts is not None:
+                            shift = k * original.duration
+                            packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                            packet.stream = stream
+                            output.mux(packet)
+        os.replace(folder / "partial", path)
+    return folder
+
+
+def peak_of(path: str) -> None:
+    """Decode a file as one segment, as a worker would, and print this process's peak memory in MiB."""
+    file = list_videos(path).videos[0]
+    spec = EncoderSpec("m", "", "w", grid=3, image_size=224, fps=1.0, embedding_dim=1, precision="fp32")
+    (row,) = plan_table([file], {file.video_id: {0: []}}).to_pylist()
+    for _ in decode_segments(whole_video(row), [spec]):
+        pass
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--peak-of"]:
+        peak_of(sys.argv[2])
+    else:
+        typer.run(main)
