@@ -20,7 +20,7 @@ from qasir.corpus import Corpus, VideoFile
 from qasir.errors import QasirError
 from qasir.index import Index
 from qasir.runs import Run
-from qasir.stages.cut import SEGMENT_S, cut_videos
+from qasir.stages.cut import SEGMENT_BYTES, SEGMENT_S, cut_videos
 from qasir.stages.decode import decode_segments
 from qasir.stages.encode import Encoder
 from qasir.stages.rows import Receipt, plan_table, whole_video
@@ -55,6 +55,7 @@ class EncodeOptions:
     commit_every_s: float = 30.0
     decode_timeout_s: float | None = 120.0
     segment_s: int = SEGMENT_S
+    segment_bytes: int = SEGMENT_BYTES
     gpus_per_encoder: float | None = None
 
 
@@ -246,7 +247,11 @@ def _receipts(plan: Any, targets: Sequence[Target], options: EncodeOptions, work
         ray.data.from_arrow([plan.slice(i, _PLAN_ROWS) for i in range(0, len(plan), _PLAN_ROWS)])
         .map_batches(
             cut,
-            fn_kwargs={"segment_s": options.segment_s, "time_limit_s": options.decode_timeout_s},
+            fn_kwargs={
+                "segment_s": options.segment_s,
+                "segment_bytes": options.segment_bytes,
+                "time_limit_s": options.decode_timeout_s,
+            },
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=CUTTER_CPUS,

@@ -12,7 +12,17 @@ SEGMENT_S = 300
 _MAX_SEGMENTS = 512
 
 
-def cut_videos(plan: pa.Table, *, segment_s: int = SEGMENT_S, time_limit_s: float | None = None) -> pa.Table:
+SEGMENT_BYTES = 1 << 20
+"""The least a segment holds on average: a small file that states hours is damaged, or a still that decodes in no time."""
+
+
+def cut_videos(
+    plan: pa.Table,
+    *,
+    segment_s: int = SEGMENT_S,
+    segment_bytes: int = SEGMENT_BYTES,
+    time_limit_s: float | None = None,
+) -> pa.Table:
     """One row a segment: a stretch of whole seconds; the last one of a video runs to its true end, whatever the header says.
 
     A video that cannot be opened or sought exactly is one segment; what is wrong with it shows when that is decoded.
@@ -21,14 +31,14 @@ def cut_videos(plan: pa.Table, *, segment_s: int = SEGMENT_S, time_limit_s: floa
     with Alarm(time_limit_s) as alarm:
         for row in plan.to_pylist():
             alarm.set()
-            starts = _starts(row["uri"], segment_s)
+            starts = _starts(row["uri"], segment_s, most=max(1, row["size_bytes"] // max(1, segment_bytes)))
             for segment, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True)):
                 cut = {"segment": segment, "n_segments": len(starts), "start_s": start, "stop_s": stop}
                 rows.append({**row, **cut})
     return pa.Table.from_pylist(rows, schema=SEGMENT_SCHEMA)
 
 
-def _starts(uri: str, segment_s: int) -> list[int]:
+def _starts(uri: str, segment_s: int, *, most: int) -> list[int]:
     try:
         with Video(uri) as video:
             duration_s = video.stated_duration_s or 0.0
@@ -36,5 +46,5 @@ def _starts(uri: str, segment_s: int) -> list[int]:
         return [0]
     except Exception:  # a damaged file may raise anything here; the decoding stage, which meets it too, reports it
         return [0]
-    n = min(_MAX_SEGMENTS, max(1, round(duration_s / segment_s)))
+    n = min(_MAX_SEGMENTS, most, max(1, round(duration_s / segment_s)))
     return [i * max(segment_s, int(duration_s / n)) for i in range(n)]

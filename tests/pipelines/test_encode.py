@@ -1,5 +1,9 @@
+import json
 import os
+import random
 import signal
+import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,15 +14,16 @@ from pipelines.encode import EncodeOptions, Target, encode_corpus
 from pipelines.workers import Workers
 from qasir.annotations import Query
 from qasir.corpus import list_videos
-from qasir.errors import QasirError
+from qasir.errors import ERROR_KINDS, QasirError
 from qasir.evaluate import evaluate
 from qasir.index import Index
 from qasir.prepare import EncoderOptions, prepare
 from qasir.scoring import Scoring
 from qasir.search import IndexSearcher
+from qasir.stages.alarm import Alarm
 from qasir.stages.decode import decode_segments
 from qasir.stages.encode import Encoder
-from tests.videos import write_video
+from tests.videos import write_audio, write_video
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 OPTIONS = EncoderOptions(grid=2, fps=2.0, image_size=96)
@@ -191,3 +196,109 @@ def test_workers_fit_the_machine():
     assert (eight.encoders, eight.encoder_gpus) == (8, 1.0)
     assert eight.decoders > 60
     assert Workers.for_cluster(1, 0).decoders == 1
+
+
+def hang_on_b(segments, specs, **options):
+    """A decoder that never comes back from one video."""
+    if segments["video_id"][0].as_py() == "more/b":
+        with Alarm(options["time_limit_s"]):
+            time.sleep(600)
+    yield from decode_segments(segments, specs, **options)
+
+
+def test_a_video_whose_decoding_hangs_is_given_up_on(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipelines.encode, "decode_segments", hang_on_b)
+    summary, index = encode(videos, tmp_path / "index", decode_timeout_s=1.0)
+    assert (summary.encoded, summary.failures_by_kind) == (2, {"timed_out": 1})
+    (row,) = index.table("videos").to_table(filter="status = 'failed'").to_pylist()
+    assert row["error"] == "decoding made no progress for 1.0 s"
+
+
+def test_every_kind_of_bad_file_is_a_row_and_the_good_ones_are_encoded(videos, tmp_path):
+    write_audio(videos / "sound.mp4")
+    write_video(videos / "one_frame.mp4", 1)
+    write_video(videos / "jump.mkv", 3, pts=[0, 1, 10_000_000], time_base=Fraction(1, 1000), codec="mpeg4")
+    write_video(
+        videos / "huge.mkv",
+        1,
+        size=(16384, 2304),
+        codec="mjpeg",
+        pix_fmt="yuvj420p",
+        picture=np.zeros((2304, 16384, 3), np.uint8),
+    )
+    (videos / "text.mp4").write_text("no video")
+    (videos / "secret.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    whole = (videos / "a.mp4").read_bytes()
+    (videos / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    summary, index = encode(videos, tmp_path / "index")
+    failed = index.table("videos").to_table(filter="status = 'failed'").to_pylist()
+    assert {row["video_id"]: row["error_kind"] for row in failed} == {
+        "sound": "no_video_stream", "jump": "timestamps", "huge": "too_large", "text": "not_a_video", "cut": "not_a_video",
+    }  # fmt: skip
+    assert summary.encoded == 4
+    assert sum(summary.failures_by_kind.values()) == summary.failed == 5
+    for kind in summary.failures_by_kind:
+        assert kind in ERROR_KINDS
+
+
+def mutations(data, chance):
+    """A damaged copy of a file: bytes flipped, an end cut off, a stretch zeroed, or two stretches spliced."""
+    data = bytearray(data)
+    how = chance.choice(["flip", "cut", "zero", "splice", "header"])
+    if how == "flip":
+        for _ in range(chance.choice([1, 10, 200])):
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    elif how == "cut":
+        del data[chance.randrange(len(data)) :]
+    elif how == "zero":
+        start = chance.randrange(len(data))
+        stop = min(len(data), start + chance.choice([16, 500, 20_000]))
+        data[start:stop] = bytes(stop - start)
+    elif how == "splice":
+        a, b = sorted(chance.sample(range(len(data)), 2))
+        data = data[:a] + data[b:] + data[a:b]
+    else:
+        for _ in range(5):
+            data[chance.randrange(min(len(data), 600))] = chance.randrange(256)
+    return bytes(data)
+
+
+def test_mutated_files_never_stop_a_job(tmp_path, shared_data):
+    """Fuzz: a few hundred damaged copies of real and made videos; every one is a row, encoded or failed with a known kind."""
+    chance = random.Random(7)
+    folder = tmp_path / "videos"
+    made = [
+        write_video(tmp_path / f"made{suffix}", 60, codec=codec, options={"g": "12", "x265-params": "log-level=none"})
+        for suffix, codec in ((".mp4", "libx264"), (".mkv", "libx265"), (".webm", "libvpx-vp9"), (".ts", "mpeg2video"), (".avi", "mpeg4"))
+    ]  # fmt: skip
+    real = [path for path in (shared_data / "videos").iterdir() if path.stat().st_size < 1 << 20]
+    originals = made + real
+    folder.mkdir()
+    n = int(os.environ.get("QASIR_MUTATIONS", "200"))
+    for i in range(n):
+        path = originals[i % len(originals)]
+        (folder / f"m{i:04}{path.suffix}").write_bytes(mutations(path.read_bytes(), chance))
+    write_video(folder / "good.mp4", 30)
+    summary, index = encode(folder, tmp_path / "index", segment_s=2, segment_bytes=20_000)
+    rows = index.table("videos").to_table().to_pylist()
+    assert len(rows) == n + 1
+    assert all(row["error_kind"] in ERROR_KINDS for row in rows if row["status"] == "failed")
+    assert index.states()["good"].status == "encoded"
+    assert summary.encoded + summary.failed == n + 1
+    assert len(index.readable([])) == index.table("super_images").count_rows()
+
+
+def test_the_run_says_where_the_time_went(videos, tmp_path):
+    seen = []
+    corpus = list_videos(str(videos))
+    index, source = prepare(OPTIONS, str(tmp_path / "index"), corpus)
+    (summary,) = encode_corpus(corpus, [Target(index, source)], on_progress=seen.append)
+    assert (seen[-1].done, seen[-1].planned, seen[-1].super_images) == (3, 3, 5)
+    facts = summary.throughput
+    assert facts["bottleneck"] in facts["busy_s"]
+    assert facts["busy_s"]["decode"] > 0
+    assert facts["busy_s"]["encode"] > 0
+    assert 0 < facts["startup_s"] < summary.seconds
+    (run,) = index.table("runs").to_table().to_pylist()
+    assert json.loads(run["seconds"])["bottleneck"] == facts["bottleneck"]
+    assert json.loads(run["counts"])["failures_by_kind"] == {}

@@ -215,7 +215,7 @@ def test_several_indexes_from_one_decode(encoded, tmp_path):
     corpus = list_videos(str(folder))
     wanted = {"a": OPTIONS, "b": EncoderOptions(grid=3, fps=5.0), "c": EncoderOptions(grid=2, fps=2.0, image_size=96)}
     together = [Target(*prepare(options, str(tmp_path / name), corpus)) for name, options in wanted.items()]
-    summaries = encode_corpus(corpus, together, EncodeOptions(segment_s=1))
+    summaries = encode_corpus(corpus, together, EncodeOptions(segment_s=1, segment_bytes=0))
     assert [(s.encoded, s.failed) for s in summaries] == [(N_VIDEOS, 1)] * 3
     alone = Index.open(str(encoded / "index")).super_images()
     for target in (together[0], together[2]):

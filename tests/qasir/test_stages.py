@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,12 +21,12 @@ SMALL = replace(SPEC, image_size=16, fps=2.0)
 
 
 def plan(path, needs):
-    return plan_table([VideoFile("v", str(path), 1, "f1")], {"v": needs})
+    return plan_table([VideoFile("v", str(path), Path(path).stat().st_size, "f1")], {"v": needs})
 
 
 def decoded(path, specs, needs, *, segment_s=300):
     """(tiles, reports by index) of a video, cut and decoded."""
-    segments = cut_videos(plan(path, needs), segment_s=segment_s)
+    segments = cut_videos(plan(path, needs), segment_s=segment_s, segment_bytes=0)
     rows = pa.concat_tables(list(decode_segments(segments, specs))).to_pylist()
     return [r for r in rows if r["position"] != REPORT], [r for r in rows if r["position"] == REPORT]
 
@@ -36,7 +37,7 @@ def without_order(tiles):
 
 def test_a_long_video_is_cut_into_stretches_of_whole_seconds(tmp_path):
     path = write_video(tmp_path / "v.mp4", 100)
-    rows = cut_videos(plan(path, {0: []}), segment_s=3).to_pylist()
+    rows = cut_videos(plan(path, {0: []}), segment_s=3, segment_bytes=0).to_pylist()
     assert [(r["segment"], r["n_segments"], r["start_s"], r["stop_s"]) for r in rows] == [
         (0, 3, 0, 3),
         (1, 3, 3, 6),
@@ -46,12 +47,17 @@ def test_a_long_video_is_cut_into_stretches_of_whole_seconds(tmp_path):
     assert (row["start_s"], row["stop_s"]) == (0, None)
 
 
+def test_a_small_file_that_states_hours_is_not_cut(tmp_path):
+    path = write_video(tmp_path / "v.mp4", 100)
+    assert len(cut_videos(plan(path, {0: []}), segment_s=1, segment_bytes=path.stat().st_size // 2)) == 2
+
+
 @pytest.mark.parametrize("suffix", [".avi", ".ts"])
 def test_what_cannot_be_sought_exactly_is_one_segment(tmp_path, suffix):
     path = write_video(tmp_path / f"v{suffix}", 100, codec="mpeg4")
-    assert len(cut_videos(plan(path, {0: []}), segment_s=1)) == 1
+    assert len(cut_videos(plan(path, {0: []}), segment_s=1, segment_bytes=0)) == 1
     (tmp_path / "bad.mp4").write_bytes(b"no")
-    assert len(cut_videos(plan(tmp_path / "bad.mp4", {0: []}), segment_s=1)) == 1
+    assert len(cut_videos(plan(tmp_path / "bad.mp4", {0: []}), segment_s=1, segment_bytes=0)) == 1
 
 
 @pytest.mark.parametrize("grid", [1, 2, 3, 4, 5])
@@ -61,7 +67,7 @@ def test_segments_give_what_the_uncut_video_gives(tmp_path, grid, fps, n_frames)
     spec = replace(SMALL, grid=grid, fps=fps)
     whole, (report,) = decoded(path, [spec], {0: []})
     for segment_s in (1, 2, 4):
-        tiles, reports = decoded(path, [spec], {0: []}, segment_s=segment_s)
+        tiles, reports = decoded(path, [spec], {0: []}, segment_s=segment_s, segment_bytes=0)
         assert without_order(tiles) == without_order(whole)
         assert facts(reports, "n_super_images") == facts([report], "n_super_images") == len(whole)
         assert facts(reports, "n_sampled") == facts([report], "n_sampled")
@@ -88,7 +94,7 @@ def test_committed_positions_are_not_decoded_again_and_still_counted(tmp_path):
     whole, _ = decoded(path, [SMALL], {0: []})
     for committed in ([0, 1, 2], [0], [3, 4], list(range(len(whole))), [len(whole) - 1]):
         for segment_s in (3, 300):
-            tiles, reports = decoded(path, [SMALL], {0: committed}, segment_s=segment_s)
+            tiles, reports = decoded(path, [SMALL], {0: committed}, segment_s=segment_s, segment_bytes=0)
             assert without_order(tiles) == without_order(t for t in whole if t["position"] not in committed)
             assert facts(reports, "n_super_images") == len(whole)
             assert facts(reports, "n_new") == len(whole) - len(committed)
