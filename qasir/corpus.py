@@ -70,12 +70,10 @@ def list_videos(path: str) -> Corpus:
     """The videos that `path` names. Raises CorpusError when there are none, or when two have one id."""
     if not path.strip():
         raise CorpusError("--videos is empty: name a folder, a glob or a manifest (.csv, .jsonl, .parquet)")
-    if PurePosixPath(path).suffix.lower() in MANIFEST_SUFFIXES and not _is_glob(path):
-        root, videos = path if is_remote(path) else str(Path(path).resolve()), _from_manifest(path)
-    elif _is_glob(path):
-        root, videos = _from_glob(path)
-    else:
-        root, videos = _from_path(path)
+    try:
+        root, videos = _listed(path)
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise CorpusError(f"cannot list {path}: {str(error).splitlines()[0]}") from error
     if not videos:
         raise CorpusError(f"no videos in {path}")
     return Corpus(
@@ -83,6 +81,14 @@ def list_videos(path: str) -> Corpus:
         path if is_remote(path) else str(Path(path).absolute()),
         tuple(sorted(_unique(videos), key=lambda video: video.video_id)),
     )
+
+
+def _listed(path: str) -> tuple[str, list[VideoFile]]:
+    if _is_glob(path):
+        return _from_glob(path)
+    if PurePosixPath(path).suffix.lower() in MANIFEST_SUFFIXES:
+        return path if is_remote(path) else str(Path(path).resolve()), _from_manifest(path)
+    return _from_path(path)
 
 
 def _is_glob(path: str) -> bool:

@@ -10,6 +10,9 @@ import pyarrow.fs
 
 from qasir.errors import VideoError
 
+_RANGE_BYTES = 1 << 20
+"""What one request to an object store reads."""
+
 
 def is_remote(uri: str) -> bool:
     """Whether a URI names an object store rather than a local path."""
@@ -20,7 +23,7 @@ def open_container(uri: str) -> Any:
     """An open PyAV container. Remote files are read by ranges. Raises VideoError ("io" or "not_a_video")."""
     try:
         if is_remote(uri):
-            return av.open(_open_bytes(uri))
+            return av.open(_open_bytes(uri), buffer_size=_RANGE_BYTES)
         # An explicit protocol, so that a name with a colon is still a name.
         return av.open(f"file:{uri}", options={"protocol_whitelist": "file"})
     except (av.error.InvalidDataError, av.error.EOFError) as error:

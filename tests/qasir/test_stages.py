@@ -67,7 +67,7 @@ def test_segments_give_what_the_uncut_video_gives(tmp_path, grid, fps, n_frames)
     spec = replace(SMALL, grid=grid, fps=fps)
     whole, (report,) = decoded(path, [spec], {0: []})
     for segment_s in (1, 2, 4):
-        tiles, reports = decoded(path, [spec], {0: []}, segment_s=segment_s, segment_bytes=0)
+        tiles, reports = decoded(path, [spec], {0: []}, segment_s=segment_s)
         assert without_order(tiles) == without_order(whole)
         assert facts(reports, "n_super_images") == facts([report], "n_super_images") == len(whole)
         assert facts(reports, "n_sampled") == facts([report], "n_sampled")
@@ -94,7 +94,7 @@ def test_committed_positions_are_not_decoded_again_and_still_counted(tmp_path):
     whole, _ = decoded(path, [SMALL], {0: []})
     for committed in ([0, 1, 2], [0], [3, 4], list(range(len(whole))), [len(whole) - 1]):
         for segment_s in (3, 300):
-            tiles, reports = decoded(path, [SMALL], {0: committed}, segment_s=segment_s, segment_bytes=0)
+            tiles, reports = decoded(path, [SMALL], {0: committed}, segment_s=segment_s)
             assert without_order(tiles) == without_order(t for t in whole if t["position"] not in committed)
             assert facts(reports, "n_super_images") == len(whole)
             assert facts(reports, "n_new") == len(whole) - len(committed)
