@@ -29,6 +29,10 @@ def connect() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+_MOST = 10_000.0
+"""What an autoscaler without a limit counts as."""
+
+
 def hand_on(n_bytes: int) -> None:
     """Have stages hand on blocks of about this size, and not of Ray's 128 MB, so that work is committed soon after it is done."""
     DataContext.get_current().target_max_block_size = n_bytes
@@ -43,6 +47,19 @@ def total_gpus() -> float:
     return _total("GPU")
 
 
+def node_cpus() -> float:
+    """CPUs of the largest node that is there or may come."""
+    present = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    config = ray._private.state.state.get_cluster_config()
+    groups = [float(group.resources.get("CPU", 0.0)) for group in config.node_group_configs] if config else []
+    return max([1.0, *present, *groups])
+
+
+def may_grow() -> bool:
+    """Whether an autoscaler may add nodes of which it does not say how many: KubeRay's, say."""
+    return bool(os.environ.get("RAY_ADDRESS")) and not ray._private.state.state.get_max_resources_from_cluster_config()
+
+
 def encoder_device(gpus_per_encoder: float | None) -> str:
     """What encoders will run on, "cuda" or "cpu"."""
     if gpus_per_encoder is not None:
@@ -55,4 +72,4 @@ def _total(resource: str) -> float:
     present = float(ray.cluster_resources().get(resource, 0.0))
     # What the autoscaler may add; Ray Data itself asks this way, and there is no public one.
     limits = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-    return max(present, float(limits.get(resource, 0.0)))
+    return max(present, min(_MOST, float(limits.get(resource, 0.0))))

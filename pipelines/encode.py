@@ -12,7 +12,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from pipelines.alone import deaths
-from pipelines.cluster import connect, hand_on, total_cpus, total_gpus
+from pipelines.cluster import connect, hand_on, may_grow, node_cpus, total_cpus, total_gpus
 from pipelines.workers import CUTTER_CPUS, DECODER_CPUS, WRITER_CPUS, Workers
 from qasir.changes import compare
 from qasir.commit import Committer, Progress
@@ -32,6 +32,7 @@ from qasir.vlm import VlmSource
 log = logging.getLogger(__name__)
 
 _PLAN_ROWS = 16
+_FIRST_ENCODERS = 16  # asked for at once; Ray Data adds more as the work backs up
 _BLOCK_BYTES = 4 << 20
 
 
@@ -155,7 +156,9 @@ class Encoding:
         if not self._videos:
             return
         connect()
-        workers = Workers.for_cluster(total_cpus(), total_gpus(), self.options.gpus_per_encoder)
+        workers = Workers.for_cluster(
+            total_cpus(), total_gpus(), node_cpus(), self.options.gpus_per_encoder, may_grow=may_grow()
+        )
         self.throughput.workers = {"decode": workers.decoders, "encode": workers.encoders}
         self._pass(workers)
         missing = self._unfinished()
@@ -279,7 +282,9 @@ def _receipts(plan: Any, targets: Sequence[Target], options: EncodeOptions, work
             },
             batch_size=workers.batch,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(min_size=1, max_size=workers.encoders, initial_size=workers.encoders),
+            compute=ActorPoolStrategy(
+                min_size=1, max_size=workers.encoders, initial_size=min(workers.encoders, _FIRST_ENCODERS)
+            ),
             num_cpus=workers.encoder_cpus,
             num_gpus=workers.encoder_gpus,
         )

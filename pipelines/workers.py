@@ -22,23 +22,32 @@ class Workers:
     batch: int
 
     @classmethod
-    def for_cluster(cls, cpus: float, gpus: float, gpus_per_encoder: float | None = None) -> "Workers":
+    def for_cluster(
+        cls,
+        cpus: float,
+        gpus: float,
+        node_cpus: float,
+        gpus_per_encoder: float | None = None,
+        *,
+        may_grow: bool = False,
+    ) -> "Workers":
         """Encoders take a GPU each, or the share asked for; CPUs where there is none, or where the share is 0.
 
-        Raises SpecError when GPUs are asked for that the cluster neither has nor may grow to.
+        node_cpus: those of the largest node, since a worker cannot span two. may_grow: nodes may come that nobody knows of
+        yet. Raises SpecError when GPUs are asked for that the cluster neither has nor may get.
         """
         share = gpus_per_encoder if gpus_per_encoder is not None else (1.0 if gpus > 0 else 0.0)
         if share < 0 or (share > 1 and share != int(share)):
             raise SpecError(
                 f"--gpus-per-encoder {share:g}: give a share of one GPU, or a whole number of GPUs; 0 for CPUs"
             )
-        if share > gpus:
+        if share > gpus and not may_grow:
             raise SpecError(f"--gpus-per-encoder {share:g}: the cluster has {gpus:g} GPUs and may not grow to more")
         if share:
-            encoders = int(gpus / share + 1e-6)
+            encoders = max(1, int(gpus / share + 1e-6))
             encoder_cpus = min(1.0, share)
             decoders = max(1, int((cpus - encoders * encoder_cpus) / DECODER_CPUS))
             return cls(encoders, encoder_cpus, share, threads=1, decoders=decoders, batch=_GPU_BATCH)
-        threads = max(1, min(_MOST_THREADS, int(cpus)))
+        threads = max(1, min(_MOST_THREADS, int(node_cpus)))
         encoders = max(1, int(cpus) // threads)
         return cls(encoders, 0.5 * threads, 0.0, threads=threads, decoders=max(1, int(cpus)), batch=_CPU_BATCH)

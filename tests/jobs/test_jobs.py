@@ -5,11 +5,14 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from jobs import encode_corpus, evaluate_retrieval, render_demo, search_corpus, train_packaged_vlm
+from jobs import encode_corpus, evaluate_retrieval, reindex_corpus, render_demo, search_corpus, train_packaged_vlm
+from jobs.console import duration
+from jobs.progress import progress_line
+from pipelines.encode import Snapshot
 from qasir.errors import QasirError
 from tests.videos import write_video
 
-ALL = [encode_corpus, evaluate_retrieval, render_demo, search_corpus, train_packaged_vlm]
+ALL = [encode_corpus, evaluate_retrieval, reindex_corpus, render_demo, search_corpus, train_packaged_vlm]
 
 
 def call(job, *args):
@@ -122,3 +125,50 @@ def test_a_program_prints_errors_in_one_line_and_exits_non_zero(tmp_path):
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.strip().splitlines()[-1].startswith("error: no index at")
+
+
+def test_one_file_describes_several_indexes(tmp_path, local_ray):
+    write_video(tmp_path / "videos" / "a.mp4", 30)
+    config = tmp_path / "corpus.yaml"
+    config.write_text("videos: videos\nindexes:\n  - uri: one\n    grid: 2\n  - uri: two\n    grid: 1\n    fps: 2\n")
+    status, out, facts, _ = call(encode_corpus, "--config", config, "--json")
+    assert status == 0
+    assert "bottleneck: " in out
+    assert [(entry["index"], entry["encoded"], entry["super_images"]) for entry in facts["indexes"]] == [
+        (str(tmp_path / "one"), 1, 1),
+        (str(tmp_path / "two"), 1, 6),
+    ]
+    status, _, facts, _ = call(reindex_corpus, "--config", config, "--json")
+    assert (status, facts["new"], facts["unchanged"]) == (0, 0, 2)
+    assert [entry["unchanged"] for entry in facts["indexes"]] == [1, 1]
+    config.write_text("videos: videos\nindexes:\n  - uri: one\n    grid: 3\n")
+    for job in (encode_corpus, reindex_corpus):
+        status, _, _, error = call(job, "--config", config)
+        assert status != 0
+        assert "grid: 2 in the index, 3 asked for" in str(error)
+    config.write_text("videos: videos\nindexes:\n  - uri: new\n    grid: 0\n")
+    assert "new: grid 0" in str(call(encode_corpus, "--config", config)[3])
+
+
+def test_reindex_prints_its_facts(demo, demo_index):
+    status, out, facts, _ = call(reindex_corpus, "--index", demo_index.uri, "--plan", "--json")
+    assert status == 0
+    assert "would be removed" in out
+    assert {"new", "changed", "removed", "unchanged", "failed", "seconds", "version"} <= set(facts)
+    assert (facts["new"], facts["unchanged"]) == (0, 4)
+    status, _, _, error = call(reindex_corpus, "--index", demo_index.uri, "--videos", demo)
+    assert status != 0
+    assert "holds another corpus" in str(error)
+    for args in ((), ("--index", "a", "--config", "b"), ("--index", "a", "--keep-versions-for", "soon")):
+        assert call(reindex_corpus, *args)[0] != 0
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("0.5s", 0.5), ("5m", 300), ("2h", 7200), ("7d", 604800)])
+def test_lengths_of_time(text, seconds):
+    assert duration(text).total_seconds() == seconds
+
+
+def test_a_progress_line_tells_the_rate_and_the_time_left():
+    line = progress_line(Snapshot(done=250, planned=1000, super_images=5000, video_seconds=9e4, seconds=100.0))
+    assert line == "250 of 1,000 videos (25 %), 5,000 super images, 50.0 a second; about 5.0 min left"
+    assert "nothing finished yet" in progress_line(Snapshot(0, 10, 0, 0.0, 3.0))

@@ -11,7 +11,6 @@ import pytest
 import pipelines.encode
 import pipelines.workers
 from pipelines.encode import EncodeOptions, Target, encode_corpus
-from pipelines.workers import Workers
 from qasir.annotations import Query
 from qasir.corpus import list_videos
 from qasir.errors import ERROR_KINDS, QasirError
@@ -187,15 +186,6 @@ def test_an_encoder_that_fails_ends_the_job_and_blames_no_video(videos, tmp_path
     assert index.states() == {}
     monkeypatch.undo()
     assert encode(videos, tmp_path / "index")[0].encoded == 3
-
-
-def test_workers_fit_the_machine():
-    assert Workers.for_cluster(2, 0).encoders == 1
-    assert Workers.for_cluster(64, 0).encoders == 8
-    eight = Workers.for_cluster(64, 8)
-    assert (eight.encoders, eight.encoder_gpus) == (8, 1.0)
-    assert eight.decoders > 60
-    assert Workers.for_cluster(1, 0).decoders == 1
 
 
 def hang_on_b(segments, specs, **options):
