@@ -7,13 +7,22 @@ import warnings
 import ray
 from ray.data import DataContext
 
+_RAY_SETTINGS = {
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # Stages that take fractions of a CPU need more worker processes than there are CPUs, and Ray ends the surplus after a
+    # second of idleness: starting them again and again took two thirds of the time on two cores.
+    "RAY_idle_worker_killing_time_threshold_ms": "600000",
+}
+"""For a local Ray; `ray_cluster.yaml` sets the second one for its nodes."""
+
 
 def connect() -> None:
     """Start or join Ray once a process, quietly: logs of workers go to Ray's session folder."""
     if not ray.is_initialized():
         local = not os.environ.get("RAY_ADDRESS")
         if local:
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+            for name, value in _RAY_SETTINGS.items():
+                os.environ.setdefault(name, value)
         with warnings.catch_warnings():
             # Ray starts its daemons from this process; they use none of Lance, which warns of any fork.
             warnings.filterwarnings("ignore", message="lance is not fork-safe")

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow as pa
+import ray
 import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 _PLAN_ROWS = 16
 _FIRST_ENCODERS = 16  # asked for at once; Ray Data adds more as the work backs up
 _BLOCK_BYTES = 4 << 20
+_MOST_BLOCKS = 20_000
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,7 @@ class Encoding:
         plan = plan_table([self._videos[video_id] for video_id in needs], needs)
         committed_at = time.monotonic()
         try:
-            for receipt in _receipts(plan, self.targets, self.options, workers):
+            for receipt in _receipts(_segments(plan, self.options), self.targets, self.options, workers):
                 self._committers[receipt.index].add(receipt)
                 self.throughput.add({**receipt.seconds, "decode": sum(report.seconds for report in receipt.reports)})
                 if time.monotonic() - committed_at >= self.options.commit_every_s:
@@ -238,29 +241,38 @@ class Encoding:
         self._commit()
 
 
-def _receipts(plan: Any, targets: Sequence[Target], options: EncodeOptions, workers: Workers) -> Iterator[Receipt]:
+def _segments(plan: pa.Table, options: EncodeOptions) -> pa.Table:
+    """The plan's videos cut into segments, by tasks of their own; what kills such a task shows when it is decoded."""
+    cut = ray.remote(num_cpus=CUTTER_CPUS, max_retries=1)(cut_videos)
+    parts = [plan.slice(i, _PLAN_ROWS) for i in range(0, len(plan), _PLAN_ROWS)]
+    limits = {
+        "segment_s": options.segment_s,
+        "segment_bytes": options.segment_bytes,
+        "time_limit_s": options.decode_timeout_s,
+    }
+    pending = [cut.remote(part, **limits) for part in parts]
+    tables = []
+    for part, ref in zip(parts, pending, strict=True):
+        try:
+            tables.append(ray.get(ref))
+        except ray.exceptions.RayError:
+            tables += [whole_video(row) for row in part.to_pylist()]
+    return pa.concat_tables(tables)
+
+
+def _receipts(
+    segments: pa.Table, targets: Sequence[Target], options: EncodeOptions, workers: Workers
+) -> Iterator[Receipt]:
     """The graph. Raises QasirError when an encoder or a writer reports an error of its own."""
     warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")  # no other way to bound retries yet
-    cut: Any = cut_videos  # Ray's types know functions of one argument only
     decode: Any = decode_segments
     write: Any = write_rows
     specs = [target.index.spec for target in targets]
     hand_on(max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in specs)))
+    # One segment a block, so that a worker that dies takes no other along; more only in a very large corpus.
+    n_together = -(-len(segments) // _MOST_BLOCKS)
     receipts = (
-        ray.data.from_arrow([plan.slice(i, _PLAN_ROWS) for i in range(0, len(plan), _PLAN_ROWS)])
-        .map_batches(
-            cut,
-            fn_kwargs={
-                "segment_s": options.segment_s,
-                "segment_bytes": options.segment_bytes,
-                "time_limit_s": options.decode_timeout_s,
-            },
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=CUTTER_CPUS,
-            ray_remote_args_fn=_retry_once,
-        )
-        .repartition(target_num_rows_per_block=1)  # so that a worker that dies takes one segment along
+        ray.data.from_arrow([segments.slice(i, n_together) for i in range(0, len(segments), n_together)])
         .map_batches(
             decode,
             fn_kwargs={

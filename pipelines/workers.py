@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from qasir.errors import SpecError
 
-DECODER_CPUS, WRITER_CPUS, CUTTER_CPUS = 0.4, 0.1, 0.1
-"""On CPUs, fractions let decoders and encoders overlap on few cores."""
+DECODER_CPUS, WRITER_CPUS, CUTTER_CPUS = 0.25, 0.05, 0.1
+"""Fractions, because what bounds the stages is their number of workers: with whole CPUs, Ray's reservations for each stage
+leave decoders idle on few cores."""
+_DECODERS_A_CPU = 1.25
 _CPU_BATCH, _GPU_BATCH = 16, 128
 _MOST_THREADS = 8
 
@@ -46,8 +48,8 @@ class Workers:
         if share:
             encoders = max(1, int(gpus / share + 1e-6))
             encoder_cpus = min(1.0, share)
-            decoders = max(1, int((cpus - encoders * encoder_cpus) / DECODER_CPUS))
+            decoders = max(1, int(_DECODERS_A_CPU * (cpus - encoders * encoder_cpus)))
             return cls(encoders, encoder_cpus, share, threads=1, decoders=decoders, batch=_GPU_BATCH)
         threads = max(1, min(_MOST_THREADS, int(node_cpus)))
         encoders = max(1, int(cpus) // threads)
-        return cls(encoders, 0.5 * threads, 0.0, threads=threads, decoders=max(1, int(cpus)), batch=_CPU_BATCH)
+        return cls(encoders, 0.25 * threads, 0.0, threads=threads, decoders=int(cpus) + 1, batch=_CPU_BATCH)

@@ -26,6 +26,7 @@ def local_ray():
     """One local Ray for the whole run."""
     import ray
 
+    os.environ["RAY_idle_worker_killing_time_threshold_ms"] = "600000"  # noqa: SIM112  as pipelines.cluster does
     ray.init(
         num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20, logging_level="ERROR"
     )

@@ -55,9 +55,9 @@ def test_encoders_take_gpus_or_shares_of_them_or_cpus():
 
 def test_a_cpu_encoder_fits_one_node():
     many_small = Workers.for_cluster(40, 0, 2)
-    assert (many_small.encoders, many_small.threads, many_small.encoder_cpus) == (20, 2, 1.0)
+    assert (many_small.encoders, many_small.threads, many_small.encoder_cpus) == (20, 2, 0.5)
     assert Workers.for_cluster(64, 0, 64).threads == 8
-    assert Workers.for_cluster(1, 0, 1).decoders == 1
+    assert Workers.for_cluster(1, 0, 1).decoders == 2
 
 
 LOSE_A_NODE = """
