@@ -4,6 +4,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -122,7 +123,8 @@ def head(tmp_path):
         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={ports[1]}",
         f"--object-store-memory={200 << 20}", "--disable-usage-stats",
     ]  # fmt: skip
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
     address = f"http://127.0.0.1:{ports[1]}"
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
@@ -132,8 +134,8 @@ def head(tmp_path):
         ):
             break
     yield address, environment
-    server.terminate()
-    server.wait(timeout=60)
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
 
 
 def job_command(address, verb, *args):
