@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +27,7 @@ import typer
 from av.video.frame import VideoFrame
 from PIL import Image
 
+from pipelines.cluster import connect
 from pipelines.encode import Target, encode_corpus
 from qasir.corpus import list_videos
 from qasir.decode import Clock, Video
@@ -340,18 +342,54 @@ def per_video(work: Path) -> Any:
 
 
 def memory(work: Path) -> Any:
-    """Peak memory of one decoding process, for ten minutes and for three hours, whole and in segments."""
-    print("| video | peak of a decoding process, MiB |\n| --- | --- |")
+    """Peak memory for ten minutes and for three hours of video: one decoding process, and the whole job on this machine."""
+    print("| video | one decoding process, MiB | the whole job over idle, MiB | video-seconds per second |")
+    print("| --- | --- | --- | --- |")
+    model = source("qasir-tiny", work)
+    spec = spec_of(model, Vlm(model, device="cpu"), 3)
+    connect()
     rows = []
     for minutes in (10, 180):
         folder = render_long(work / f"long_{minutes}", minutes)
-        peak = subprocess.run(
+        one = subprocess.run(
             [sys.executable, __file__, "--peak-of", str(next(folder.glob("v*.mp4")))],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
-        print(f"| {minutes} min | {float(peak):.0f} |", flush=True)
-        rows.append({"minutes": minutes, "MiB": float(peak)})
+        corpus = list_videos(str(folder))
+        with tempfile.TemporaryDirectory() as place, _LeastFree() as free:
+            index = Index.open_or_create(f"{place}/index", spec, corpus.root)
+            (summary,) = encode_corpus(corpus, [Target(index, model)])
+        rate = summary.video_seconds / summary.seconds
+        print(f"| {minutes} min | {float(one):.0f} | {free.taken_mib:.0f} | {rate:.0f} |", flush=True)
+        rows.append({"minutes": minutes, "process": float(one), "job": free.taken_mib, "rate": rate})
     return rows
+
+
+class _LeastFree:
+    """How much less memory was available at the worst moment than at the start (Linux)."""
+
+    def __enter__(self) -> "_LeastFree":
+        self._start = self._least = self._now()
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._poll, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._watch.join()
+
+    @property
+    def taken_mib(self) -> float:
+        return (self._start - self._least) / 1024
+
+    def _poll(self) -> None:
+        while not self._over.wait(0.1):
+            self._least = min(self._least, self._now())
+
+    def _now(self) -> int:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0])
 
 
 def render_long(folder: Path, minutes: int) -> Path:

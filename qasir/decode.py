@@ -168,6 +168,19 @@ class Video:
         self._open()
         yield from self._shown(self._every_frame(hands, allow_partial), hands)
 
+    def seeks_exactly(self, at_s: Sequence[float]) -> bool:
+        """Whether seconds from the middle can be decoded without all that comes before them, tried at each of these."""
+        try:
+            for at in at_s:
+                hands = [_Hand(Clock(Fraction(1), int(at), int(at) + 1), self._time_base)]
+                for _ in self._shown(self._sampled_frames(hands), hands):
+                    pass
+                self._container.close()
+                self._open()
+        except Inexact:
+            return False
+        return True
+
     def _shown(self, frames: Iterator[tuple[VideoFrame, int]], hands: list[_Hand]) -> Iterator[Sample]:
         """Gives every sample its frame; frames come as (frame, tick until which it is on display)."""
         for frame, until in frames:

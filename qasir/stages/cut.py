@@ -3,13 +3,13 @@
 import pyarrow as pa
 
 from qasir.decode import Video
-from qasir.errors import VideoError
 from qasir.stages.alarm import Alarm
 from qasir.stages.rows import SEGMENT_SCHEMA
 
 SEGMENT_S = 300
 """Seconds of video in a segment. Each costs a seek, the first frame and on average half a group of pictures."""
 _MAX_SEGMENTS = 512
+_TRIED_AT = (0.25, 0.5, 0.75)
 
 
 SEGMENT_BYTES = 1 << 20
@@ -42,9 +42,9 @@ def _starts(uri: str, segment_s: int, *, most: int) -> list[int]:
     try:
         with Video(uri) as video:
             duration_s = video.stated_duration_s or 0.0
-    except VideoError:
-        return [0]
+            n = min(_MAX_SEGMENTS, most, max(1, round(duration_s / segment_s)))
+            if n > 1 and not video.seeks_exactly([duration_s * share for share in _TRIED_AT]):
+                return [0]  # every segment would decode all that comes before it
     except Exception:  # a damaged file may raise anything here; the decoding stage, which meets it too, reports it
         return [0]
-    n = min(_MAX_SEGMENTS, most, max(1, round(duration_s / segment_s)))
     return [i * max(segment_s, int(duration_s / n)) for i in range(n)]

@@ -15,6 +15,7 @@ from qasir.stages.decode import decode_segments
 from qasir.stages.encode import Encoder
 from qasir.stages.rows import REPORT, SECONDS, plan_table
 from tests.qasir.test_index import SPEC
+from tests.qasir.test_lookahead import clip
 from tests.videos import write_video
 
 SMALL = replace(SPEC, image_size=16, fps=2.0)
@@ -50,6 +51,12 @@ def test_a_long_video_is_cut_into_stretches_of_whole_seconds(tmp_path):
 def test_a_small_file_that_states_hours_is_not_cut(tmp_path):
     path = write_video(tmp_path / "v.mp4", 100)
     assert len(cut_videos(plan(path, {0: []}), segment_s=1, segment_bytes=path.stat().st_size // 2)) == 2
+
+
+def test_a_video_without_clean_entry_points_is_not_cut(tmp_path):
+    path = clip(tmp_path, "intra refresh")
+    assert len(cut_videos(plan(path, {0: []}), segment_s=1, segment_bytes=0)) == 1
+    assert len(cut_videos(plan(clip(tmp_path, "open GOPs"), {0: []}), segment_s=1, segment_bytes=0)) == 10
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".ts"])
