@@ -26,7 +26,12 @@ def connect() -> None:
         with warnings.catch_warnings():
             # Ray starts its daemons from this process; they use none of Lance, which warns of any fork.
             warnings.filterwarnings("ignore", message="lance is not fork-safe")
-            ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False if local else None)
+            ray.init(
+                "local" if local else None,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                include_dashboard=False if local else None,
+            )
     # Advice about small inputs, which are normal here.
     warnings.filterwarnings("ignore", module=r"ray\.data\._internal\.execution\.operators")
     context = DataContext.get_current()

@@ -28,7 +28,12 @@ def local_ray():
 
     os.environ["RAY_idle_worker_killing_time_threshold_ms"] = "600000"  # noqa: SIM112  as pipelines.cluster does
     ray.init(
-        num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20, logging_level="ERROR"
+        "local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=200 << 20,
+        logging_level="ERROR",
     )
     yield
     ray.shutdown()

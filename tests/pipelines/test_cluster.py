@@ -4,10 +4,12 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -104,8 +106,9 @@ def test_a_node_lost_midway_costs_nothing_but_time(tmp_path):
 
 
 @pytest.fixture
-def head(tmp_path):
+def head():
     """A head node with token authentication on: (address of its job server, environment with the token)."""
+    place = tempfile.mkdtemp(prefix="qasir-")  # short: sockets lie in it
     ports = []
     for _ in range(2):
         with socket.socket() as free:
@@ -121,7 +124,7 @@ def head(tmp_path):
     command = [
         Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2", f"--port={ports[0]}",
         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={ports[1]}",
-        f"--object-store-memory={200 << 20}", "--disable-usage-stats",
+        f"--object-store-memory={200 << 20}", "--disable-usage-stats", f"--temp-dir={place}",
     ]  # fmt: skip
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     server = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
@@ -136,6 +139,7 @@ def head(tmp_path):
     yield address, environment
     os.killpg(server.pid, signal.SIGKILL)
     server.wait()
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def job_command(address, verb, *args):
