@@ -1,7 +1,7 @@
 """From the options a person gives to a checked encoder spec and an open index, before any work starts."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -69,8 +69,9 @@ def prepare(
 
 def check_options(options: EncoderOptions, index: Index) -> None:
     """Whether an index was made with these options, as far as can be told without loading a model. Raises SpecError."""
-    asked = {name: value for name, value in asdict(options).items() if value is not None and value != "auto"}
-    asked.pop("pretrained", None)  # says where weights are, not what they are
+    # `pretrained` says where weights are, not what they are.
+    names = [field.name for field in fields(EncoderOptions) if field.name != "pretrained"]
+    asked = {name: getattr(options, name) for name in names if getattr(options, name) not in (None, "auto")}
     differences = [
         f"  {name}: {getattr(index.spec, name)} in the index, {value} asked for"
         for name, value in asked.items()
