@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -110,7 +109,7 @@ def head():
     """A head node with token authentication on: (address of its job server, environment with the token)."""
     place = tempfile.mkdtemp(prefix="qasir-")  # short: sockets lie in it
     ports = []
-    for _ in range(2):
+    for _ in range(5):  # one each, or another Ray on this machine is in the way
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             ports.append(free.getsockname()[1])
@@ -124,21 +123,20 @@ def head():
     command = [
         Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2", f"--port={ports[0]}",
         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={ports[1]}",
+        f"--dashboard-agent-listen-port={ports[2]}", f"--dashboard-agent-grpc-port={ports[3]}",
+        f"--ray-client-server-port={ports[4]}",
         f"--object-store-memory={200 << 20}", "--disable-usage-stats", f"--temp-dir={place}",
     ]  # fmt: skip
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    server = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
+    server = subprocess.Popen(command, env=environment, **quiet)
     address = f"http://127.0.0.1:{ports[1]}"
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        if (
-            subprocess.run(job_command(address, "list"), env=environment, capture_output=True, check=False).returncode
-            == 0
-        ):
-            break
+    deadline = time.monotonic() + 150
+    nothing = job_command(address, "submit", "--", "true")  # a head answers some time before it takes jobs
+    while subprocess.run(nothing, env=environment, capture_output=True, check=False).returncode != 0:
+        assert time.monotonic() < deadline, "the head takes no jobs"
     yield address, environment
-    os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
+    server.terminate()  # takes its daemons along, as a kill would not
+    server.wait(timeout=90)
     shutil.rmtree(place, ignore_errors=True)
 
 
