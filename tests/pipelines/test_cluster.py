@@ -4,11 +4,9 @@ import json
 import os
 import re
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -107,7 +105,6 @@ def test_a_node_lost_midway_costs_nothing_but_time(tmp_path):
 @pytest.fixture
 def head():
     """A head node with token authentication on: (address of its job server, environment with the token)."""
-    place = tempfile.mkdtemp(prefix="qasir-")  # short: sockets lie in it
     ports = []
     for _ in range(5):  # one each, or another Ray on this machine is in the way
         with socket.socket() as free:
@@ -125,7 +122,7 @@ def head():
         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={ports[1]}",
         f"--dashboard-agent-listen-port={ports[2]}", f"--dashboard-agent-grpc-port={ports[3]}",
         f"--ray-client-server-port={ports[4]}",
-        f"--object-store-memory={200 << 20}", "--disable-usage-stats", f"--temp-dir={place}",
+        f"--object-store-memory={200 << 20}", "--disable-usage-stats",
     ]  # fmt: skip
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     server = subprocess.Popen(command, env=environment, **quiet)
@@ -137,7 +134,6 @@ def head():
     yield address, environment
     server.terminate()  # takes its daemons along, as a kill would not
     server.wait(timeout=90)
-    shutil.rmtree(place, ignore_errors=True)
 
 
 def job_command(address, verb, *args):
