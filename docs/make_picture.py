@@ -10,10 +10,10 @@ import numpy as np
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
-from qasir.index import matrix
 from qasir.report.examples import attention, cell_light
 from qasir.scoring import Scoring
 from qasir.search import open_index
+from qasir.snapshot import matrix
 from qasir.super_image import cells
 from qasir.tile import Tiling, tile
 
@@ -29,7 +29,9 @@ def main(
     searcher = open_index(index)
     spec = searcher.index.spec
     hit = searcher.search(query, top_k=1)[0]
-    rows = searcher.index.rows_of([hit.video_id], ["start_s", "n_valid", "embedding", "cell_embeddings"])
+    rows = searcher.index.snapshot().super_images(
+        ["start_s", "n_valid", "embedding", "cell_embeddings"], video_ids=[hit.video_id]
+    )
     text = searcher.vlm.encode_texts([query])[0]
     vectors = matrix(rows["embedding"], spec.embedding_dim).astype(np.float32)
     weights = attention(text, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), Scoring())

@@ -1,34 +1,69 @@
-"""Evaluates retrieval: ranks the videos of an index for every query of a file."""
+"""Evaluates retrieval: ranks the videos of an index, or of two together, for every query of a file."""
 
 import json
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pyarrow.parquet
 import typer
 
 from jobs.console import Json, job, print_json, run
-from qasir.annotations import read_queries
+from jobs.options import (
+    AggregationOption,
+    GateTemperature,
+    Hybrid,
+    Indexes,
+    Recall,
+    RecallK,
+    Rerank,
+    Temperatures,
+    Weight,
+    method_of,
+    open_searcher,
+)
+from qasir.annotations import Query, read_queries
+from qasir.coarse_to_fine import CoarseToFine
 from qasir.errors import QueryError
 from qasir.evaluate import Evaluation, evaluate, rankings_table
+from qasir.hybrid import Cascade, Fusion, HybridSearcher
 from qasir.metrics import DEFAULT_MV_EDGES, METRICS
-from qasir.report.page import render_report
-from qasir.scoring import DEFAULT_TEMPERATURE, Scoring
-from qasir.search import open_index
+from qasir.moment_metrics import NAMES
+from qasir.report.page import render_report, sentence
+from qasir.scoring import DEFAULT_GATE_TEMPERATURE, Scoring
+from qasir.search import IndexSearcher, Searcher
+from qasir.tune import best_depth, best_temperature, best_weight
 from qasir.whole_file import write_whole
 
 
 def evaluate_retrieval(
-    index: Annotated[str, typer.Option(help="The index to search.")],
+    index: Indexes,
     queries: Annotated[Path, typer.Option(help="Query file.")],
     query_format: Annotated[
         str, typer.Option("--format", help="auto, jsonl, tvr, activitynet, charades, captions or moment-detr.")
     ] = "auto",
-    aggregation: Annotated[str, typer.Option(help="attention, mean or max.")] = "attention",
-    temperature: Annotated[
-        float, typer.Option(help="Of the attention; towards 0 it becomes max pooling.")
-    ] = DEFAULT_TEMPERATURE,
+    aggregation: AggregationOption = "attention",
+    temperature: Temperatures = None,
+    gate_temperature: GateTemperature = DEFAULT_GATE_TEMPERATURE,
+    hybrid: Hybrid = None,
+    weight: Weight = 0.5,
+    top_k: Annotated[int, typer.Option(help="Cascade: how many videos the first index scores.")] = 50,
+    recall: Recall = None,
+    recall_k: RecallK = 50,
+    rerank: Rerank = None,
+    validation_queries: Annotated[
+        Path | None,
+        typer.Option(help="Choose temperatures, and a hybrid's weight or top-k, by SumR on these queries first."),
+    ] = None,
+    validation_index: Annotated[
+        list[str] | None,
+        typer.Option(help="The index of the validation queries' videos, once per --index.", show_default="--index"),
+    ] = None,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Score on Ray, for a corpus larger than one machine's memory.")
+    ] = False,
     missing: Annotated[str, typer.Option(help="Queries without a video in the index: skip them, or miss.")] = "skip",
     mv_edges: Annotated[str, typer.Option(help="Edges of the moment-to-video ratio bins.")] = ",".join(
         map(str, DEFAULT_MV_EDGES)
@@ -39,26 +74,97 @@ def evaluate_retrieval(
     as_json: Json = False,
 ) -> None:
     """Rank every video for every query; print the metrics, and write them with a report to --output."""
-    scoring = Scoring(aggregation, temperature)  # type: ignore[arg-type]
     asked = read_queries(queries, query_format)
-    searcher = open_index(index)
-    result = evaluate(searcher, asked, scoring, missing=missing, mv_edges=_edges(mv_edges))  # type: ignore[arg-type]
+    searcher = open_searcher(index, hybrid)
+    method = method_of(
+        searcher, aggregation=aggregation, temperatures=temperature, gate_temperature=gate_temperature, hybrid=hybrid,
+        weight=weight, cascade_k=top_k, recall=recall, recall_k=recall_k, rerank=rerank,
+    )  # fmt: skip
+    if validation_queries is not None:
+        tuning = open_searcher(validation_index or index, hybrid)
+        method = tuned(tuning, read_queries(validation_queries, query_format), method)
+        print(f"chosen on {validation_queries}: {json.dumps(method.describe())}")
+    elif validation_index:
+        raise QueryError("--validation-index goes with --validation-queries")
+    if distributed:
+        _distribute(searcher, method)
+    options: dict[str, Any] = {"missing": missing, "mv_edges": _edges(mv_edges)}
+    result = evaluate(searcher, asked, method, **options)
+    compared = compare(searcher, asked, method, result, options)
     _print(result)
+    _print_moments(result)
+    if compared:
+        _print_compared(compared)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        write_whole(output / "metrics.json", json_text(result))
+        write_whole(output / "metrics.json", json_text(result, compared))
         partial = output / "rankings.partial"
         pyarrow.parquet.write_table(rankings_table(result, searcher), partial)
         os.replace(partial, output / "rankings.parquet")
-        page = render_report(result, searcher, title=f"Retrieval on {queries.name}")
+        page = render_report(result, searcher, title=f"Retrieval on {queries.name}", compared=compared)
         write_whole(output / "index.html", page)
         print(f"report: {output / 'index.html'}")
     if as_json:
-        print_json(result.to_dict())
+        print_json(facts(result, compared))
 
 
-def json_text(result: Evaluation) -> str:
-    return json.dumps(result.to_dict(), indent=2, default=str) + "\n"
+def tuned(searcher: Searcher[Any], queries: Sequence[Query], method: Any) -> Any:
+    """The method with what it leaves open chosen on validation queries."""
+    if isinstance(searcher, HybridSearcher):
+        sides = {
+            "large": best_temperature(searcher.large, queries, method.large),
+            "small": best_temperature(searcher.small, queries, method.small),
+        }
+        method = replace(method, **sides)
+        if isinstance(method, Fusion):
+            return best_weight(searcher, queries, method)
+        return best_depth(searcher, queries, method)
+    if not isinstance(method, Scoring):
+        raise QueryError("--validation-queries chooses temperatures, weights and cascade depths, not --recall-k")
+    assert isinstance(searcher, IndexSearcher)
+    return best_temperature(searcher, queries, method)
+
+
+def compare(
+    searcher: Searcher[Any], queries: Sequence[Query], method: Any, result: Evaluation, options: dict[str, Any]
+) -> dict[str, Evaluation]:
+    """For a hybrid: each model alone and both combinations, by name. Nothing for one index."""
+    if not isinstance(searcher, HybridSearcher):
+        return {}
+    other = Cascade if isinstance(method, Fusion) else Fusion
+    pair = {
+        type(method): result,
+        other: evaluate(searcher, queries, other(large=method.large, small=method.small), **options),
+    }
+    alone = {
+        "large": evaluate(searcher.large, queries, method.large, **options),
+        "small": evaluate(searcher.small, queries, method.small, **options),
+    }
+    return {**alone, "fusion": pair[Fusion], "cascade": pair[Cascade]}
+
+
+def _distribute(searcher: Searcher[Any], method: Any) -> None:
+    if isinstance(method, CoarseToFine):
+        raise QueryError("--distributed scores every video exactly; it does not go with --recall")
+    from pipelines.score import DistributedScores
+
+    sides = (searcher.large, searcher.small) if isinstance(searcher, HybridSearcher) else (searcher,)
+    for side in sides:
+        assert isinstance(side, IndexSearcher)
+        side.scorer = DistributedScores(side.snapshot)
+
+
+def facts(result: Evaluation, compared: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """What `metrics.json` and --json hold."""
+    found = result.to_dict()
+    if compared:
+        keys = ("metrics", "ci95", "gflops", "scoring", "spec")
+        found["compared"] = {name: {key: each.to_dict()[key] for key in keys} for name, each in compared.items()}
+    return found
+
+
+def json_text(result: Evaluation, compared: Mapping[str, Evaluation]) -> str:
+    return json.dumps(facts(result, compared), indent=2, default=str) + "\n"
 
 
 def _edges(text: str) -> list[float]:
@@ -74,6 +180,7 @@ def _print(result: Evaluation) -> None:
         f"{len(result.rank)} queries, {result.n_videos} videos"
         + (f", {skipped} {result.missing}ed: {result.skipped}" if skipped else "")
     )
+    print(f"ranked by {sentence(result.method)}")
     print(f"{'metric':8}{'value':>9}   95 % interval")
     for name in METRICS:
         low, high = result.ci95[name]
@@ -84,6 +191,24 @@ def _print(result: Evaluation) -> None:
             else f"{low:.{digits}f} to {high:.{digits}f}"
         )
         print(f"{name:8}{result.metrics[name]:9.{digits}f}   {note}")
+
+
+def _print_moments(result: Evaluation) -> None:
+    if result.moments:
+        print(f"{'moments from':14}" + "".join(f"{name:>13}" for name in NAMES))
+    for granularity, row in result.moments.items():
+        print(f"{granularity + 's':14}" + "".join(f"{row[name][0]:13.1f}" for name in NAMES))
+
+
+def _print_compared(compared: Mapping[str, Evaluation]) -> None:
+    print(f"{'':10}{'R@1':>7}{'SumR':>8}   {'95 %':14}{'GFLOPs a video':>15}{'a query':>9}")
+    for name, each in compared.items():
+        low, high = each.ci95["SumR"]
+        interval = f"{low:.1f} to {high:.1f}"
+        print(
+            f"{name:10}{each.metrics['R@1']:7.1f}{each.metrics['SumR']:8.1f}   {interval:14}"
+            f"{each.cost.encoding_per_video:15.4g}{each.cost.scoring_per_query:9.3g}"
+        )
 
 
 app = job(evaluate_retrieval)

@@ -1,4 +1,4 @@
-"""Searches an index for a moment by text."""
+"""Searches an index, or two together, for a moment by text."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -6,28 +6,69 @@ from typing import Annotated
 import typer
 
 from jobs.console import Json, job, print_json, run
-from qasir.scoring import DEFAULT_TEMPERATURE, Scoring
-from qasir.search import open_index
+from jobs.options import (
+    AggregationOption,
+    GateTemperature,
+    Hybrid,
+    Indexes,
+    Recall,
+    RecallK,
+    Rerank,
+    Temperatures,
+    Weight,
+    method_of,
+    open_searcher,
+)
+from qasir.scoring import DEFAULT_GATE_TEMPERATURE
+from qasir.search import IndexSearcher
 
 
 def search(
     query: Annotated[str, typer.Argument(help="What the moment shows.")],
-    index: Annotated[str, typer.Option(help="The index to search.")],
+    index: Indexes,
     top_k: Annotated[int, typer.Option(help="How many videos to show.")] = 5,
-    aggregation: Annotated[str, typer.Option(help="attention, mean or max.")] = "attention",
-    temperature: Annotated[float, typer.Option(help="Of the attention.")] = DEFAULT_TEMPERATURE,
+    where: Annotated[
+        str | None, typer.Option(help='SQL over the columns of `videos`, such as "duration_s > 60".')
+    ] = None,
+    exact: Annotated[
+        bool | None,
+        typer.Option(
+            "--exact/--indexed",
+            help="Score every video, or only candidates from the vector index.",
+            show_default="indexed where there is a vector index",
+        ),
+    ] = None,
+    aggregation: AggregationOption = "attention",
+    temperature: Temperatures = None,
+    gate_temperature: GateTemperature = DEFAULT_GATE_TEMPERATURE,
+    hybrid: Hybrid = None,
+    weight: Weight = 0.5,
+    cascade_k: Annotated[int, typer.Option(help="Cascade: how many videos the first index scores.")] = 50,
+    recall: Recall = None,
+    recall_k: RecallK = 50,
+    rerank: Rerank = None,
     as_json: Json = False,
 ) -> None:
     """Show the videos that fit a query best, each with its score and its best moment."""
-    scoring = Scoring(aggregation, temperature)  # type: ignore[arg-type]
-    hits = open_index(index).search(query, top_k, scoring)
-    width = max(len(hit.video_id) for hit in hits)
+    searcher = open_searcher(index, hybrid)
+    method = method_of(
+        searcher, aggregation=aggregation, temperatures=temperature, gate_temperature=gate_temperature, hybrid=hybrid,
+        weight=weight, cascade_k=cascade_k, recall=recall, recall_k=recall_k, rerank=rerank,
+    )  # fmt: skip
+    options = {"exact": exact} if isinstance(searcher, IndexSearcher) else {}
+    hits = searcher.search(query, top_k, method, where=where, **options)
+    if not hits:
+        print(f"no video fits the filter {where!r}")
+    width = max((len(hit.video_id) for hit in hits), default=0)
     for place, hit in enumerate(hits, start=1):
         print(
             f"{place:3}  {hit.video_id:{width}}  score {hit.score:.3f}  moment {_clock(hit.start_s)} to {_clock(hit.end_s)}"
         )
+    if not hits.exact:
+        print("from the vector index, which may miss a video; --exact scores all")
     if as_json:
-        print_json({"query": query, "hits": [asdict(hit) for hit in hits]})
+        facts = {"query": query, "exact": hits.exact, "scoring": method.describe(), "where": where}
+        print_json({**facts, "hits": [asdict(hit) for hit in hits]})
 
 
 def _clock(seconds: float) -> str:

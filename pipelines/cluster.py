@@ -12,8 +12,10 @@ _RAY_SETTINGS = {
     # Stages that take fractions of a CPU need more worker processes than there are CPUs, and Ray ends the surplus after a
     # second of idleness: starting them again and again took two thirds of the time on two cores.
     "RAY_idle_worker_killing_time_threshold_ms": "600000",
+    # Ray warns, on stdout, of more than a few processes a CPU; here that is by design.
+    "RAY_worker_maximum_startup_concurrency": "16",
 }
-"""For a local Ray; `ray_cluster.yaml` sets the second one for its nodes."""
+"""For a local Ray; `ray_cluster.yaml` sets what matters on its nodes."""
 
 
 def connect() -> None:

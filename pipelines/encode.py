@@ -34,7 +34,6 @@ from qasir.vlm import VlmSource
 log = logging.getLogger(__name__)
 
 _PLAN_ROWS = 16
-_FIRST_ENCODERS = 16  # asked for at once; Ray Data adds more as the work backs up
 _BLOCK_BYTES = 4 << 20
 _MOST_BLOCKS = 20_000
 
@@ -294,9 +293,7 @@ def _receipts(
             },
             batch_size=workers.batch,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(
-                min_size=1, max_size=workers.encoders, initial_size=min(workers.encoders, _FIRST_ENCODERS)
-            ),
+            compute=ActorPoolStrategy(min_size=1, max_size=workers.encoders, initial_size=workers.first_encoders),
             num_cpus=workers.encoder_cpus,
             num_gpus=workers.encoder_gpus,
         )

@@ -4,12 +4,19 @@ from dataclasses import dataclass
 
 from qasir.errors import SpecError
 
-DECODER_CPUS, WRITER_CPUS, CUTTER_CPUS = 0.25, 0.05, 0.1
-"""Fractions, because what bounds the stages is their number of workers: with whole CPUs, Ray's reservations for each stage
-leave decoders idle on few cores."""
+DECODER_CPUS, WRITER_CPUS, CUTTER_CPUS = 0.1, 0.05, 0.1
+_ENCODER_CPUS_A_THREAD = 0.1
+"""Small fractions, because what bounds the stages is their number of workers. Ray Data keeps a third of half the CPUs it was
+granted for each stage, and is granted what stages ask for plus only whole ones of the rest: with 0.25 a decoder that was
+1.3 of 2 CPUs, and one of three decoders ran."""
 _DECODERS_A_CPU = 1.25
 _CPU_BATCH, _GPU_BATCH = 16, 128
+_FIRST_ENCODERS = 16
+_ENCODERS_A_NODE = 4
 _MOST_THREADS = 8
+"""On CPUs a node gets about four encoders that share its CPUs as threads: one with them all stands still whenever one of its
+threads is kept waiting by another process (58 against 80 super images a second on two CPUs), one a CPU holds a copy of the
+model each."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,11 @@ class Workers:
     threads: int
     decoders: int
     batch: int
+
+    @property
+    def first_encoders(self) -> int:
+        """How many to start with; Ray Data adds more as the work backs up, and loading models beside decoders is slow."""
+        return min(_FIRST_ENCODERS, self.encoders if self.encoder_gpus else max(1, self.encoders // _ENCODERS_A_NODE))
 
     @classmethod
     def for_cluster(
@@ -50,6 +62,8 @@ class Workers:
             encoder_cpus = min(1.0, share)
             decoders = max(1, int(_DECODERS_A_CPU * (cpus - encoders * encoder_cpus)))
             return cls(encoders, encoder_cpus, share, threads=1, decoders=decoders, batch=_GPU_BATCH)
-        threads = max(1, min(_MOST_THREADS, int(node_cpus)))
+        threads = max(1, min(_MOST_THREADS, int(node_cpus) // _ENCODERS_A_NODE))
         encoders = max(1, int(cpus) // threads)
-        return cls(encoders, 0.25 * threads, 0.0, threads=threads, decoders=int(cpus) + 1, batch=_CPU_BATCH)
+        return cls(
+            encoders, _ENCODER_CPUS_A_THREAD * threads, 0.0, threads=threads, decoders=int(cpus) + 1, batch=_CPU_BATCH
+        )

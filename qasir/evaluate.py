@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from qasir.annotations import Query
 from qasir.errors import QueryError
+from qasir.flops import Cost, cost
 from qasir.metrics import DEFAULT_MV_EDGES, RECALL_AT, Bin, bootstrap, by_moment_ratio, check_edges, ranks, summarise
-from qasir.scoring import Scores, Scoring
-from qasir.search import IndexSearcher, best_first
+from qasir.moment_metrics import AT, moment_recalls
+from qasir.search import Searcher, best_first
 from qasir.tables import FAILED
 
 Missing = Literal["skip", "miss"]
@@ -35,21 +36,28 @@ RANKINGS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result. `queries[i]` is answered by row i of `scores`; `rank` also holds the misses, which have no row."""
+    """The result. `queries[i]` is answered by row i of `values` (Q, V); `rank` also holds the misses, which have no row."""
 
     queries: list[Query]
     missed: list[Query]
-    scores: Scores
+    values: NDArray[np.float32]
     rank: NDArray[np.int64]
     n_videos: int
     skipped: dict[str, int]
     metrics: dict[str, float]
     ci95: dict[str, tuple[float, float]]
     by_mv: list[Bin]
+    moments: dict[str, dict[str, tuple[float, float, float]]]
+    cost: Cost
     spec: dict[str, Any]
-    scoring: Scoring
+    method: Any
     missing: Missing
     seconds: float
+
+    @property
+    def groups(self) -> list[str]:
+        """The video of each entry of `rank`."""
+        return [query.video_id for query in (*self.queries, *self.missed)]
 
     @property
     def saturated(self) -> list[str]:
@@ -65,79 +73,100 @@ class Evaluation:
             "metrics": self.metrics,
             "ci95": {name: list(bounds) for name, bounds in self.ci95.items()},
             "by_mv": [asdict(bin_) for bin_ in self.by_mv],
+            "moments": self.moments,
+            "gflops": {**asdict(self.cost), "total": self.cost.total},
             "saturated": self.saturated,
             "spec": self.spec,
-            "scoring": {**asdict(self.scoring), "missing": self.missing},
+            "scoring": {**self.method.describe(), "missing": self.missing},
             "seconds": self.seconds,
         }
 
 
+def rank_queries(
+    searcher: Searcher[Any], queries: Sequence[Query], method: Any
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Scores (Q, V) and ranks (Q,) of queries whose videos are all there."""
+    place = {video_id: v for v, video_id in enumerate(searcher.video_ids)}
+    values = searcher.score([query.text for query in queries], method)
+    target = np.array([place[query.video_id] for query in queries])
+    return values, ranks(values, target[:, None] == np.arange(len(place))[None, :])
+
+
+def answerable(searcher: Searcher[Any], queries: Sequence[Query]) -> tuple[list[Query], list[Query]]:
+    """(queries whose video can be ranked, the others). Raises QueryError when there are none of the first."""
+    there = set(searcher.video_ids)
+    found = [query for query in queries if query.video_id in there]
+    if not found:
+        raise QueryError(
+            f"none of the {len(queries)} queries is about a video in the index at {searcher.pointer.index.uri}"
+        )
+    return found, [query for query in queries if query.video_id not in there]
+
+
 def evaluate(
-    searcher: IndexSearcher,
+    searcher: Searcher[Any],
     queries: Sequence[Query],
-    scoring: Scoring,
+    method: Any = None,
     *,
     missing: Missing = "skip",
     mv_edges: Sequence[float] = DEFAULT_MV_EDGES,
 ) -> Evaluation:
     """Rank every video for every query and summarise.
 
-    Queries whose video is absent or failed are counted; with "miss" they also score as misses, at a rank past every video
-    and every K. Raises QueryError when no query can be scored.
+    method: a Scoring or CoarseToFine for one index, a Fusion or Cascade for two; the searcher's default without one. Queries
+    whose video is absent or failed are counted; with "miss" they also score as misses, at a rank past every video and every
+    K. Raises QueryError when no query can be scored.
     """
     started = time.monotonic()
     check_edges(mv_edges)
     if missing not in MISSING_RULES:
         raise QueryError(f"missing {missing!r}: choose one of {', '.join(MISSING_RULES)}")
-    images = searcher.images
-    place = {video_id: v for v, video_id in enumerate(images.video_ids)}
-    found = [query for query in queries if query.video_id in place]
-    lost = [query for query in queries if query.video_id not in place]
-    states = searcher.index.states()
+    method = method or searcher.default
+    found, lost = answerable(searcher, queries)
+    states = searcher.pointer.index.states()
     failed = sum(1 for q in lost if q.video_id in states and states[q.video_id].status == FAILED)
-    if not found:
-        raise QueryError(f"none of the {len(queries)} queries is about a video in the index at {searcher.index.uri}")
-    scores = searcher.score([query.text for query in found], scoring)
-    target = np.array([place[query.video_id] for query in found])
-    rank = ranks(scores.values, target[:, None] == np.arange(images.n_videos)[None, :])
+    values, rank = rank_queries(searcher, found, method)
+    n_videos = len(searcher.video_ids)
     missed = lost if missing == "miss" else []
-    rank = np.concatenate([rank, np.full(len(missed), max(images.n_videos, max(RECALL_AT)) + 1)])
+    rank = np.concatenate([rank, np.full(len(missed), max(n_videos, max(RECALL_AT)) + 1)])
     counted = [*found, *missed]
-    durations = [images.durations_s[place[q.video_id]] if q.video_id in place else None for q in counted]
-    ratio = np.array([query.moment_ratio(d) for query, d in zip(counted, durations, strict=True)])
+    durations = dict(zip(searcher.video_ids, searcher.durations_s.tolist(), strict=True))
+    ratio = np.array([query.moment_ratio(durations.get(query.video_id)) for query in counted])
     return Evaluation(
         queries=found,
         missed=missed,
-        scores=scores,
+        values=values,
         rank=rank,
-        n_videos=images.n_videos,
+        n_videos=n_videos,
         skipped={"not_in_index": len(lost) - failed, "failed_video": failed},
         metrics=summarise(rank),
         ci95=bootstrap(rank, [query.video_id for query in counted]),
         by_mv=by_moment_ratio(rank, ratio, mv_edges),
-        spec=asdict(searcher.index.spec),
-        scoring=scoring,
+        moments=moment_recalls(searcher, found, best_first(values, max(AT))),
+        cost=cost(searcher, method),
+        spec=asdict(searcher.pointer.index.spec),
+        method=method,
         missing=missing,
         seconds=time.monotonic() - started,
     )
 
 
-def rankings_table(evaluation: Evaluation, searcher: IndexSearcher) -> pa.Table:
+def rankings_table(evaluation: Evaluation, searcher: Searcher[Any]) -> pa.Table:
     """The best RANKED videos of every scored query, one row each, with the moment that fits best."""
-    scores, images = evaluation.scores, searcher.images
-    order = best_first(scores.values, RANKED)
+    order = best_first(evaluation.values, RANKED)
     n, k = order.shape
     rows = np.arange(n)[:, None]
-    peaks = scores.peaks[rows, order].ravel()
-    video_ids = np.array(images.video_ids, dtype=object)
+    video_ids = np.array(searcher.video_ids, dtype=object)[order.ravel()]
+    texts = [query.text for query in evaluation.queries]
+    spans = searcher.moments(texts, list(zip(np.repeat(np.arange(n), k).tolist(), video_ids.tolist(), strict=True)))
     return pa.table(
         {
             "query_id": np.repeat(np.array([q.query_id for q in evaluation.queries], dtype=object), k),
             "rank": np.tile(np.arange(1, k + 1, dtype=np.int32), n),
-            "video_id": video_ids[order.ravel()],
-            "score": scores.values[rows, order].ravel(),
-            "start_s": images.start_s[peaks],
-            "end_s": images.end_s[peaks],
+            "video_id": video_ids,
+            "score": evaluation.values[rows, order].ravel(),
+            "start_s": spans[:, 0],
+            "end_s": spans[:, 1],
         },
         schema=RANKINGS_SCHEMA,
     )

@@ -2,12 +2,12 @@
 
 The reader's rule: only super images whose (video_id, fingerprint) is an "encoded" row of `videos` count. New super images
 are committed first, then the `videos` row (the switch), then old ones are deleted, so a reader sees a video's old version
-or its new one, never a mixture. Everything here obeys it; `Index.readable` is the filter for those who read by hand.
+or its new one, never a mixture. `Index.snapshot` is how to read by it.
 """
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,9 +20,10 @@ from lance.fragment import FragmentMetadata, write_fragments
 from numpy.typing import NDArray
 
 from qasir.errors import NoIndexError, SpecError, UnreadableIndexError
+from qasir.snapshot import Snapshot, matrix
 from qasir.spec import EncoderSpec
+from qasir.sql import id_filter, in_chunks, quote
 from qasir.tables import (
-    ENCODED,
     ROOT_KEY,
     SOURCE_KEY,
     SPEC_KEY,
@@ -34,8 +35,6 @@ from qasir.tables import (
 
 log = logging.getLogger(__name__)
 
-_IDS_A_FILTER = 500
-
 
 @dataclass(frozen=True)
 class VideoState:
@@ -43,26 +42,6 @@ class VideoState:
 
     fingerprint: str
     status: str
-
-
-@dataclass(frozen=True)
-class SuperImageTable:
-    """Readable super images in memory, sorted by (video, position).
-
-    video_ids[v] owns rows offsets[v] to offsets[v + 1]. embeddings (M, D) float32, rows renormalised after their float16
-    storage; start_s and end_s (M,) seconds; durations_s (V,) seconds.
-    """
-
-    video_ids: list[str]
-    offsets: NDArray[np.int64]
-    embeddings: NDArray[np.float32]
-    start_s: NDArray[np.float64]
-    end_s: NDArray[np.float64]
-    durations_s: NDArray[np.float64]
-
-    @property
-    def n_videos(self) -> int:
-        return len(self.video_ids)
 
 
 class Index:
@@ -176,9 +155,9 @@ class Index:
     def embedding_sums(self, videos: dict[str, str]) -> dict[str, NDArray[np.float64]]:
         """video_id -> (D,) sum of the embeddings stored for {video_id: fingerprint}."""
         sums: dict[str, NDArray[np.float64]] = {}
-        for ids in _chunks(sorted(videos)):
+        for ids in in_chunks(sorted(videos)):
             columns = ["video_id", "fingerprint", "embedding"]
-            rows = self.table("super_images").to_table(columns=columns, filter=_id_filter(ids))
+            rows = self.table("super_images").to_table(columns=columns, filter=id_filter(ids))
             vectors = matrix(rows["embedding"], self.spec.embedding_dim).astype(np.float64)
             keys = zip(rows["video_id"].to_pylist(), rows["fingerprint"].to_pylist(), strict=True)
             for (video_id, fingerprint), vector in zip(keys, vectors, strict=True):
@@ -186,54 +165,25 @@ class Index:
                     sums[video_id] = sums.get(video_id, 0.0) + vector
         return sums
 
-    def readable(self, columns: Sequence[str]) -> pa.Table:
-        """Rows of `super_images` that obey the reader's rule, sorted by (video_id, position)."""
-        # `super_images` is opened first: a video switched in between then misses its new rows here, and is left out
-        # by the join rather than half-read; so look again until the two agree.
-        for _ in range(5):
-            images, videos = self.table("super_images"), self.table("videos")
-            encoded = videos.to_table(
-                columns=["video_id", "fingerprint", "n_super_images"], filter=f"status = '{ENCODED}'"
-            )
-            rows = images.to_table(columns=_with_keys(columns))
-            current = pa.table({"video_id": encoded["video_id"], "fingerprint": encoded["fingerprint"]})
-            keys = _keys(current)
-            rows = rows.filter(pc.is_in(_keys(rows), value_set=keys.combine_chunks()))
-            if len(rows) == (pc.sum(encoded["n_super_images"]).as_py() or 0):
-                break
-        return rows.sort_by([("video_id", "ascending"), ("position", "ascending")])
+    def snapshot(self, version: str | None = None) -> Snapshot:
+        """Both data tables as they belong together: the newest, or those of a tag (`reindex-...`).
 
-    def super_images(self) -> SuperImageTable:
-        """Load every readable super image's embedding and span."""
-        rows = self.readable(["start_s", "end_s", "embedding"])
-        embeddings = matrix(rows["embedding"], self.spec.embedding_dim).astype(np.float32)
-        embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-        ids = rows["video_id"].to_numpy(zero_copy_only=False)
-        starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]])) if len(ids) else np.zeros(0, np.int64)
-        video_ids = [str(i) for i in ids[starts]]
-        videos = self.table("videos").to_table(columns=["video_id", "duration_s"]).to_pylist()
-        durations = {row["video_id"]: row["duration_s"] for row in videos}
-        return SuperImageTable(
-            video_ids=video_ids,
-            offsets=np.append(starts, len(ids)).astype(np.int64),
-            embeddings=embeddings,
-            start_s=rows["start_s"].to_numpy(),
-            end_s=rows["end_s"].to_numpy(),
-            durations_s=np.array([durations[v] for v in video_ids], dtype=np.float64),
-        )
-
-    def rows_of(self, video_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
-        """Readable rows of some videos only, sorted by (video_id, position)."""
-        parts = []
-        for ids in _chunks(sorted(set(video_ids))):
-            encoded = self.table("videos").to_table(
-                columns=["video_id", "fingerprint"], filter=f"status = '{ENCODED}' AND {_id_filter(ids)}"
-            )
-            rows = self.table("super_images").to_table(columns=_with_keys(columns), filter=_id_filter(ids))
-            parts.append(rows.filter(pc.is_in(_keys(rows), value_set=_keys(encoded).combine_chunks())))
-        if not parts:
-            return self.table("super_images").schema.empty_table().select(_with_keys(columns))
-        return pa.concat_tables(parts).sort_by([("video_id", "ascending"), ("position", "ascending")])
+        Raises NoIndexError when there is no such tag.
+        """
+        if version is not None:
+            tables = [self.table(name) for name in ("videos", "super_images")]
+            for table in tables:
+                if version not in table.tags.list():
+                    known = ", ".join(sorted(tables[0].tags.list())) or "none"
+                    raise NoIndexError(f"the index at {self.uri} has no version {version!r}; its tags: {known}")
+            videos, images = (lance.dataset(table.uri, version=version) for table in tables)
+            return Snapshot(self.uri, self.spec, videos, images)
+        # Super images are committed before the switch in `videos` and deleted after it: if `videos` did not change while
+        # `super_images` was opened, then all it speaks of is there.
+        while True:
+            videos, images = self.table("videos"), self.table("super_images")
+            if self.table("videos").version == videos.version:
+                return Snapshot(self.uri, self.spec, videos, images)
 
     # Writing
 
@@ -261,15 +211,15 @@ class Index:
             f"(video_id = {quote(v)})" if f is None else f"(video_id = {quote(v)} AND fingerprint != {quote(f)})"
             for v, f in keep.items()
         ]
-        for some in _chunks(conditions):
+        for some in in_chunks(conditions):
             self.table("super_images").delete(" OR ".join(some))
 
     def remove(self, video_ids: Sequence[str]) -> None:
         """Delete videos: first their rows of `videos`, so that no reader sees a part of one."""
-        for ids in _chunks(list(video_ids)):
-            self.table("videos").delete(_id_filter(ids))
-        for ids in _chunks(list(video_ids)):
-            self.table("super_images").delete(_id_filter(ids))
+        for ids in in_chunks(list(video_ids)):
+            self.table("videos").delete(id_filter(ids))
+        for ids in in_chunks(list(video_ids)):
+            self.table("super_images").delete(id_filter(ids))
 
 
 def _find_table(uri: str) -> lance.LanceDataset | None:
@@ -282,23 +232,10 @@ def _find_table(uri: str) -> lance.LanceDataset | None:
         raise UnreadableIndexError(f"cannot read {uri}: {str(error).splitlines()[0]}") from error
 
 
-def matrix(column: pa.ChunkedArray, dim: int) -> NDArray[np.float16]:
-    """(n, dim) from a fixed-size list column of float16."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
-    return array.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
-
-
 def embedding_column(values: NDArray[np.floating[Any]]) -> pa.FixedSizeListArray:
     """(n, dim) -> a fixed-size list column of float16."""
     flat = pa.array(np.ascontiguousarray(values, dtype=np.float16).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
-
-
-def quote(text: str) -> str:
-    """A SQL string literal."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def now() -> datetime:
@@ -307,22 +244,3 @@ def now() -> datetime:
 
 def to_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
-
-
-def _with_keys(columns: Sequence[str]) -> list[str]:
-    """The key columns of `super_images`, then the others asked for."""
-    return list(dict.fromkeys(["video_id", "fingerprint", "position", *columns]))
-
-
-def _keys(rows: pa.Table) -> pa.ChunkedArray:
-    """One string a row that is equal exactly when (video_id, fingerprint) are."""
-    return pc.binary_join_element_wise(rows["video_id"], rows["fingerprint"], "\x00")
-
-
-def _id_filter(ids: Sequence[str]) -> str:
-    return f"video_id IN ({', '.join(quote(i) for i in ids)})"
-
-
-def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(items), _IDS_A_FILTER):
-        yield items[start : start + _IDS_A_FILTER]

@@ -78,6 +78,21 @@ def bootstrap_samples(
     return out
 
 
+def bootstrap_means(
+    values: NDArray[np.float64], groups: Sequence[str], *, n_resamples: int = 1000, seed: int = 0
+) -> NDArray[np.float64]:
+    """(m, 3): mean, low and high of the 95 % interval of each column of values (n, m), resampling videos as `bootstrap` does."""
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    n_groups = int(group.max()) + 1
+    columns = np.column_stack([values, np.ones(len(values))])
+    per_group = np.stack([np.bincount(group, weights=column, minlength=n_groups) for column in columns.T])
+    generator = np.random.default_rng(seed)
+    counts = [np.bincount(generator.integers(0, n_groups, n_groups), minlength=n_groups) for _ in range(n_resamples)]
+    totals = per_group @ np.stack(counts, axis=1)
+    low, high = np.percentile(totals[:-1] / totals[-1], [2.5, 97.5], axis=1)
+    return np.stack([values.mean(axis=0), low, high], axis=1)
+
+
 def paired_difference(
     ours: NDArray[np.int64], theirs: NDArray[np.int64], groups: Sequence[str], *, n_resamples: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float, float]]:

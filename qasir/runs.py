@@ -15,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from qasir.errors import IndexHeldError
-from qasir.index import Index, now, quote, to_json
+from qasir.index import Index, now, to_json
+from qasir.sql import quote
 from qasir.upkeep import compact
 
 HEARTBEAT_S = 20.0

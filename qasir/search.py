@@ -1,22 +1,55 @@
-"""Finds moments by text in one index."""
+"""Finds moments by text: in one index, exactly, coarse to fine or through its vector index."""
 
-from collections.abc import Sequence
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
+import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
+from qasir import vector_index
+from qasir.coarse_to_fine import CoarseToFine, fine_scores, ranked_below, recalled
 from qasir.errors import NoIndexError, QueryError
-from qasir.index import Index, SuperImageTable
+from qasir.features import Features
+from qasir.index import Index
+from qasir.moments import MomentRule, finest, moments
 from qasir.prepare import source_of
-from qasir.scoring import Scores, Scoring, score
+from qasir.scoring import Scoring, score
+from qasir.snapshot import FeatureTable, Snapshot, VideoTable, check_granularity
 from qasir.vlm import Vlm, check_query
+
+if TYPE_CHECKING:
+    import pandas
+
+log = logging.getLogger(__name__)
+
+_SCORES_AT_ONCE = 1 << 26
+"""Scores (queries times videos) held at once by a search; 256 MiB."""
+_QUERIES_TOGETHER = 64
+"""Queries whose recalled videos are read together."""
+_FEW_VIDEOS = 1000
+"""A filter that leaves no more is answered by scoring them all."""
+
+HITS_SCHEMA = pa.schema(
+    [
+        pa.field("query", pa.string(), nullable=False),
+        pa.field("rank", pa.int32(), nullable=False),
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("start_s", pa.float64(), nullable=False),
+        pa.field("end_s", pa.float64(), nullable=False),
+    ]
+)
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A video, its score (a cosine), and its best moment: the super image most similar to the query, in seconds."""
+    """A video, its score, and its best moment in seconds: the span around the attention peak."""
 
     video_id: str
     score: float
@@ -24,60 +57,317 @@ class Hit:
     end_s: float
 
 
-class IndexSearcher:
-    """Scores text against an index; super images and the text tower are loaded at the first query and kept."""
+class Hits(list[Hit]):
+    """The hits of one query, best first. exact: False when candidates came from the vector index, which may miss some."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, query: str, hits: Sequence[Hit], *, exact: bool) -> None:
+        super().__init__(hits)
+        self.query = query
+        self.exact = exact
+
+    def to_arrow(self) -> pa.Table:
+        """A row a hit, as `HITS_SCHEMA`."""
+        rows = [{"query": self.query, "rank": i, **vars(hit)} for i, hit in enumerate(self, start=1)]
+        return pa.Table.from_pylist(rows, schema=HITS_SCHEMA)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        return self.to_arrow().to_pandas()
+
+
+class ManyHits(list[Hits]):
+    """The hits of many queries, in the order asked."""
+
+    def to_arrow(self) -> pa.Table:
+        """A row a hit, as `HITS_SCHEMA`."""
+        return pa.concat_tables([HITS_SCHEMA.empty_table(), *(hits.to_arrow() for hits in self)])
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        return self.to_arrow().to_pandas()
+
+
+Method = TypeVar("Method")
+Scorer = Callable[[NDArray[np.float32], Scoring], NDArray[np.float32]]
+"""Scores queries (Q, D) against every video of an index, (Q, V), somewhere else than in this process."""
+
+
+class Searcher(ABC, Generic[Method]):
+    """Scores texts against videos and points to moments; what searching and evaluating need of an index or of two."""
+
+    video_ids: list[str]
+    durations_s: NDArray[np.float64]
+    default: Method
+
+    @property
+    @abstractmethod
+    def pointer(self) -> "IndexSearcher":
+        """The index whose super images and cells say where a moment is."""
+
+    @abstractmethod
+    def score(self, texts: Sequence[str], method: Method | None = None) -> NDArray[np.float32]:
+        """(n, V) scores of every text (repeats included) against every video of `video_ids`."""
+
+    def select(self, where: str) -> set[str]:
+        """Ids that a SQL filter over `videos` picks."""
+        return self.pointer.snapshot.select(where)
+
+    def search(
+        self, text: str, top_k: int = 10, method: Method | None = None, *, where: str | None = None, **options: Any
+    ) -> Hits:
+        """The `top_k` best videos, best first; fewer when the corpus, or what the filter leaves of it, has fewer.
+
+        where: any SQL over the columns of `videos`, such as "duration_s > 60".
+        """
+        return self.search_many([text], top_k, method, where=where, **options)[0]
+
+    def search_many(
+        self, texts: Sequence[str], top_k: int = 10, method: Method | None = None, *, where: str | None = None
+    ) -> ManyHits:
+        """`search` for many texts at once."""
+        _check(texts, top_k)
+        excluded = None
+        if where is not None:
+            allowed = self.select(where)
+            excluded = np.array([video_id not in allowed for video_id in self.video_ids], dtype=bool)
+        found = ManyHits()
+        together = max(1, _SCORES_AT_ONCE // max(1, len(self.video_ids)))
+        for start in range(0, len(texts), together):
+            some = texts[start : start + together]
+            values = self.score(some, method)
+            if excluded is not None:
+                values[:, excluded] = -np.inf
+            best = [
+                [v for v in row if np.isfinite(values[q, v])]
+                for q, row in enumerate(best_first(values, top_k).tolist())
+            ]
+            pairs = [(q, self.video_ids[v]) for q, row in enumerate(best) for v in row]
+            spans = iter(self.moments(some, pairs).tolist())
+            for q, (text, row) in enumerate(zip(some, best, strict=True)):
+                hits = [Hit(self.video_ids[v], float(values[q, v]), *next(spans)) for v in row]
+                found.append(Hits(text, hits, exact=True))
+        return found
+
+    def moments(
+        self, texts: Sequence[str], wanted: Sequence[tuple[int, str]], granularity: str | None = None
+    ) -> NDArray[np.float64]:
+        """(n, 2) start and end of every wanted (number of a text, video_id), at the finest granularity there is or the one
+        named."""
+        return self.pointer.moments_of(texts, wanted, granularity)
+
+
+class IndexSearcher(Searcher[Scoring | CoarseToFine]):
+    """Searches one index as it was when this was opened. What a search needs is loaded at the first one and kept: every super
+    image for exact scoring, the videos' vectors for recall by video, and nothing for the vector index."""
+
+    default = Scoring()
+
+    def __init__(self, index: Index, *, version: str | None = None, rule: MomentRule | None = None) -> None:
         self.index = index
+        self.snapshot: Snapshot = index.snapshot(version)
+        self.rule = rule or MomentRule()
+        self.scorer: Scorer | None = None
+        self._encoded: dict[str, NDArray[np.float32]] = {}
+
+    @property
+    def pointer(self) -> "IndexSearcher":
+        return self
 
     @cached_property
-    def images(self) -> SuperImageTable:
-        """Every readable super image. Raises NoIndexError when there is none."""
-        images = self.index.super_images()
-        if images.n_videos == 0:
+    def videos(self) -> VideoTable:
+        """Every encoded video, with its vector. Raises NoIndexError when there is none."""
+        videos = self.snapshot.load_videos()
+        if not videos.video_ids:
             raise NoIndexError(f"the index at {self.index.uri} has no encoded videos")
-        return images
+        return videos
+
+    @cached_property
+    def images(self) -> FeatureTable:
+        """Every readable super image."""
+        self.videos  # noqa: B018  (raises when there is none)
+        return self.snapshot.load()
+
+    @property
+    def video_ids(self) -> list[str]:  # type: ignore[override]
+        return self.videos.video_ids
+
+    @property
+    def durations_s(self) -> NDArray[np.float64]:  # type: ignore[override]
+        return self.videos.durations_s
 
     @cached_property
     def vlm(self) -> Vlm:
         return Vlm(source_of(self.index.spec), image_size=self.index.spec.image_size)
 
-    def search(self, text: str, top_k: int = 10, scoring: Scoring | None = None) -> list[Hit]:
-        """The `top_k` best videos, best first; fewer when the corpus has fewer."""
-        return self.search_many([text], top_k, scoring)[0]
+    @property
+    def device(self) -> str:
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
-    def search_many(self, texts: Sequence[str], top_k: int = 10, scoring: Scoring | None = None) -> list[list[Hit]]:
-        if top_k < 1:
-            raise QueryError(f"top-k {top_k}: choose 1 or more")
-        scores = self.score(texts, scoring or Scoring())
-        order = best_first(scores.values, top_k)
-        return [[self.hit(scores, q, int(v)) for v in row] for q, row in enumerate(order)]
-
-    def score(self, texts: Sequence[str], scoring: Scoring) -> Scores:
-        """Scores of every text (repeats included) against every video of `images`."""
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, D) embeddings of texts; each distinct one is encoded once."""
         for text in texts:
             check_query(text)
-        distinct = list(dict.fromkeys(texts))
-        place = {text: i for i, text in enumerate(distinct)}
-        scores = score(self.vlm.encode_texts(distinct), self.images, scoring)
-        rows = [place[text] for text in texts]
-        return Scores(scores.values[rows], scores.peaks[rows])
+        new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
+        if new:
+            self._encoded.update(zip(new, self.vlm.encode_texts(new), strict=True))
+        return np.stack([self._encoded[text] for text in texts])
 
-    def hit(self, scores: Scores, query: int, video: int) -> Hit:
-        peak = scores.peaks[query, video]
-        return Hit(
-            self.images.video_ids[video],
-            float(scores.values[query, video]),
-            float(self.images.start_s[peak]),
-            float(self.images.end_s[peak]),
+    def forget_texts(self) -> None:
+        """Encode every text anew from here on."""
+        self._encoded.clear()
+
+    def score(self, texts: Sequence[str], method: Scoring | CoarseToFine | None = None) -> NDArray[np.float32]:
+        method = method or self.default
+        queries = self.encode(texts)
+        if isinstance(method, CoarseToFine):
+            return self._coarse_to_fine(queries, method)
+        if method.sparse_grid and self.index.spec.grid != 1:
+            raise QueryError(
+                f"aggregation {method.aggregation!r} picks single frames: it needs an index of grid 1, and the one at "
+                f"{self.index.uri} has grid {self.index.spec.grid}"
+            )
+        if self.scorer is not None:
+            return self.scorer(queries, method)
+        return score(queries, self.images.features, method, device=self.device)
+
+    def search_many(
+        self,
+        texts: Sequence[str],
+        top_k: int = 10,
+        method: Scoring | CoarseToFine | None = None,
+        *,
+        where: str | None = None,
+        exact: bool | None = None,
+    ) -> ManyHits:
+        """`search` for many texts at once.
+
+        exact: True scores every video, False only candidates from the vector index; None takes the vector index where
+        there is one and the method allows it.
+        """
+        method = method or self.default
+        usable = isinstance(method, Scoring) and method.aggregation in ("attention", "max", "tib", "weighted")
+        indexed = vector_index.there(self.snapshot.images_dataset)
+        if exact is False and not (usable and indexed):
+            why = (
+                "has no vector index (jobs/build_vector_index.py makes one)"
+                if usable
+                else "cannot answer this aggregation"
+            )
+            raise NoIndexError(f"the index at {self.index.uri} {why}")
+        if exact or not (usable and indexed):
+            return super().search_many(texts, top_k, method, where=where)
+        assert isinstance(method, Scoring)
+        _check(texts, top_k)
+        queries = self.encode(texts)
+        allowed = None if where is None else self.snapshot.select(where)
+        return ManyHits(
+            self._nominated(text, query, top_k, method, allowed) for text, query in zip(texts, queries, strict=True)
         )
 
+    def moments_of(
+        self, texts: Sequence[str], wanted: Sequence[tuple[int, str]], granularity: str | None = None
+    ) -> NDArray[np.float64]:
+        granularity = granularity or finest(self.index.spec)
+        check_granularity(granularity, self.snapshot)
+        loaded = self.__dict__.get("images")
+        return moments(
+            self.snapshot, self.encode(texts), wanted, granularity=granularity, rule=self.rule, images=loaded
+        )
 
-def open_index(uri: str) -> IndexSearcher:
-    """Open an index for searching. Raises NoIndexError when there is none at `uri`."""
-    return IndexSearcher(Index.open(uri))
+    def _nominated(
+        self, text: str, query: NDArray[np.float32], top_k: int, method: Scoring, allowed: set[str] | None
+    ) -> Hits:
+        """Hits of one query among the candidates of the vector index, completed to whole videos and scored exactly."""
+        probing = vector_index.Probing().for_top(top_k)
+        n_rows = self.snapshot.images_dataset.count_rows()
+        while True:
+            # Few videos, or as many candidates as would be looked at anyway: no need to be nominated.
+            if allowed is not None and (len(allowed) <= _FEW_VIDEOS or probing.candidates * 4 > n_rows):
+                chosen, complete = sorted(allowed), True
+                break
+            chosen = vector_index.nearest(self.snapshot, query, probing)
+            complete = probing.candidates >= n_rows
+            if allowed is not None:
+                chosen = [video_id for video_id in chosen if video_id in allowed]
+            if len(chosen) >= probing.videos or complete:
+                break
+            probing = probing.wider()
+        table = self.snapshot.load("super-image", chosen)
+        if not table.video_ids:
+            return Hits(text, [], exact=complete)
+        values = score(query[None, :], table.features, method, device=self.device)[0]
+        best = best_first(values[None, :], top_k)[0].tolist()
+        wanted = [(0, table.video_ids[v]) for v in best]
+        spans = moments(
+            self.snapshot, query[None, :], wanted, granularity=finest(self.index.spec), rule=self.rule, images=table
+        ).tolist()
+        hits = [Hit(table.video_ids[v], float(values[v]), *span) for v, span in zip(best, spans, strict=True)]
+        return Hits(text, hits, exact=complete)
+
+    def _coarse_to_fine(self, queries: NDArray[np.float32], method: CoarseToFine) -> NDArray[np.float32]:
+        """(Q, V): recall among all, then fine scores for what was recalled, whose vectors are all that is read."""
+        for granularity in method.rerank:
+            check_granularity(granularity, self.snapshot)
+        by_video = method.recall == "video"
+        features = Features.single(self.videos.vectors) if by_video else self.images.features
+        coarse = score(queries, features, Scoring("max"), device=self.device)
+        values = np.empty_like(coarse)
+        for start in range(0, len(queries), _QUERIES_TOGETHER):
+            some = range(start, min(start + _QUERIES_TOGETHER, len(queries)))
+            chosen = {q: recalled(coarse[q], method.recall_k) for q in some}
+            fine = self._fine(np.unique(np.concatenate(list(chosen.values()))), method.rerank)
+            for q, videos in chosen.items():
+                scores = fine_scores(
+                    queries[q : q + 1], self.videos.vectors[videos], fine.of(videos), method, device=self.device
+                )
+                values[q] = ranked_below(coarse[q], videos, scores[0])
+        return values
+
+    def _fine(self, videos: NDArray[np.int64], granularities: Sequence[str]) -> "_Fine":
+        ids = [self.video_ids[v] for v in videos]
+        tables = {name: self.snapshot.load(name, ids) for name in granularities}
+        return _Fine(videos, {name: table.features for name, table in tables.items()})
+
+
+@dataclass(frozen=True)
+class _Fine:
+    """Fine vectors of some videos (sorted numbers), by granularity."""
+
+    videos: NDArray[np.int64]
+    features: Mapping[str, Features]
+
+    def of(self, videos: NDArray[np.int64]) -> dict[str, Features]:
+        places = np.searchsorted(self.videos, videos)
+        return {name: features.take(places) for name, features in self.features.items()}
+
+
+def open_index(uri: str, *, version: str | None = None) -> IndexSearcher:
+    """Open an index for searching, at its newest version or at a tag of re-indexing.
+
+    Raises NoIndexError when there is none at `uri`, or no such version.
+    """
+    return IndexSearcher(Index.open(uri), version=version)
+
+
+def open_tables(uri: str, *, version: str | None = None) -> Snapshot:
+    """The tables of an index as they belong together, for analysis. Raises NoIndexError."""
+    return Index.open(uri).snapshot(version)
 
 
 def best_first(values: NDArray[np.float32], top_k: int) -> NDArray[np.int64]:
     """(Q, min(top_k, V)) videos by falling score; equal scores keep the order of video ids."""
-    return np.argsort(-values, axis=1, kind="stable")[:, :top_k]
+    n_videos = values.shape[1]
+    if top_k >= n_videos:
+        return np.argsort(-values, axis=1, kind="stable")
+    # Everything that scores at least as the k-th best, so that ties at the border are broken by order too.
+    least = -np.partition(-values, top_k - 1, axis=1)[:, top_k - 1]
+    order = np.empty((len(values), top_k), np.int64)
+    for q, row in enumerate(values):
+        some = np.flatnonzero(row >= least[q])
+        order[q] = some[np.argsort(-row[some], kind="stable")][:top_k]
+    return order
+
+
+def _check(texts: Sequence[str], top_k: int) -> None:
+    if top_k < 1:
+        raise QueryError(f"top-k {top_k}: choose 1 or more")
+    for text in texts:
+        check_query(text)

@@ -147,3 +147,51 @@ def _percent_axis(frame: Frame) -> str:
         parts.append(f'<line x1="{frame.x(0):.1f}" x2="{frame.x(1):.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_LINE}"/>')
         parts.append(f'<text x="{frame.left - 6}" y="{y + 4:.1f}" text-anchor="end" class="tick">{percent} %</text>')
     return "".join(parts)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method in a chart of performance against cost."""
+
+    label: str
+    cost: float
+    value: float
+    low: float
+    high: float
+
+
+def trade_off(points: Sequence[Point], x_label: str, y_label: str) -> str:
+    """Performance with its interval against cost, on a logarithmic axis of cost."""
+    frame = Frame(720, 320, left=56, right=130)
+    costs = np.log10([max(point.cost, 1e-9) for point in points])
+    left, right = float(costs.min()) - 0.15, float(costs.max()) + 0.15
+    bottom = min(point.low for point in points)
+    top = max(point.high for point in points)
+    margin = 0.08 * max(top - bottom, 1e-9)
+    bottom, top = bottom - margin, top + margin
+
+    def x(cost: float) -> float:
+        return frame.x((np.log10(max(cost, 1e-9)) - left) / (right - left))
+
+    def y(value: float) -> float:
+        return frame.y((value - bottom) / (top - bottom))
+
+    parts = [_open(frame, f"{y_label} against {x_label}")]
+    for value in np.linspace(bottom + margin, top - margin, 5):
+        parts.append(
+            f'<line x1="{frame.x(0):.1f}" x2="{frame.x(1):.1f}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="{_LINE}"/>'
+            f'<text x="{frame.left - 6}" y="{y(value) + 4:.1f}" text-anchor="end" class="tick">{value:.0f}</text>'
+        )
+    for point in points:
+        px, py = x(point.cost), y(point.value)
+        note = f"{point.label}: {point.value:.1f} ({point.low:.1f} to {point.high:.1f}) at {point.cost:.3g}"
+        parts.append(
+            f'<line x1="{px:.1f}" x2="{px:.1f}" y1="{y(point.low):.1f}" y2="{y(point.high):.1f}" stroke="{_OURS}" opacity="0.5"/>'
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4.5" fill="{_OURS}"><title>{escape(note)}</title></circle>'
+            f'<text x="{px + 8:.1f}" y="{py - 6:.1f}" class="label">{escape(point.label)}</text>'
+            f'<text x="{px:.1f}" y="{frame.height - 18}" text-anchor="middle" class="tick">{point.cost:.3g}</text>'
+        )
+    parts.append(
+        f'<text x="{frame.x(0.5):.1f}" y="{frame.height - 3}" text-anchor="middle" class="label">{escape(x_label)}</text>'
+    )
+    return "".join([*parts, "</svg>"])

@@ -3,17 +3,19 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from qasir.annotations import Query
+from qasir.coarse_to_fine import CoarseToFine
 from qasir.evaluate import Evaluation
-from qasir.index import matrix
+from qasir.hybrid import Cascade, Fusion, HybridSearcher
 from qasir.report.charts import Span, timeline
 from qasir.scoring import Scoring, attention_weights
-from qasir.search import IndexSearcher, best_first
+from qasir.search import IndexSearcher, Searcher, best_first
+from qasir.snapshot import Snapshot, matrix
 
 _EXAMPLES_EACH = 4
 _VIDEOS_SHOWN = 3
@@ -71,54 +73,52 @@ def pick(evaluation: Evaluation, seed: int = 0) -> tuple[list[int], list[int]]:
     return chosen[0], chosen[1]
 
 
-def example(evaluation: Evaluation, searcher: IndexSearcher, query: int) -> Example:
+def example(evaluation: Evaluation, searcher: Searcher[Any], query: int) -> Example:
     asked = evaluation.queries[query]
-    images = searcher.images
-    text = searcher.vlm.encode_texts([asked.text])[0]
-    order = best_first(evaluation.scores.values[query : query + 1], images.n_videos)[0].tolist()
-    true = images.video_ids.index(asked.video_id)
+    order = best_first(evaluation.values[query : query + 1], len(searcher.video_ids))[0].tolist()
+    true = searcher.video_ids.index(asked.video_id)
     shown = order[:_VIDEOS_SHOWN] + ([true] if true not in order[:_VIDEOS_SHOWN] else [])
-    videos = [_video(evaluation, searcher, asked, text, query, v, order.index(v) + 1) for v in shown]
+    scored = {v: float(evaluation.values[query, v]) for v in shown}
+    videos = [_video(searcher, evaluation.method, asked, v, order.index(v) + 1, scored[v]) for v in shown]
     return Example(asked, int(evaluation.rank[query]), videos)
 
 
-def _video(
-    evaluation: Evaluation,
-    searcher: IndexSearcher,
-    asked: Query,
-    text: NDArray[np.float32],
-    query: int,
-    video: int,
-    rank: int,
-) -> ShownVideo:
-    images = searcher.images
-    low, high = images.offsets[video], images.offsets[video + 1]
-    weights = attention(text, images.embeddings[low:high], evaluation.scoring)
-    hit = searcher.hit(evaluation.scores, query, video)
+def _video(searcher: Searcher[Any], method: Any, asked: Query, video: int, rank: int, score: float) -> ShownVideo:
+    video_id = searcher.video_ids[video]
+    pointer = searcher.pointer
+    text = pointer.encode([asked.text])[0]
+    table = pointer.snapshot.load("super-image", [video_id])
+    similarity = table.features.vectors @ text
+    weights = attention_weights(similarity, attending(method, pointer, searcher))
     spans = [
-        Span(float(images.start_s[low + i]), float(images.end_s[low + i]), float(w / max(weights.max(), 1e-9)))
-        for i, w in enumerate(weights)
+        Span(start, end, float(w / max(weights.max(), 1e-9)))
+        for start, end, w in zip(table.start_s.tolist(), table.end_s.tolist(), weights, strict=True)
     ]
-    is_true = images.video_ids[video] == asked.video_id
-    moments = [Span(*moment) for moment in asked.moments] if is_true else []
-    peak = int(evaluation.scores.peaks[query, video] - low)
+    start, end = searcher.moments([asked.text], [(0, video_id)])[0].tolist()
+    is_true = video_id == asked.video_id
+    true = [Span(*moment) for moment in asked.moments] if is_true else []
+    peak = int(similarity.argmax())
     shown = sorted({peak, *np.argsort(-weights, kind="stable")[:_IMAGES_SHOWN].tolist()})[:_IMAGES_SHOWN]
     return ShownVideo(
         rank=rank,
-        video_id=hit.video_id,
-        score=hit.score,
+        video_id=video_id,
+        score=score,
         is_true=is_true,
-        images=_images(searcher, hit.video_id, text, weights, shown, peak),
+        images=_images(pointer.snapshot, video_id, text, weights, shown, peak),
         n_hidden=len(weights) - len(shown),
-        line=timeline(float(images.durations_s[video]), spans, Span(hit.start_s, hit.end_s), moments),
+        line=timeline(float(searcher.durations_s[video]), spans, Span(start, end), true),
     )
 
 
-def attention(text: NDArray[np.float32], embeddings: NDArray[np.float32], scoring: Scoring) -> NDArray[np.float32]:
-    """(M,) weights that the scoring gave one video's super images for one query."""
-    similarity = torch.from_numpy(embeddings @ text)[None, :, None]
-    valid = torch.ones(1, len(embeddings), dtype=torch.bool)
-    return attention_weights(similarity, valid, scoring)[0, :, 0].numpy()
+def attending(method: Any, pointer: IndexSearcher, searcher: Searcher[Any]) -> Scoring:
+    """The scoring whose attention over super images a report draws."""
+    if isinstance(method, Scoring):
+        return method
+    if isinstance(method, CoarseToFine):
+        return Scoring("tib", gate_temperature=method.gate_temperature)
+    assert isinstance(searcher, HybridSearcher)
+    assert isinstance(method, Fusion | Cascade)
+    return method.large if pointer is searcher.large else method.small
 
 
 def cell_light(text: NDArray[np.float32], cells: NDArray[np.float32], n_valid: int) -> list[float]:
@@ -130,12 +130,12 @@ def cell_light(text: NDArray[np.float32], cells: NDArray[np.float32], n_valid: i
 
 
 def _images(
-    searcher: IndexSearcher, video_id: str, text: NDArray[np.float32], weights: NDArray[np.float32],
+    snapshot: Snapshot, video_id: str, text: NDArray[np.float32], weights: NDArray[np.float32],
     positions: Sequence[int], peak: int,
 ) -> list[ShownImage]:  # fmt: skip
-    spec = searcher.index.spec
+    spec = snapshot.spec
     stored = [name for name, there in (("cell_embeddings", spec.cells), ("thumbnail", spec.thumbnails)) if there]
-    rows = searcher.index.rows_of([video_id], ["start_s", "end_s", "n_valid", *stored])
+    rows = snapshot.super_images(["start_s", "end_s", "n_valid", *stored], video_ids=[video_id])
     cells = (
         matrix(rows["cell_embeddings"], spec.grid**2 * spec.embedding_dim)
         .astype(np.float32)

@@ -1,18 +1,33 @@
 """Renders the report page from an evaluation."""
 
+from collections.abc import Mapping
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from qasir.coarse_to_fine import CoarseToFine
 from qasir.evaluate import Evaluation
+from qasir.hybrid import Cascade, Fusion
 from qasir.metrics import RECALL_AT, Bin
-from qasir.report.charts import Bar, bars, recall_curve
+from qasir.moment_metrics import NAMES
+from qasir.report.charts import Bar, Point, bars, recall_curve, trade_off
 from qasir.report.examples import example, pick
-from qasir.search import IndexSearcher
+from qasir.scoring import Scoring
+from qasir.search import Searcher
 
 
-def render_report(evaluation: Evaluation, searcher: IndexSearcher, *, title: str) -> str:
-    """One self-contained HTML page: metrics, curves, M/V bins, and examples answered right and wrong."""
+def render_report(
+    evaluation: Evaluation,
+    searcher: Searcher[Any],
+    *,
+    title: str,
+    compared: Mapping[str, Evaluation] | None = None,
+) -> str:
+    """One self-contained HTML page: metrics, curves, M/V bins, moments, and examples answered right and wrong.
+
+    compared: other methods on the same queries, by name; with them the page shows performance against cost.
+    """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("qasir.report") / "page.html").read_text(encoding="utf-8"))
     right, wrong = pick(evaluation)
@@ -20,18 +35,50 @@ def render_report(evaluation: Evaluation, searcher: IndexSearcher, *, title: str
     return template.render(
         title=title,
         evaluation=evaluation,
+        ranked_by=sentence(evaluation.method),
         names=[f"R@{k}" for k in RECALL_AT] + ["SumR", "MedR", "MRR"],
         curve=recall_curve(evaluation.rank, evaluation.n_videos),
         ratio_chart=bars(
             [_bar(b, telling) for b in evaluation.by_mv], f"M/V: moment over video length; bars: {telling} in %"
         ),
         has_moments=any(b.n_queries for b in evaluation.by_mv),
+        moment_names=NAMES,
+        compared=compared or {},
+        trade_off=_trade_off(compared) if compared else "",
         right=[example(evaluation, searcher, q) for q in right],
         wrong=[example(evaluation, searcher, q) for q in wrong],
         n_right=int((evaluation.rank == 1).sum()),
-        grid=searcher.index.spec.grid,
-        uri=searcher.index.uri,
+        grid=searcher.pointer.index.spec.grid,
+        uri=searcher.pointer.index.uri,
     )
+
+
+def sentence(method: Any) -> str:
+    """How a method ranks, in words that follow "every video is ranked by"."""
+    if isinstance(method, Scoring):
+        return {
+            "attention": f"query attention over its super images (temperature {method.temperature:g})",
+            "tib": f"text-gated interaction over its super images (gate temperature {method.gate_temperature:g})",
+            "weighted": f"the similarities of its super images, weighted by themselves (temperature {method.temperature:g})",
+            "mean": "the mean of its super images",
+            "max": "its best super image",
+        }.get(
+            method.aggregation,
+            f"query attention over as many single frames as super images of grid {method.sparse_grid} would be "
+            f"(temperature {method.temperature:g})",
+        )
+    if isinstance(method, CoarseToFine):
+        what = "mean vector" if method.recall == "video" else "best super image"
+        return f"its {what}, and the first {method.recall_k} again by {' and '.join(method.rerank)}"
+    if isinstance(method, Fusion):
+        return f"two models: {method.weight:g} of the large one's standardised score, {1 - method.weight:g} of the small one's"
+    assert isinstance(method, Cascade)
+    return f"the small model, and the first {method.top_k} again by the large one"
+
+
+def _trade_off(compared: Mapping[str, Evaluation]) -> str:
+    points = [Point(name, each.cost.total, each.metrics["SumR"], *each.ci95["SumR"]) for name, each in compared.items()]
+    return trade_off(points, "GFLOPs: encoding a video and answering a query", "SumR")
 
 
 def _bar(bin_: Bin, metric: str) -> Bar:

@@ -45,7 +45,7 @@ def kill_at_random(job, index, chance):
 
 def contents(uri):
     index = Index.open(str(uri))
-    table = index.readable(["start_s", "end_s", "n_valid", "embedding"])
+    table = index.snapshot().super_images(["start_s", "end_s", "n_valid", "embedding"])
     assert len(table) == index.table("super_images").count_rows(), "orphan rows"
     rows = table.to_pylist()
     keys = [(r["video_id"], r["fingerprint"], r["position"], r["start_s"], r["end_s"], r["n_valid"]) for r in rows]

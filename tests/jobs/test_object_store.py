@@ -70,7 +70,7 @@ def test_encode_reindex_and_search_on_s3(s3, tmp_path, monkeypatch):
     assert index.corpus_source == "s3://bucket/videos"
     uris = {row["video_id"]: row["uri"] for row in index.table("videos").to_table().to_pylist()}
     assert uris["more/b"] == "s3://bucket/videos/more/b.mkv"
-    assert [row["position"] for row in index.rows_of(["a"], []).to_pylist()] == [0, 1]
+    assert [row["position"] for row in index.snapshot().super_images([], video_ids=["a"]).to_pylist()] == [0, 1]
 
     store.delete_file("bucket/videos/more/b.mkv")
     status, facts, error = job("reindex_corpus", s3, "--index", "s3://bucket/index", "--max-removed", "0.5")

@@ -54,8 +54,9 @@ def test_encoders_take_gpus_or_shares_of_them_or_cpus():
 
 
 def test_a_cpu_encoder_fits_one_node():
-    many_small = Workers.for_cluster(40, 0, 2)
-    assert (many_small.encoders, many_small.threads, many_small.encoder_cpus) == (20, 2, 0.5)
+    many_small = Workers.for_cluster(40, 0, 8)
+    assert (many_small.encoders, many_small.threads, many_small.encoder_cpus) == (20, 2, 0.2)
+    assert many_small.first_encoders == 5
     assert Workers.for_cluster(64, 0, 64).threads == 8
     assert Workers.for_cluster(1, 0, 1).decoders == 2
 
@@ -97,7 +98,7 @@ def test_a_node_lost_midway_costs_nothing_but_time(tmp_path):
     )  # fmt: skip
     assert done.stdout.strip().endswith("killed 1 encoded 12 failed 0"), done.stdout + done.stderr
     index = Index.open(str(tmp_path / "index"))
-    keys = [(row["video_id"], row["position"]) for row in index.readable([]).to_pylist()]
+    keys = [(row["video_id"], row["position"]) for row in index.snapshot().super_images([]).to_pylist()]
     assert keys == [(f"v{i:02}", position) for i in range(12) for position in range(100)]
     assert index.table("super_images").count_rows() == len(keys)
 
@@ -159,7 +160,7 @@ def test_jobs_submitted_to_a_head_with_authentication(head, tmp_path):
     status, facts, log = submit(head, "jobs/reindex_corpus.py", "--index", index)
     assert status == 0, log
     assert (facts["new"], facts["unchanged"]) == (1, 2)
-    assert [row["video_id"] for row in Index.open(index).readable([]).to_pylist()] == ["a", "b"]
+    assert [row["video_id"] for row in Index.open(index).snapshot().super_images([]).to_pylist()] == ["a", "b"]
 
     status, _, log = submit(head, "jobs/reindex_corpus.py", "--index", str(tmp_path / "nowhere"))
     assert status != 0

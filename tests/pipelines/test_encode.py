@@ -36,7 +36,11 @@ def encode(folder, uri, **options):
 
 
 def contents(index):
-    rows = index.readable(["start_s", "end_s", "n_valid", "embedding", "cell_embeddings"]).drop_columns(["fingerprint"])
+    rows = (
+        index.snapshot()
+        .super_images(["start_s", "end_s", "n_valid", "embedding", "cell_embeddings"])
+        .drop_columns(["fingerprint"])
+    )
     return rows.to_pydict()
 
 
@@ -60,11 +64,11 @@ def test_every_video_is_encoded_and_measured(videos, tmp_path):
     assert rows["a"]["codec"] == "h264"
     assert rows["a"]["fps"] == 10.0
     assert (rows["a"]["width"], rows["a"]["height"]) == (64, 48)
-    images = index.super_images()
+    images = index.snapshot().load()
     assert images.offsets.tolist() == [0, 2, 4, 5]
     mine = images.embeddings[0:2].mean(axis=0)
     np.testing.assert_allclose(rows["a"]["embedding"], mine, atol=2e-3)
-    thumbnail = index.rows_of(["a"], ["thumbnail"])["thumbnail"][0].as_py()
+    thumbnail = index.snapshot().super_images(["thumbnail"], video_ids=["a"])["thumbnail"][0].as_py()
     assert thumbnail[:2] == b"\xff\xd8"
 
 
@@ -78,7 +82,7 @@ def test_an_unchanged_corpus_is_left_alone_and_a_changed_file_is_encoded_again(v
     write_video(videos / "new.mp4", 10)
     summary, index = encode(videos, tmp_path / "index")
     assert (summary.encoded, summary.unchanged) == (2, 2)
-    assert [r["position"] for r in index.rows_of(["a"], []).to_pylist()] == [0, 1, 2]
+    assert [r["position"] for r in index.snapshot().super_images([], video_ids=["a"]).to_pylist()] == [0, 1, 2]
     assert index.table("super_images").count_rows() == 3 + 2 + 1 + 1
 
 
@@ -275,7 +279,7 @@ def test_mutated_files_never_stop_a_job(tmp_path, shared_data):
     assert all(row["error_kind"] in ERROR_KINDS for row in rows if row["status"] == "failed")
     assert index.states()["good"].status == "encoded"
     assert summary.encoded + summary.failed == n + 1
-    assert len(index.readable([])) == index.table("super_images").count_rows()
+    assert len(index.snapshot().super_images([])) == index.table("super_images").count_rows()
 
 
 def test_the_run_says_where_the_time_went(videos, tmp_path):

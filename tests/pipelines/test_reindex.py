@@ -72,7 +72,7 @@ def test_new_changed_and_removed_videos(corpus):
     assert "v05" not in rows
     assert rows["v00"]["n_sampled"] == 9
     assert {v for v in before if v in rows and rows[v]["encoded_at"] == before[v]} == set(before) - {"v00", "v05"}
-    readable = index.readable([])
+    readable = index.snapshot().super_images([])
     assert index.table("super_images").count_rows() == len(readable)
     assert {v["video_id"] for v in readable.to_pylist()} == set(rows) - {"bad"}
     # The tag checks out what this run left.
@@ -124,7 +124,7 @@ def test_a_manifest_whose_files_are_not_mounted_removes_nothing(tmp_path):
     assert encode_corpus(gone, [target])[0].failed == 0
     with pytest.raises(CorpusError, match="2 of the 2 videos"):
         reindex_corpus(gone, [target.index])
-    assert len(target.index.readable([])) == 2
+    assert len(target.index.snapshot().super_images([])) == 2
 
 
 def test_failed_videos_are_tried_again_when_asked(corpus):
@@ -149,7 +149,7 @@ def test_old_versions_tags_and_orphan_files_go(corpus):
     assert list(index.table("videos").tags.list()) == [second]
     assert len(index.table("videos").versions()) == 1
     assert not names & {path.name for path in data.iterdir()}
-    assert len(index.readable([])) == index.table("super_images").count_rows()
+    assert len(index.snapshot().super_images([])) == index.table("super_images").count_rows()
 
 
 def test_small_fragments_are_compacted_and_the_vector_index_follows(corpus):
@@ -181,14 +181,14 @@ def test_a_held_index_and_changed_weights_are_errors(corpus, monkeypatch):
 def test_a_reader_sees_old_rows_or_new_ones_at_every_step(corpus, monkeypatch):
     """Every commit that a re-index makes is followed by a read."""
     folder, index = corpus
-    old = {row["video_id"]: row["fingerprint"] for row in index.readable([]).to_pylist()}
+    old = {row["video_id"]: row["fingerprint"] for row in index.snapshot().super_images([]).to_pylist()}
     write_video(folder / "v00.mp4", 45)
     (folder / "v05.mp4").unlink()
     new = {v.video_id: v.fingerprint for v in list_videos(str(folder)).videos}
     seen = []
 
     def read():
-        rows = index.readable([]).to_pylist()
+        rows = index.snapshot().super_images([]).to_pylist()
         for video_id in {row["video_id"] for row in rows}:
             mine = [row for row in rows if row["video_id"] == video_id]
             assert len({row["fingerprint"] for row in mine}) == 1
@@ -217,9 +217,9 @@ def test_several_indexes_from_one_decode(encoded, tmp_path):
     together = [Target(*prepare(options, str(tmp_path / name), corpus)) for name, options in wanted.items()]
     summaries = encode_corpus(corpus, together, EncodeOptions(segment_s=1, segment_bytes=0))
     assert [(s.encoded, s.failed) for s in summaries] == [(N_VIDEOS, 1)] * 3
-    alone = Index.open(str(encoded / "index")).super_images()
+    alone = Index.open(str(encoded / "index")).snapshot().load()
     for target in (together[0], together[2]):
-        mine = target.index.super_images()
+        mine = target.index.snapshot().load()
         assert mine.video_ids == alone.video_ids
         assert mine.offsets.tolist() == alone.offsets.tolist()
         assert abs(mine.embeddings - alone.embeddings).max() < 2e-3

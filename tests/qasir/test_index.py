@@ -66,7 +66,7 @@ def failed(video_id, fingerprint="f1"):
 
 
 def readable(index):
-    return [(r["video_id"], r["fingerprint"], r["position"]) for r in index.readable([]).to_pylist()]
+    return [(r["video_id"], r["fingerprint"], r["position"]) for r in index.snapshot().super_images([]).to_pylist()]
 
 
 def test_the_tables_open_with_lancedb_and_carry_the_spec(index):
@@ -139,7 +139,7 @@ def test_ids_with_quotes_are_just_ids(index):
     committer.add_report(failed(name))
     committer.commit()
     assert index.table("super_images").count_rows() == 0
-    assert len(index.rows_of([name], [])) == 0
+    assert len(index.snapshot().super_images([], video_ids=[name])) == 0
 
 
 def test_loading_renormalises_and_groups_by_video(index):
@@ -147,7 +147,7 @@ def test_loading_renormalises_and_groups_by_video(index):
     committer.add(receipt(index, "b", [1, 0], report=encoded("b", 2)))
     committer.add(receipt(index, "a", [0], value=0.3, report=encoded("a", 1)))
     committer.commit()
-    images = index.super_images()
+    images = index.snapshot().load()
     assert images.video_ids == ["a", "b"]
     assert images.offsets.tolist() == [0, 1, 3]
     assert images.start_s.tolist() == [0.0, 0.0, 4.0]

@@ -1,0 +1,31 @@
+"""Makes the vector index with which `search_corpus.py` answers on a corpus too large to score exactly."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from jobs.console import Json, job, print_json, run
+from qasir import vector_index
+from qasir.index import Index
+from qasir.runs import Run
+
+
+def build_vector_index(
+    index: Annotated[str, typer.Option(help="The index to make it in.")], as_json: Json = False
+) -> None:
+    """Make the vector index on the super images and the key indexes beside it; re-indexing keeps them up to date."""
+    since = time.perf_counter()
+    opened = Index.open(index)
+    with Run(opened, "build_vector_index"):
+        n_rows = vector_index.build(opened)
+    seconds = time.perf_counter() - since
+    print(f"{n_rows:,} super images indexed in {vector_index.partitions(n_rows)} partitions, {seconds:.1f} s")
+    if as_json:
+        print_json({"super_images": n_rows, "partitions": vector_index.partitions(n_rows), "seconds": seconds})
+
+
+app = job(build_vector_index)
+
+if __name__ == "__main__":
+    run(app)

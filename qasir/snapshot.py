@@ -1,0 +1,266 @@
+"""An index at one moment: versions of `videos` and `super_images` that belong together, read by the reader's rule.
+
+A snapshot stays what it is while jobs write: it pins Lance versions, which are kept for as long as re-indexing is told to.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from lance import LanceDataset
+from numpy.typing import NDArray
+
+from qasir.errors import QueryError
+from qasir.features import Features, normalised
+from qasir.spec import EncoderSpec
+from qasir.sql import id_filter, in_chunks, quote
+from qasir.tables import ENCODED
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_IS_ENCODED = f"status = '{ENCODED}'"
+_MOST_EXCEPTIONS = 5000
+_ROWS_AT_ONCE = 1 << 16
+_FEW = 1000
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Readable super images or cells in memory. Videos are in order of their ids; the rows of one video lie together, in order
+    of time, and videos of one length one after another, which scoring likes.
+
+    features: their embeddings, rows renormalised after their float16 storage; start_s and end_s (n,) seconds, a row each;
+    durations_s (V,) seconds.
+    """
+
+    video_ids: list[str]
+    features: Features
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+    durations_s: NDArray[np.float64]
+
+    @property
+    def n_videos(self) -> int:
+        return len(self.video_ids)
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """video_id -> its number."""
+        return {video_id: v for v, video_id in enumerate(self.video_ids)}
+
+
+@dataclass(frozen=True)
+class VideoTable:
+    """Encoded videos in order of their ids. vectors (V, D) float32: L2-normalised means of their super images."""
+
+    video_ids: list[str]
+    vectors: NDArray[np.float32]
+    durations_s: NDArray[np.float64]
+    n_super_images: NDArray[np.int64]
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """video_id -> its number."""
+        return {video_id: v for v, video_id in enumerate(self.video_ids)}
+
+
+class Snapshot:
+    """Both data tables of an index, pinned. Readers use only rows of super images whose video is encoded under the same
+    fingerprint, and everything here returns only those."""
+
+    def __init__(self, uri: str, spec: EncoderSpec, videos: LanceDataset, images: LanceDataset) -> None:
+        self.uri = uri
+        self.spec = spec
+        self.videos_dataset = videos
+        self.images_dataset = images
+
+    def videos(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
+        """Rows of `videos`, failed ones too. Raises QueryError for a filter that Lance does not take."""
+        names = list(columns) if columns is not None else self.videos_dataset.schema.names
+        try:
+            return self.videos_dataset.to_table(columns=names, filter=where or None)
+        except (ValueError, OSError) as error:
+            reason = str(error).split(", /")[0].splitlines()[0]
+            raise QueryError(
+                f"--where {where!r}: {reason}; the columns of `videos` are {', '.join(self.videos_dataset.schema.names)}"
+            ) from error
+
+    def select(self, where: str) -> set[str]:
+        """Ids of the encoded videos that a SQL filter over `videos` picks. Raises QueryError when it is not one."""
+        # Run by itself first, so that its own parentheses cannot change what is asked.
+        self.videos(["video_id"], where)
+        rows = self.videos(["video_id"], f"{_IS_ENCODED} AND ({where})")
+        return set(rows["video_id"].to_pylist())
+
+    def super_images(self, columns: Sequence[str] | None = None, *, video_ids: Sequence[str] | None = None) -> pa.Table:
+        """Readable super images, sorted by (video_id, position); of some videos only, if they are named.
+
+        columns: besides video_id, fingerprint and position, which are always there.
+        """
+        names = list(columns) if columns is not None else self.images_dataset.schema.names
+        names = list(dict.fromkeys(["video_id", "fingerprint", "position", *names]))
+        if video_ids is None:
+            current = self.videos(["video_id", "fingerprint"], _IS_ENCODED)
+            rows = [readable(self.images_dataset.to_table(columns=names), current)]
+        else:
+            rows = [self.images_dataset.schema.empty_table().select(names)]
+            for ids in in_chunks(sorted(set(video_ids))):
+                current = self.videos(["video_id", "fingerprint"], f"{_IS_ENCODED} AND {id_filter(ids)}")
+                rows.append(readable(self.images_dataset.to_table(columns=names, filter=id_filter(ids)), current))
+        return pa.concat_tables(rows).sort_by([("video_id", "ascending"), ("position", "ascending")])
+
+    def rule(self) -> str:
+        """A SQL filter over `super_images` that leaves just the readable rows, for tools that know one table at a time.
+
+        Where every row is readable, which is nearly always, it is `true`. Raises QueryError when rows of thousands of
+        videos are in between.
+        """
+        rows = self.images_dataset.to_table(columns=["video_id", "fingerprint"])
+        current = self.videos(["video_id", "fingerprint"], _IS_ENCODED)
+        others = rows.filter(pc.invert(_is_in(rows, current))).group_by(["video_id", "fingerprint"]).aggregate([])
+        if len(others) > _MOST_EXCEPTIONS:
+            raise QueryError(
+                f"{self.uri}: rows of {len(others)} videos are not readable yet: wait for the encoding job, or read "
+                "Snapshot.super_images()"
+            )
+        exceptions = [
+            f"(video_id = {quote(row['video_id'])} AND fingerprint = {quote(row['fingerprint'])})"
+            for row in others.to_pylist()
+        ]
+        return f"NOT ({' OR '.join(exceptions)})" if exceptions else "true"
+
+    def duckdb(self) -> "DuckDBPyConnection":
+        """A DuckDB connection with the views `videos`, `super_images` (readable rows only) and, if stored, its cells.
+
+        Embeddings are lists of floats there. Raises QueryError when DuckDB is not installed.
+        """
+        try:
+            import duckdb
+        except ImportError as error:
+            raise QueryError("DuckDB is not installed: pip install duckdb") from error
+        connection = duckdb.connect()
+        connection.register("videos", _for_duckdb(self.videos()))
+        connection.register("super_images", _for_duckdb(self.super_images()))
+        return connection
+
+    # In memory
+
+    def encoded(self) -> pa.Table:
+        """video_id, fingerprint and n_super_images of the videos that can be searched, in order of their ids."""
+        columns = ["video_id", "fingerprint", "n_super_images"]
+        return self.videos(columns, f"{_IS_ENCODED} AND n_super_images > 0").sort_by("video_id")
+
+    def load_videos(self) -> VideoTable:
+        """Every encoded video that has super images, with its vector."""
+        rows = self.videos(
+            ["video_id", "embedding", "duration_s", "n_super_images"], f"{_IS_ENCODED} AND n_super_images > 0"
+        )
+        rows = rows.sort_by("video_id")
+        return VideoTable(
+            rows["video_id"].to_pylist(),
+            normalised(matrix(rows["embedding"], self.spec.embedding_dim)),
+            rows["duration_s"].to_numpy(),
+            rows["n_super_images"].to_numpy().astype(np.int64),
+        )
+
+    def load(self, granularity: str = "super-image", video_ids: Sequence[str] | None = None) -> FeatureTable:
+        """Every readable super image, or every filled cell of one, or those of some videos. Raises QueryError for cells where
+        the index has none."""
+        check_granularity(granularity, self)
+        is_cell = granularity == "cell"
+        columns = ["start_s", "end_s", *(["n_valid", "cell_embeddings"] if is_cell else ["embedding"])]
+        rows = self.super_images(columns, video_ids=video_ids)
+        start, end = rows["start_s"].to_numpy(), rows["end_s"].to_numpy()
+        ids, first, length = runs_of(rows["video_id"])
+        if is_cell:
+            n_cells = self.spec.frames_per_super_image
+            filled = np.arange(n_cells) < rows["n_valid"].to_numpy()[:, None]
+            stored = matrix(rows["cell_embeddings"], n_cells * self.spec.embedding_dim)
+            stored = stored.reshape(-1, self.spec.embedding_dim)[filled.ravel()]
+            start = (start[:, None] + np.arange(n_cells) / self.spec.fps)[filled]
+            end = np.minimum(start + 1.0 / self.spec.fps, np.repeat(end, filled.sum(axis=1)))
+            if len(first):
+                length = np.add.reduceat(filled.sum(axis=1), first)
+                first = np.cumsum(length) - length
+        else:
+            stored = matrix(rows["embedding"], self.spec.embedding_dim)
+        order, first = _by_length(first, length)
+        vectors = np.empty(stored.shape, np.float32)
+        for low in range(0, len(order), _ROWS_AT_ONCE):
+            some = slice(low, low + _ROWS_AT_ONCE)
+            vectors[some] = normalised(stored[order[some]])
+        return FeatureTable(ids, Features(first, length, vectors), start[order], end[order], self._durations(ids))
+
+    def _durations(self, ids: Sequence[str]) -> NDArray[np.float64]:
+        where = id_filter(ids) if 0 < len(ids) <= _FEW else _IS_ENCODED
+        rows = self.videos(["video_id", "duration_s"], where).to_pydict()
+        durations = dict(zip(rows["video_id"], rows["duration_s"], strict=True))
+        return np.array([durations[video_id] for video_id in ids], dtype=np.float64)
+
+
+GRANULARITIES = ("super-image", "cell")
+
+
+def check_granularity(granularity: str, snapshot: Snapshot) -> None:
+    if granularity not in GRANULARITIES:
+        raise QueryError(f"granularity {granularity!r}: choose one of {', '.join(GRANULARITIES)}")
+    if granularity == "cell" and not snapshot.spec.cells:
+        raise QueryError(f"the index at {snapshot.uri} was made with --no-cells: it has no cell embeddings")
+
+
+def runs_of(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+    """(values, first row, rows) of the runs of equal values in a sorted column of strings."""
+    if len(column) == 0:
+        return [], np.zeros(0, np.int64), np.zeros(0, np.int64)
+    coded = pc.run_end_encode(column.combine_chunks())
+    coded = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded
+    ends = coded.run_ends.to_numpy().astype(np.int64)
+    first = np.concatenate([[0], ends[:-1]])
+    return coded.values.to_pylist(), first, ends - first
+
+
+def matrix(column: pa.ChunkedArray, dim: int) -> NDArray[np.float16]:
+    """(n, dim) from a fixed-size list column of float16."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+    return array.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+
+
+def _by_length(first: NDArray[np.int64], length: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(rows in their new order, first): videos sorted by length, each with its rows as they were."""
+    videos = np.lexsort((first, length))
+    sizes = length[videos]
+    new_first = np.empty_like(first)
+    new_first[videos] = np.cumsum(sizes) - sizes
+    rows = np.repeat(first[videos] - new_first[videos], sizes) + np.arange(sizes.sum())
+    return rows, new_first
+
+
+def _keys(rows: pa.Table) -> pa.ChunkedArray:
+    """One string a row that is equal exactly when (video_id, fingerprint) are."""
+    return pc.binary_join_element_wise(rows["video_id"], rows["fingerprint"], "\x00")
+
+
+def _is_in(rows: pa.Table, current: pa.Table) -> pa.ChunkedArray:
+    return pc.is_in(_keys(rows), value_set=_keys(current).combine_chunks())
+
+
+def readable(rows: pa.Table, current: pa.Table) -> pa.Table:
+    """The rows whose (video_id, fingerprint) is one of `current`."""
+    return rows.filter(_is_in(rows, current))
+
+
+def _for_duckdb(rows: pa.Table) -> pa.Table:
+    """DuckDB has no 16-bit floats."""
+    fields: list[Any] = []
+    for field in rows.schema:
+        if pa.types.is_fixed_size_list(field.type):
+            field = field.with_type(pa.list_(pa.float32(), field.type.list_size))
+        fields.append(field)
+    return rows.cast(pa.schema(fields))

@@ -1,0 +1,47 @@
+"""Chooses temperatures, a fusion's weight and a cascade's depth on validation queries, by SumR.
+
+Never on the queries that are then reported: nothing here looks at those.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from qasir.annotations import Query
+from qasir.evaluate import answerable, rank_queries
+from qasir.hybrid import Cascade, Fusion, HybridSearcher
+from qasir.metrics import summarise
+from qasir.scoring import Scoring
+from qasir.search import IndexSearcher, Searcher
+
+TEMPERATURES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1)
+WEIGHTS = tuple(round(float(w), 2) for w in np.arange(0.05, 1.0, 0.05))
+DEPTHS = (5, 10, 20, 50, 100, 200)
+
+
+def sum_r(searcher: Searcher[Any], queries: Sequence[Query], method: Any) -> float:
+    """SumR over the queries whose video is there."""
+    found, _ = answerable(searcher, queries)
+    return summarise(rank_queries(searcher, found, method)[1])["SumR"]
+
+
+def best_temperature(searcher: IndexSearcher, queries: Sequence[Query], scoring: Scoring) -> Scoring:
+    """The same scoring at the temperature with the highest SumR; unchanged where temperature has no effect."""
+    if scoring.aggregation in ("mean", "max"):
+        return scoring
+    is_gate = scoring.aggregation == "tib"
+    tried = [replace(scoring, gate_temperature=t) if is_gate else replace(scoring, temperature=t) for t in TEMPERATURES]
+    return max(tried, key=lambda one: sum_r(searcher, queries, one))
+
+
+def best_weight(searcher: HybridSearcher, queries: Sequence[Query], fusion: Fusion) -> Fusion:
+    """The fusion with the weight of the highest SumR."""
+    return max((replace(fusion, weight=w) for w in WEIGHTS), key=lambda one: sum_r(searcher, queries, one))
+
+
+def best_depth(searcher: HybridSearcher, queries: Sequence[Query], cascade: Cascade) -> Cascade:
+    """The cascade with the depth of the highest SumR; of equal ones the shallowest, which costs least."""
+    depths = [k for k in DEPTHS if k < len(searcher.video_ids)] or [len(searcher.video_ids)]
+    return max((replace(cascade, top_k=k) for k in depths), key=lambda one: sum_r(searcher, queries, one))
