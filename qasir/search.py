@@ -215,8 +215,13 @@ class IndexSearcher(Searcher[Scoring | CoarseToFine]):
         self._encoded.clear()
 
     def score(self, texts: Sequence[str], method: Scoring | CoarseToFine | None = None) -> NDArray[np.float32]:
+        return self.score_vectors(self.encode(texts), method)
+
+    def score_vectors(
+        self, queries: NDArray[np.float32], method: Scoring | CoarseToFine | None = None
+    ) -> NDArray[np.float32]:
+        """(Q, V) scores of query embeddings (Q, D), L2-normalised, against every video."""
         method = method or self.default
-        queries = self.encode(texts)
         if isinstance(method, CoarseToFine):
             return self._coarse_to_fine(queries, method)
         if method.sparse_grid and self.index.spec.grid != 1:
@@ -239,28 +244,46 @@ class IndexSearcher(Searcher[Scoring | CoarseToFine]):
     ) -> ManyHits:
         """`search` for many texts at once.
 
-        exact: True scores every video, False only candidates from the vector index; None takes the vector index where
+        exact: True compares every video, False only candidates from the vector index; None takes the vector index where
         there is one and the method allows it.
         """
         method = method or self.default
-        usable = isinstance(method, Scoring) and method.aggregation in ("attention", "max", "tib", "weighted")
-        indexed = vector_index.there(self.snapshot.images_dataset)
-        if exact is False and not (usable and indexed):
-            why = (
-                "has no vector index (jobs/build_vector_index.py makes one)"
-                if usable
-                else "cannot answer this aggregation"
-            )
-            raise NoIndexError(f"the index at {self.index.uri} {why}")
-        if exact or not (usable and indexed):
+        if not self._is_nominated(method, exact):
             return super().search_many(texts, top_k, method, where=where)
-        assert isinstance(method, Scoring)
         _check(texts, top_k)
-        queries = self.encode(texts)
         allowed = None if where is None else self.snapshot.select(where)
+        queries = self.encode(texts)
         return ManyHits(
             self._nominated(text, query, top_k, method, allowed) for text, query in zip(texts, queries, strict=True)
         )
+
+    def search_vector(
+        self,
+        query: NDArray[np.float32],
+        top_k: int = 10,
+        method: Scoring | CoarseToFine | None = None,
+        *,
+        where: str | None = None,
+    ) -> Hits:
+        """`search` by an L2-normalised embedding (D,) through the vector index. Raises NoIndexError when there is none."""
+        method = method or self.default
+        self._is_nominated(method, False)
+        allowed = None if where is None else self.snapshot.select(where)
+        return self._nominated("", query, top_k, method, allowed)
+
+    def _is_nominated(self, method: Scoring | CoarseToFine, exact: bool | None) -> bool:
+        """Whether candidates come from the vector index. Raises NoIndexError when they should and cannot."""
+        if isinstance(method, CoarseToFine):
+            usable = method.recall == "super-image"
+        else:
+            usable = method.aggregation in ("attention", "max", "tib", "weighted")
+        if exact or (exact is None and not usable):
+            return False
+        indexed = vector_index.there(self.snapshot.images_dataset)
+        if exact is False and not (usable and indexed):
+            why = "cannot answer this method" if indexed else "does not exist: jobs/build_vector_index.py makes it"
+            raise NoIndexError(f"the vector index of {self.index.uri} {why}")
+        return indexed
 
     def moments_of(
         self, texts: Sequence[str], wanted: Sequence[tuple[int, str]], granularity: str | None = None
@@ -273,34 +296,55 @@ class IndexSearcher(Searcher[Scoring | CoarseToFine]):
         )
 
     def _nominated(
-        self, text: str, query: NDArray[np.float32], top_k: int, method: Scoring, allowed: set[str] | None
+        self,
+        text: str,
+        query: NDArray[np.float32],
+        top_k: int,
+        method: Scoring | CoarseToFine,
+        allowed: set[str] | None,
     ) -> Hits:
         """Hits of one query among the candidates of the vector index, completed to whole videos and scored exactly."""
-        probing = vector_index.Probing().for_top(top_k)
-        n_rows = self.snapshot.images_dataset.count_rows()
-        while True:
-            # Few videos, or as many candidates as would be looked at anyway: no need to be nominated.
-            if allowed is not None and (len(allowed) <= _FEW_VIDEOS or probing.candidates * 4 > n_rows):
-                chosen, complete = sorted(allowed), True
-                break
-            chosen = vector_index.nearest(self.snapshot, query, probing)
-            complete = probing.candidates >= n_rows
-            if allowed is not None:
-                chosen = [video_id for video_id in chosen if video_id in allowed]
-            if len(chosen) >= probing.videos or complete:
-                break
-            probing = probing.wider()
+        chosen, complete = self._candidates(query, top_k, method, allowed)
         table = self.snapshot.load("super-image", chosen)
         if not table.video_ids:
             return Hits(text, [], exact=complete)
-        values = score(query[None, :], table.features, method, device=self.device)[0]
-        best = best_first(values[None, :], top_k)[0].tolist()
+        if isinstance(method, CoarseToFine):
+            for granularity in method.rerank:
+                check_granularity(granularity, self.snapshot)
+            fine = {"super-image": table.features}
+            if "cell" in method.rerank:
+                fine["cell"] = self.snapshot.load("cell", table.video_ids).features
+            values = fine_scores(query[None, :], table.features.means, fine, method, device=self.device)
+        else:
+            values = score(query[None, :], table.features, method, device=self.device)
+        best = best_first(values, top_k)[0].tolist()
         wanted = [(0, table.video_ids[v]) for v in best]
         spans = moments(
             self.snapshot, query[None, :], wanted, granularity=finest(self.index.spec), rule=self.rule, images=table
-        ).tolist()
-        hits = [Hit(table.video_ids[v], float(values[v]), *span) for v, span in zip(best, spans, strict=True)]
+        )
+        hits = [
+            Hit(table.video_ids[v], float(values[0, v]), *span) for v, span in zip(best, spans.tolist(), strict=True)
+        ]
         return Hits(text, hits, exact=complete)
+
+    def _candidates(
+        self, query: NDArray[np.float32], top_k: int, method: Scoring | CoarseToFine, allowed: set[str] | None
+    ) -> tuple[list[str], bool]:
+        """(video ids, whether those are all that may be): enough for `top_k`, however few a filter leaves."""
+        most = method.recall_k if isinstance(method, CoarseToFine) else None
+        probing = vector_index.Probing().for_top(max(top_k, most or 0))
+        n_rows = self.snapshot.images_dataset.count_rows()
+        while True:
+            # Few videos, or so many candidates that they cost as much: then no need to be nominated.
+            if allowed is not None and (len(allowed) <= _FEW_VIDEOS or 4 * probing.candidates > n_rows):
+                return sorted(allowed), True
+            found = vector_index.nearest(self.snapshot, query, probing)
+            if allowed is not None:
+                found = [video_id for video_id in found if video_id in allowed]
+            complete = probing.candidates >= n_rows
+            if len(found) >= probing.videos or complete:
+                return found[:most], complete and most is None
+            probing = probing.wider()
 
     def _coarse_to_fine(self, queries: NDArray[np.float32], method: CoarseToFine) -> NDArray[np.float32]:
         """(Q, V): recall among all, then fine scores for what was recalled, whose vectors are all that is read."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from qasir.errors import QueryError
 from qasir.features import Features, normalised
 from qasir.spec import EncoderSpec
-from qasir.sql import id_filter, in_chunks, quote
+from qasir.sql import check_condition, id_filter, in_chunks, quote
 from qasir.tables import ENCODED
 
 if TYPE_CHECKING:
@@ -82,20 +82,23 @@ class Snapshot:
     def videos(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """Rows of `videos`, failed ones too. Raises QueryError for a filter that Lance does not take."""
         names = list(columns) if columns is not None else self.videos_dataset.schema.names
+        if where is None:
+            return self.videos_dataset.to_table(columns=names)
         try:
-            return self.videos_dataset.to_table(columns=names, filter=where or None)
+            check_condition(where)
+            # In parentheses, because Lance takes the longest condition that the text begins with and ignores the rest.
+            return self.videos_dataset.to_table(columns=names, filter=f"({where})")
         except (ValueError, OSError) as error:
-            reason = str(error).split(", /")[0].splitlines()[0]
+            reason = str(error).split("SELECT 1 FROM")[0].split(", /")[0].splitlines()[0]
             raise QueryError(
-                f"--where {where!r}: {reason}; the columns of `videos` are {', '.join(self.videos_dataset.schema.names)}"
+                f"the filter {where!r} is not a SQL condition ({reason}); the columns of `videos` are "
+                f"{', '.join(self.videos_dataset.schema.names)}"
             ) from error
 
     def select(self, where: str) -> set[str]:
         """Ids of the encoded videos that a SQL filter over `videos` picks. Raises QueryError when it is not one."""
-        # Run by itself first, so that its own parentheses cannot change what is asked.
-        self.videos(["video_id"], where)
-        rows = self.videos(["video_id"], f"{_IS_ENCODED} AND ({where})")
-        return set(rows["video_id"].to_pylist())
+        rows = self.videos(["video_id", "status"], where)
+        return set(rows.filter(pc.equal(rows["status"], ENCODED))["video_id"].to_pylist())
 
     def super_images(self, columns: Sequence[str] | None = None, *, video_ids: Sequence[str] | None = None) -> pa.Table:
         """Readable super images, sorted by (video_id, position); of some videos only, if they are named.

@@ -221,8 +221,8 @@ def test_several_indexes_from_one_decode(encoded, tmp_path):
     for target in (together[0], together[2]):
         mine = target.index.snapshot().load()
         assert mine.video_ids == alone.video_ids
-        assert mine.offsets.tolist() == alone.offsets.tolist()
-        assert abs(mine.embeddings - alone.embeddings).max() < 2e-3
+        assert mine.features.length.tolist() == alone.features.length.tolist()
+        assert abs(mine.features.vectors - alone.features.vectors).max() < 2e-3
     assert "cell_embeddings" in together[2].index.table("super_images").schema.names
     write_video(folder / "zz.mp4", 10)
     try:

@@ -149,10 +149,10 @@ def test_loading_renormalises_and_groups_by_video(index):
     committer.commit()
     images = index.snapshot().load()
     assert images.video_ids == ["a", "b"]
-    assert images.offsets.tolist() == [0, 1, 3]
+    assert images.features.length.tolist() == [1, 2]
     assert images.start_s.tolist() == [0.0, 0.0, 4.0]
     assert images.durations_s.tolist() == [4.0, 8.0]
-    np.testing.assert_allclose(np.linalg.norm(images.embeddings, axis=1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(images.features.vectors, axis=1), 1.0, atol=1e-6)
 
 
 def test_another_spec_is_an_error_that_shows_both(index):

@@ -1,0 +1,309 @@
+"""Measures retrieval on made-up corpora, as ratios against matrix products taken in the same run.
+
+python benchmarks/retrieval.py [--part exact --part adhoc --part coarse] [--work build/retrieval_benchmark]
+
+exact    all queries against all videos, beside the bare product of the same matrices in the same blocks
+adhoc    one query at a time through the vector index, beside one fp32 product over everything in memory
+coarse   recall and re-ranking (EERCF), beside scoring every video at the fine granularities
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import typer
+
+from qasir import vector_index
+from qasir.coarse_to_fine import CoarseToFine, fine_scores, recalled
+from qasir.features import Features, starts
+from qasir.index import Index, embedding_column, now
+from qasir.scoring import Scoring, score
+from qasir.search import IndexSearcher, best_first, open_index
+from qasir.spec import EncoderSpec
+
+PARTS = ("exact", "adhoc", "coarse")
+
+
+def main(
+    part: Annotated[list[str] | None, typer.Option(help=f"Which of {', '.join(PARTS)}.", show_default="all")] = None,
+    work: Annotated[Path, typer.Option()] = Path("build/retrieval_benchmark"),
+) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    print(f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
+    kept = work / "results.json"
+    results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    runs: dict[str, Callable[[Path], Any]] = {"exact": exact, "adhoc": adhoc, "coarse": coarse}
+    for name in part or PARTS:
+        results[name] = runs[name](work)
+        kept.write_text(json.dumps(results, indent=2) + "\n")
+        print(flush=True)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def best_of(call: Callable[[], Any], n: int = 3) -> float:
+    times = []
+    for _ in range(n):
+        since = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - since)
+    return min(times)
+
+
+# Exact scoring
+
+
+def exact(_: Path) -> Any:
+    """1,000 queries x 20,000 videos x 4 to 32 super images x 512 dimensions."""
+    rng = np.random.default_rng(0)
+    length = rng.integers(4, 33, 20_000)
+    order = np.argsort(length, kind="stable")
+    first = np.empty_like(length)
+    first[order] = np.cumsum(length[order]) - length[order]
+    vectors = unit(rng.standard_normal((int(length.sum()), 512), dtype=np.float32))
+    features, queries = Features(first, length, vectors), unit(rng.standard_normal((1000, 512), dtype=np.float32))
+    few = features.take(np.arange(1000))
+    print(f"{len(queries)} queries x {features.n_videos} videos x 4 to 32 super images ({len(vectors)} in all) x 512\n")
+    print("| | seconds | over the product |\n| --- | --- | --- |")
+    rows = {}
+    for precision in ("fp32", "bf16"):
+        # A processor without bfloat16 takes minutes for the whole.
+        some, share = (features, "") if precision == "fp32" else (few, f", {few.n_videos} videos")
+        product = best_of(lambda some=some, precision=precision: _product(queries, some, precision), 3)
+        print(f"| product of the same blocks, {precision}{share} | {product:.2f} | 1 |", flush=True)
+        for scoring in (Scoring(), Scoring("max"), Scoring("tib"), Scoring("mean")):
+            if precision == "bf16" and scoring.aggregation != "attention":
+                continue
+            took = best_of(lambda s=scoring, f=some, p=precision: score(queries, f, s, precision=p), 3)
+            rows[f"{scoring.aggregation} {precision}"] = took / product
+            print(f"| {scoring.aggregation}, {precision}{share} | {took:.2f} | {took / product:.2f} |", flush=True)
+    mine = best_of(lambda: score(queries, few, Scoring()))
+    gathered = best_of(lambda: _gathering(queries, few), 1)
+    rows["gathering"] = gathered / mine
+    print(f"| gathering (query, video, D) vectors, {few.n_videos} videos | {gathered:.2f} | |")
+    print(f"| attention on those | {mine:.2f} | {gathered / mine:.1f} times faster than gathering |")
+    return rows
+
+
+def _product(queries: np.ndarray, features: Features, precision: str) -> None:
+    """Just Q S^T of every block that `score` makes."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    q, vectors = torch.from_numpy(queries).to(kind), torch.from_numpy(features.vectors)
+    for block in features.blocks(min(1 << 15, (1 << 20) // len(queries))):
+        images = block.of(vectors)
+        images.view(-1, images.shape[2]).to(kind) @ q.T
+
+
+def _gathering(queries: np.ndarray, features: Features) -> None:
+    """The formula by the letter: a D-vector for every (query, video)."""
+    q = torch.from_numpy(queries)
+    for video in range(features.n_videos):
+        s = torch.from_numpy(features.of(video))
+        a = torch.softmax(q @ s.T / Scoring().tau, dim=1)
+        v = torch.nn.functional.normalize((a[:, :, None] * s[None]).sum(dim=1), dim=1)
+        (v * q).sum(dim=1)
+
+
+# Ad-hoc search
+
+
+N_VIDEOS, EACH, DIM = 50_000, 20, 512
+
+
+def clustered(rng: np.random.Generator, n_videos: int, each: int, dim: int) -> np.ndarray:
+    """(n_videos * each, dim): topics, videos within topics, moments within videos, and like neighbours within moments."""
+    topics = unit(rng.standard_normal((1000, dim), dtype=np.float32))
+    out = np.empty((n_videos, each, dim), np.float32)
+    per_moment = 4
+    for low in range(0, n_videos, 5000):
+        n = min(5000, n_videos - low)
+        of_topic = topics[rng.integers(0, len(topics), n)]
+        videos = unit(of_topic + 0.8 * unit(rng.standard_normal((n, dim), dtype=np.float32)))
+        own = unit(rng.standard_normal((n, each // per_moment, dim), dtype=np.float32))
+        moments = unit(videos[:, None] + 0.9 * own)
+        noise = unit(rng.standard_normal((n, each, dim), dtype=np.float32))
+        out[low : low + n] = unit(np.repeat(moments, per_moment, axis=1) + 0.4 * noise)
+    return out.reshape(-1, dim)
+
+
+def store(uri: Path, vectors: np.ndarray, each: int, cells: np.ndarray | None = None) -> Index:
+    """An index of made-up super images (n, D), `each` a video, with cells (n, N^2, D) or none."""
+    dim = vectors.shape[1]
+    grid = round(cells.shape[1] ** 0.5) if cells is not None else 1
+    spec = EncoderSpec(
+        "made-up", "", "none", grid=grid, image_size=224, fps=1.0, embedding_dim=dim, precision="fp32",
+        cells=cells is not None, thumbnails=False,
+    )  # fmt: skip
+    if uri.exists():
+        return Index.open(str(uri))
+    index = Index.open_or_create(str(uri), spec, "/made-up")
+    n_videos, fragments = len(vectors) // each, []
+    ids = np.array([f"v{v:06}" for v in range(n_videos)])
+    for low in range(0, n_videos, 5000):
+        some = slice(low * each, min(low + 5000, n_videos) * each)
+        n = (some.stop - some.start) // each
+        positions = np.tile(np.arange(each, dtype=np.int32), n)
+        rows = {
+            "video_id": np.repeat(ids[low : low + n], each), "fingerprint": ["f"] * (n * each), "position": positions,
+            "start_s": positions.astype(float), "end_s": positions + 1.0, "n_valid": np.full(n * each, grid**2, np.int32),
+            "embedding": embedding_column(vectors[some]),
+        }  # fmt: skip
+        if cells is not None:
+            rows["cell_embeddings"] = embedding_column(cells[some].reshape(n * each, -1))
+        fragments += index.write_super_images(pa.table(rows))
+    index.commit_super_images(fragments)
+    means = vectors.reshape(n_videos, each, dim).mean(axis=1)
+    for low in range(0, n_videos, 10_000):
+        index.upsert_videos(
+            [
+                {
+                    "video_id": str(ids[v]), "uri": str(ids[v]), "fingerprint": "f", "status": "encoded",
+                    "n_super_images": each, "duration_s": float(v % 120), "embedding": means[v].astype(np.float16),
+                    "encoded_at": now(),
+                }
+                for v in range(low, min(low + 10_000, n_videos))
+            ]
+        )  # fmt: skip
+    return index
+
+
+def adhoc(work: Path) -> Any:
+    """1,000,000 clustered super images of 50,000 videos; queries near a super image, as a text is to what it describes."""
+    rng = np.random.default_rng(1)
+    vectors = clustered(rng, N_VIDEOS, EACH, DIM)
+    index = store(work / "million", vectors, EACH)
+    print(f"{len(vectors):,} super images of {N_VIDEOS:,} videos, {DIM} dimensions\n")
+    if not vector_index.there(index.table("super_images")):
+        since = time.perf_counter()
+        vector_index.build(index)
+        print(f"vector index built in {time.perf_counter() - since:.0f} s\n", flush=True)
+    n = 100
+    near = vectors[rng.choice(len(vectors), n, replace=False)]
+    queries = unit(near + 1.2 * unit(rng.standard_normal((n, DIM), dtype=np.float32)))
+    searcher = IndexSearcher(index)
+    scoring = Scoring()
+    features = Features(*starts(np.full(N_VIDEOS, EACH)), vectors)
+    truth = best_first(score(queries, features, scoring), 10)
+    everything = torch.from_numpy(vectors)
+    product = _latencies(lambda q: everything @ torch.from_numpy(q), queries[:50])
+    durations = np.arange(N_VIDEOS) % 120
+    print("| | p50 ms | p95 ms | times faster (p50) | overlap with the exact top 10 |\n| --- | --- | --- | --- | --- |")
+    print(f"| fp32 product in memory, alone | {product[0]:.1f} | {product[1]:.1f} | 1 | |")
+    rows = {}
+    for name, where, kept in (
+        ("vector index", None, np.ones(N_VIDEOS, bool)),
+        ("where duration_s > 60 (half)", "duration_s > 60", durations > 60),
+        ("where duration_s = 7 (1 of 120)", "duration_s = 7", durations == 7),
+    ):
+        best = truth if kept.all() else best_first(np.where(kept, score(queries, features, scoring), -np.inf), 10)
+        searcher.search_vector(queries[0], 10, scoring, where=where)
+        found: list[Any] = []
+        took = _latencies(
+            lambda q, where=where, found=found: found.append(searcher.search_vector(q, 10, scoring, where=where)),
+            queries,
+        )
+        same = np.mean(
+            [
+                len({int(h.video_id[1:]) for h in hits} & set(row)) / 10
+                for hits, row in zip(found, best.tolist(), strict=True)
+            ]
+        )
+        print(f"| {name} | {took[0]:.1f} | {took[1]:.1f} | {product[0] / took[0]:.1f} | {same:.3f} |", flush=True)
+        rows[name] = {"p50": took[0], "p95": took[1], "faster": product[0] / took[0], "overlap": float(same)}
+    return {"product": product, **rows}
+
+
+def _latencies(call: Callable[[np.ndarray], Any], queries: np.ndarray) -> tuple[float, float]:
+    """(p50, p95) milliseconds of one query at a time."""
+    times = []
+    for query in queries:
+        since = time.perf_counter()
+        call(query)
+        times.append(1000 * (time.perf_counter() - since))
+    return float(np.percentile(times, 50)), float(np.percentile(times, 95))
+
+
+# Coarse to fine
+
+
+def coarse(work: Path) -> Any:
+    """100,000 videos of 8 super images of 4 cells, 128 dimensions; each query is planted near one cell."""
+    rng = np.random.default_rng(2)
+    n_videos, each, n_cells, dim = 100_000, 8, 4, 128
+    topics = unit(rng.standard_normal((5000, dim), dtype=np.float32))
+    # Moments of one video are of unlike topics; a topic is shared by moments of many videos.
+    own = unit(rng.standard_normal((n_videos * each, dim), dtype=np.float32))
+    images = unit(topics[rng.integers(0, len(topics), n_videos * each)] + own)
+    cells = np.empty((n_videos * each, n_cells, dim), np.float32)
+    for low in range(0, len(cells), 100_000):
+        some = slice(low, low + 100_000)
+        noise = unit(rng.standard_normal((min(100_000, len(cells) - low), n_cells, dim), dtype=np.float32))
+        cells[some] = unit(images[some, None] + 0.5 * noise)
+    n = 300
+    chosen = rng.choice(len(images), n, replace=False)
+    planted = cells[chosen, rng.integers(0, n_cells, n)]
+    queries = unit(planted + unit(rng.standard_normal((n, dim), dtype=np.float32)))
+    right = chosen // each
+    means = unit(images.reshape(n_videos, each, dim).mean(axis=1))
+    fine = {
+        "super-image": Features(*starts(np.full(n_videos, each)), images),
+        "cell": Features(*starts(np.full(n_videos, each * n_cells)), cells.reshape(-1, dim)),
+    }
+    print(f"{n_videos:,} videos x {each} super images x {n_cells} cells x {dim}, {n} planted queries, one at a time;")
+    print(f"cosine of a query to its cell {np.mean((queries * planted).sum(1)):.2f}\n")
+    every = CoarseToFine()
+    first: list[int] = []
+    whole = _latencies(
+        lambda q: first.append(int(fine_scores(q[None], means, fine, every)[0].argmax())), queries[:100]
+    )[0]
+    base = 100 * np.mean(np.array(first) == right[:100])
+    all_values = fine_scores(queries[:100], means, fine, every)
+    assert (all_values.argmax(axis=1) == np.array(first)).all()
+    print("| recall by | recall-k | p50 ms | times faster | R@1 |\n| --- | --- | --- | --- | --- |")
+    print(f"| (every video, all granularities) | | {whole:.1f} | 1 | {base:.1f} |", flush=True)
+    rows = [{"recall": "none", "ms": whole, "r1": base}]
+    index = store(work / "coarse", images, each)
+    if not vector_index.there(index.table("super_images")):
+        vector_index.build(index)
+    snapshot = open_index(index.uri).snapshot
+    single = Features.single(means)
+
+    def by_video(q: np.ndarray, k: int) -> np.ndarray:
+        return recalled(score(q[None], single, Scoring("max"))[0], k)
+
+    def by_image(q: np.ndarray, k: int) -> np.ndarray:
+        return recalled(score(q[None], fine["super-image"], Scoring("max"))[0], k)
+
+    def by_index(q: np.ndarray, k: int) -> np.ndarray:
+        probing = vector_index.Probing().for_top(k)
+        return np.array([int(v[1:]) for v in vector_index.nearest(snapshot, q, probing)[:k]], dtype=np.int64)
+
+    recalls = {"video": by_video, "super-image": by_image, "super-image, vector index": by_index}
+    for name, recall in recalls.items():
+        for k in (10, 50, 200, 1000, 5000):
+            if recall is by_index and k > 200:
+                continue
+            found: list[int] = []
+
+            def search(q: np.ndarray, recall: Any = recall, k: int = k, found: list[int] = found) -> None:
+                videos = recall(q, k)
+                some = {name: features.take(videos) for name, features in fine.items()}
+                found.append(int(videos[fine_scores(q[None], means[videos], some, every)[0].argmax()]))
+
+            took = _latencies(search, queries[:100])[0]
+            r1 = 100 * np.mean(np.array(found) == right[:100])
+            print(f"| {name} | {k} | {took:.1f} | {whole / took:.1f} | {r1:.1f} |", flush=True)
+            rows.append({"recall": name, "k": k, "ms": took, "faster": whole / took, "r1": r1})
+    return rows
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,66 @@
+"""Made-up indexes for tests of retrieval, without videos or models."""
+
+import numpy as np
+import pyarrow as pa
+
+from qasir.index import Index, embedding_column, now
+from qasir.spec import EncoderSpec
+
+DIM = 16
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def make_index(uri, lengths, *, seed=0, grid=2, cells=True, dim=DIM, prefix="v", commits=1, failed=()):
+    """An index whose video v has lengths[v] random super images, of which the last has one blank cell, committed in parts."""
+    rng = np.random.default_rng(seed)
+    spec = EncoderSpec(
+        "qasir-tiny", "packaged", "made up", grid=grid, image_size=144, fps=1.0, embedding_dim=dim, precision="fp32",
+        cells=cells, thumbnails=False,
+    )  # fmt: skip
+    index = Index.open_or_create(str(uri), spec, "/made-up")
+    videos, images = [], []
+    for v, length in enumerate(lengths):
+        vectors = unit(rng.standard_normal((length, dim)))
+        for position in range(length):
+            n_valid = max(1, grid**2 - (position == length - 1))
+            start = float(position * grid**2)
+            images.append(
+                {
+                    "video_id": f"{prefix}{v:03}", "fingerprint": "f", "position": position, "start_s": start,
+                    "end_s": start + n_valid, "n_valid": n_valid, "embedding": vectors[position],
+                    "cells": unit(vectors[position] + 0.3 * rng.standard_normal((grid**2, dim))).ravel(),
+                }
+            )  # fmt: skip
+        videos.append(
+            {
+                "video_id": f"{prefix}{v:03}", "uri": f"{v}", "fingerprint": "f", "status": "encoded", "codec": "h264",
+                "n_super_images": length, "duration_s": images[-1]["end_s"], "encoded_at": now(),
+                "embedding": vectors.mean(axis=0).astype(np.float16),
+            }
+        )  # fmt: skip
+    videos += [
+        {
+            "video_id": name, "uri": name, "fingerprint": "f", "status": "failed", "error_kind": "decode", "error": "cut",
+            "encoded_at": now(),
+        }
+        for name in failed
+    ]  # fmt: skip
+    for part in np.array_split(np.arange(len(images)), commits):
+        rows = [images[i] for i in part]
+        columns = {name: [row[name] for row in rows] for name in rows[0] if name not in ("embedding", "cells")}
+        columns["position"] = pa.array(columns["position"], pa.int32())
+        columns["embedding"] = embedding_column(np.stack([row["embedding"] for row in rows]))
+        if cells:
+            columns["cell_embeddings"] = embedding_column(np.stack([row["cells"] for row in rows]))
+        index.commit_super_images(index.write_super_images(pa.table(columns)))
+    index.upsert_videos(videos)
+    return index
+
+
+def give_texts(searcher, vectors):
+    """Have a searcher know texts "0", "1", ... by made-up embeddings, so that no model is needed."""
+    searcher._encoded.update({str(i): vector for i, vector in enumerate(vectors)})
+    return [str(i) for i in range(len(vectors))]
