@@ -53,6 +53,11 @@ class FeatureTable:
         """video_id -> its number."""
         return {video_id: v for v, video_id in enumerate(self.video_ids)}
 
+    def rows(self, video_id: str) -> slice:
+        """The rows of one video."""
+        first = int(self.features.first[self.place[video_id]])
+        return slice(first, first + int(self.features.length[self.place[video_id]]))
+
 
 @dataclass(frozen=True)
 class VideoTable:

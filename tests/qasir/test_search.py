@@ -67,7 +67,9 @@ def test_a_filter_leaves_the_ranking_of_what_it_keeps(searcher, texts):
     assert len(searcher.search(texts[1], top_k=100, where="duration_s > 1e9 OR status = 'failed'")) == 0
 
 
-@pytest.mark.parametrize("where", ["no_such > 1", "duration_s >", "1 = 1) OR (1 = 1", "duration_s > 1 and more", "status", " "])
+@pytest.mark.parametrize(
+    "where", ["no_such > 1", "duration_s >", "1 = 1) OR (1 = 1", "duration_s > 1 and more", "status", " "]
+)
 def test_a_bad_filter_is_an_error_that_names_the_columns(searcher, texts, where):
     with pytest.raises(QueryError, match="duration_s"):
         searcher.search(texts[0], where=where)
