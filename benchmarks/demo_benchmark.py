@@ -12,19 +12,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from demo_sets import SETS, demo_index
 
-from pipelines.encode import Target, encode_corpus
 from qasir.annotations import read_queries
-from qasir.corpus import list_videos
-from qasir.demo.corpus import BENCHMARK_SEED, BENCHMARK_VIDEOS, VALIDATION_SEED, VALIDATION_VIDEOS
 from qasir.demo.render import render_corpus
 from qasir.evaluate import evaluate
-from qasir.prepare import EncoderOptions, prepare
 from qasir.scoring import Scoring
-from qasir.search import IndexSearcher
-
-SETS = {"validation": (VALIDATION_SEED, VALIDATION_VIDEOS), "test": (BENCHMARK_SEED, BENCHMARK_VIDEOS)}
-TEMPERATURES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1)
+from qasir.tune import TEMPERATURES, sum_r
 
 
 def main(
@@ -42,9 +36,9 @@ def main(
         render_corpus(work / name, n_videos, seed)
         queries[name] = read_queries(work / name / "queries.jsonl")
         for grid in tuned if name == "validation" else sizes:
-            searchers[name, grid] = _index(work, name, grid, model, pretrained)
+            searchers[name, grid] = demo_index(work, name, grid, model=model, pretrained=pretrained)
     by_temperature = {
-        t: [_sum_r(searchers["validation", g], queries["validation"], Scoring("attention", t)) for g in tuned]
+        t: [sum_r(searchers["validation", g], queries["validation"], Scoring("attention", t)) for g in tuned]
         for t in TEMPERATURES
     }
     print("validation SumR by temperature:")
@@ -62,25 +56,11 @@ def main(
             m, (low, high) = result.metrics, result.ci95["SumR"]
             recalls = " | ".join(f"{m[k]:.1f}" for k in ("R@1", "R@5", "R@10", "R@100", "SumR"))
             print(
-                f"| {grid} | {len(searcher.images.embeddings):,} | {scoring.aggregation} | {recalls} | {low:.0f} to {high:.0f} | {m['MedR']:g} |",
+                f"| {grid} | {len(searcher.images.features.vectors):,} | {scoring.aggregation} | {recalls} | {low:.0f} to {high:.0f} | {m['MedR']:g} |",
                 flush=True,
             )
             results.append({"grid": grid, "aggregation": scoring.aggregation, **m})
     (work / "results.json").write_text(json.dumps({"temperature": chosen, "results": results}, indent=2) + "\n")
-
-
-def _index(work: Path, name: str, grid: int, model: str, pretrained: str | None) -> IndexSearcher:
-    corpus = list_videos(str(work / name / "videos"))
-    options = EncoderOptions(model=model, pretrained=pretrained, grid=grid, cells=False, thumbnails=False)
-    index, source = prepare(options, str(work / name / f"index_n{grid}"), corpus)
-    summary = encode_corpus(corpus, [Target(index, source)], job="demo_benchmark")[0]
-    if summary.encoded:
-        print(f"{name}, N = {grid}: {summary.super_images} super images in {summary.seconds:.0f} s", flush=True)
-    return IndexSearcher(index)
-
-
-def _sum_r(searcher: IndexSearcher, queries: list, scoring: Scoring) -> float:
-    return evaluate(searcher, queries, scoring).metrics["SumR"]
 
 
 if __name__ == "__main__":

@@ -122,6 +122,10 @@ class Snapshot:
                 rows.append(readable(self.images_dataset.to_table(columns=names, filter=id_filter(ids)), current))
         return pa.concat_tables(rows).sort_by([("video_id", "ascending"), ("position", "ascending")])
 
+    def tags(self) -> list[str]:
+        """Versions that re-indexing tagged in both tables, oldest first."""
+        return sorted(set(self.videos_dataset.tags.list()) & set(self.images_dataset.tags.list()))
+
     def rule(self) -> str:
         """A SQL filter over `super_images` that leaves just the readable rows, for tools that know one table at a time.
 

@@ -3,16 +3,25 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from qasir.annotations import Query, read_queries
 from qasir.errors import NoIndexError, QueryError
 from qasir.evaluate import RANKINGS_SCHEMA, evaluate, rankings_table
-from qasir.index import Index
+from qasir.flops import cost, image_gflops
+from qasir.hybrid import Cascade, Fusion, HybridSearcher
+from qasir.index import Index, embedding_column
 from qasir.metrics import METRICS
 from qasir.report.examples import cell_light
 from qasir.report.page import render_report
 from qasir.scoring import Scoring
 from qasir.search import IndexSearcher, open_index
+from qasir.snapshot import matrix
+from qasir.tune import TEMPERATURES, best_depth, best_temperature, best_weight, sum_r
+from qasir.vlm import Vlm, resolve
+from tests.indexes import make_index
+
+import open_clip  # isort: skip  (after the shim that qasir.vlm brings)
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +132,81 @@ def test_the_report_stands_alone(searcher, queries):
 def test_blank_cells_are_dark():
     light = cell_light(np.array([1.0, 0.0]), np.array([[0.2, 0.0], [0.9, 0.0], [1.0, 0.0]]), n_valid=2)
     assert light == [0.0, 1.0, 0.0]
+
+
+def test_moments_and_costs_are_measured(searcher, queries):
+    result = evaluate(searcher, queries, Scoring())
+    assert set(result.moments) == {"super-image", "cell"}
+    for row in result.moments.values():
+        assert all(low <= value <= high for value, low, high in row.values())
+        assert row["R@1 IoU 0.3"][0] >= row["R@1 IoU 0.7"][0]
+        assert row["R@5 IoU 0.3"][0] >= row["R@1 IoU 0.3"][0]
+    # 412 / 40 super images a video or so, each a forward pass of a ViT of 2.9 million parameters
+    assert 1.0 < result.cost.encoding_per_video < 50.0
+    assert 0.0 < result.cost.scoring_per_query < 0.1
+    assert "Finding the moment" in render_report(result, searcher, title="t")
+
+
+def test_sparse_frames_cost_what_super_images_would(tmp_path):
+    index = make_index(tmp_path / "i", [20, 13], grid=1, cells=False, dim=128)
+    searcher = IndexSearcher(index)
+    whole, sparse = cost(searcher, Scoring()), cost(searcher, Scoring("sparse:2"))
+    assert sparse.encoding_per_video / whole.encoding_per_video == pytest.approx((5 + 4) / (20 + 13))
+
+
+def test_a_hybrid_is_evaluated_beside_its_models(searcher, queries, tmp_path):
+    small = make_like(searcher, tmp_path / "small")
+    hybrid = HybridSearcher(searcher, small)
+    results = {
+        "large": evaluate(searcher, queries, Scoring()),
+        "fusion": evaluate(hybrid, queries, Fusion(0.7)),
+        "cascade": evaluate(hybrid, queries, Cascade(2)),
+    }
+    fusion, cascade, large = (results[name].cost for name in ("fusion", "cascade", "large"))
+    assert fusion.encoding_per_video == pytest.approx(cascade.encoding_per_video)
+    assert fusion.encoding_per_video > large.encoding_per_video
+    assert fusion.scoring_per_query > cascade.scoring_per_query
+    page = render_report(results["fusion"], hybrid, title="t", compared=results)
+    assert "Performance against cost" in page
+    assert rankings_table(results["cascade"], hybrid).num_rows == 4 * len(queries)
+
+
+def make_like(searcher, uri):
+    """An index of the same videos with other, worse vectors."""
+    spec = searcher.index.spec
+    index = Index.open_or_create(str(uri), spec, "/elsewhere")
+    rows = searcher.snapshot.super_images()
+    vectors = matrix(rows["embedding"], spec.embedding_dim).astype(np.float32)
+    vectors += 0.1 * np.random.default_rng(0).standard_normal(vectors.shape)
+    at = rows.schema.get_field_index("embedding")
+    noisy = rows.set_column(at, rows.schema.field(at).name, embedding_column(vectors))
+    index.commit_super_images(index.write_super_images(noisy))
+    index.upsert_videos(searcher.snapshot.videos().to_pylist())
+    return IndexSearcher(index)
+
+
+def test_settings_are_chosen_on_validation_queries(searcher, queries, tmp_path):
+    hybrid = HybridSearcher(searcher, make_like(searcher, tmp_path / "small"))
+    some = queries[:12]
+    best = best_temperature(searcher, some, Scoring("attention"))
+    assert sum_r(searcher, some, best) == max(sum_r(searcher, some, Scoring("attention", t)) for t in TEMPERATURES)
+    assert best_temperature(searcher, some, Scoring("max")) == Scoring("max")
+    assert best_temperature(searcher, some, Scoring("tib")).aggregation == "tib"
+    fusion = best_weight(hybrid, some, Fusion())
+    assert sum_r(hybrid, some, fusion) >= sum_r(hybrid, some, Fusion())
+    assert best_depth(hybrid, some, Cascade()).top_k == 4  # no depth of the list is below the number of videos
+
+
+def test_flops_of_vit_b_32_by_hand(tmp_path):
+    """PyTorch's counter on the real modules against the formula; one multiply-add is 2."""
+    path = tmp_path / "b32.pt"
+    torch.manual_seed(0)
+    torch.save(open_clip.create_model("ViT-B-32").state_dict(), path)
+    vlm = Vlm(resolve("ViT-B-32", str(path)), device="cpu")
+    tokens, width, layers = 50, 768, 12
+    each_layer = 2 * tokens * width * (3 * width + width + 8 * width) + 2 * 2 * tokens * tokens * width
+    patches = 2 * 49 * (3 * 32 * 32) * width
+    projection = 2 * width * 512
+    by_hand = (layers * each_layer + patches + projection) / 1e9
+    assert by_hand == pytest.approx(8.82, abs=0.01)
+    assert image_gflops(vlm) == pytest.approx(by_hand, rel=1e-3)

@@ -1,0 +1,154 @@
+"""The ways of retrieving, compared on the demo benchmark: sparse frames, hybrids, coarse to fine, and moments.
+
+    python benchmarks/demo_retrieval.py --work build/demo_benchmark
+
+Every choice (temperatures, weight, depth) is made on the validation set, another seed's videos. Sets and indexes are kept in
+--work and shared with demo_benchmark.py.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from demo_sets import SETS, demo_index
+
+from qasir.annotations import Query, read_queries
+from qasir.coarse_to_fine import CoarseToFine
+from qasir.demo.render import render_corpus
+from qasir.evaluate import Evaluation, evaluate
+from qasir.hybrid import Cascade, Fusion, HybridSearcher
+from qasir.metrics import paired_difference
+from qasir.moment_metrics import NAMES
+from qasir.scoring import Scoring
+from qasir.search import IndexSearcher
+from qasir.tune import best_depth, best_temperature, best_weight
+
+GRIDS = (1, 2, 3, 4)
+HYBRIDS = ((1, 3), (2, 3), (2, 4))
+RECALL_KS = (5, 10, 20, 50, 100)
+
+
+def main(
+    work: Annotated[Path, typer.Option(help="Folder for videos and indexes, kept between runs.")] = Path(
+        "build/demo_benchmark"
+    ),
+) -> None:
+    queries: dict[str, list[Query]] = {}
+    searchers: dict[tuple[str, int], IndexSearcher] = {}
+    for name, (seed, n_videos) in SETS.items():
+        render_corpus(work / name, n_videos, seed)
+        queries[name] = read_queries(work / name / "queries.jsonl")
+        for grid in GRIDS:
+            searchers[name, grid] = demo_index(work, name, grid, cells=grid in (2, 3))
+    scorings = {g: best_temperature(searchers["validation", g], queries["validation"], Scoring()) for g in GRIDS}
+    print("temperatures chosen on validation: " + ", ".join(f"N = {g}: {s.temperature:g}" for g, s in scorings.items()))
+    test = {g: searchers["test", g] for g in GRIDS}
+    dense = {g: evaluate(test[g], queries["test"], scorings[g]) for g in GRIDS}
+    results = {
+        "sparse": sparse(test[1], queries, searchers["validation", 1], dense),
+        "hybrid": hybrids(searchers, queries, scorings, dense),
+        "coarse": coarse(test, queries["test"], dense),
+        "moments": moments(dense),
+    }
+    (work / "retrieval.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+HEAD = "| {} | R@1 | R@5 | R@10 | R@100 | SumR | 95 % | GFLOPs a video | GFLOPs a query |"
+
+
+def line(name: str, result: Evaluation, more: str = "") -> dict[str, Any]:
+    m, (low, high) = result.metrics, result.ci95["SumR"]
+    recalls = " | ".join(f"{m[k]:.1f}" for k in ("R@1", "R@5", "R@10", "R@100", "SumR"))
+    cost = f"{result.cost.encoding_per_video:.4g} | {result.cost.scoring_per_query:.3g}"
+    print(f"| {name} | {recalls} | {low:.0f} to {high:.0f} | {cost} |{more}", flush=True)
+    return {
+        "name": name,
+        "metrics": m,
+        "ci95": result.ci95,
+        "cost": [result.cost.encoding_per_video, result.cost.scoring_per_query],
+    }
+
+
+def difference(ours: Evaluation, theirs: Evaluation) -> str:
+    value, low, high = paired_difference(ours.rank, theirs.rank, ours.groups)["SumR"]
+    return f" {value:+.1f} ({low:+.1f} to {high:+.1f}) |"
+
+
+def head(title: str, more: str = "") -> None:
+    text = HEAD.format(title) + more
+    print(f"\n{text}\n|" + " --- |" * (text.count("|") - 1))
+
+
+def sparse(
+    index: IndexSearcher, queries: dict[str, list[Query]], validation: IndexSearcher, dense: dict[int, Evaluation]
+) -> list[Any]:
+    """Super images against as many single frames."""
+    head("", " super images minus sparse frames |")
+    rows = []
+    for grid in GRIDS[1:]:
+        scoring = best_temperature(validation, queries["validation"], Scoring(f"sparse:{grid}"))
+        frames = evaluate(index, queries["test"], scoring)
+        rows.append(line(f"super images, N = {grid}", dense[grid], difference(dense[grid], frames)))
+        rows.append(line(f"sparse frames, as many (tau {scoring.temperature:g})", frames, " |"))
+    return rows
+
+
+def hybrids(
+    searchers: dict[tuple[str, int], IndexSearcher],
+    queries: dict[str, list[Query]],
+    scorings: dict[int, Scoring],
+    dense: dict[int, Evaluation],
+) -> list[Any]:
+    """A fine grid as the expensive model and a coarse one as the cheap model, weight and depth chosen on validation."""
+    head("", " minus the expensive model |")
+    rows = [line(f"N = {grid} alone", dense[grid], " |") for grid in GRIDS]
+    for large, small in HYBRIDS:
+        tuning = HybridSearcher(searchers["validation", large], searchers["validation", small])
+        both = HybridSearcher(searchers["test", large], searchers["test", small])
+        sides = {"large": scorings[large], "small": scorings[small]}
+        fusion = best_weight(tuning, queries["validation"], Fusion(**sides))
+        cascade = best_depth(tuning, queries["validation"], Cascade(**sides))
+        for name, method in ((f"fusion, w = {fusion.weight:g}", fusion), (f"cascade, k = {cascade.top_k}", cascade)):
+            result = evaluate(both, queries["test"], method)
+            rows.append(line(f"N = {large} with N = {small}, {name}", result, difference(result, dense[large])))
+    return rows
+
+
+def coarse(test: dict[int, IndexSearcher], queries: list[Query], dense: dict[int, Evaluation]) -> list[Any]:
+    """Accuracy over recall-k, and text-gated interaction; N = 2 and 3, which have cells."""
+    rows = []
+    for grid in (2, 3):
+        head(f"N = {grid}", " minus re-ranking every video |")
+        rows.append(line("attention", dense[grid], " |"))
+        rows.append(line("tib, gate temperature 0.1", evaluate(test[grid], queries, Scoring("tib")), " |"))
+        rows.append(
+            line(
+                "tib, gate temperature 0.01", evaluate(test[grid], queries, Scoring("tib", gate_temperature=0.01)), " |"
+            )
+        )
+        for rerank in (("super-image",), ("super-image", "cell")):
+            name = " and ".join(rerank)
+            everything = evaluate(test[grid], queries, CoarseToFine("video", len(test[grid].video_ids), rerank))
+            rows.append(line(f"every video by {name}", everything, " |"))
+            for recall in ("video", "super-image"):
+                for k in RECALL_KS:
+                    result = evaluate(test[grid], queries, CoarseToFine(recall, k, rerank))
+                    rows.append(line(f"{recall}, {k}, {name}", result, difference(result, everything)))
+    return rows
+
+
+def moments(dense: dict[int, Evaluation]) -> list[Any]:
+    """Moments from super images and from cells."""
+    print("\n| N | moments from | " + " | ".join(NAMES) + " |\n|" + " --- |" * (len(NAMES) + 2))
+    rows = []
+    for grid, result in dense.items():
+        for granularity, row in result.moments.items():
+            cells = " | ".join(f"{value:.1f} ({low:.1f} to {high:.1f})" for value, low, high in row.values())
+            print(f"| {grid} | {granularity}s | {cells} |", flush=True)
+            rows.append({"grid": grid, "granularity": granularity, **row})
+    return rows
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,25 @@
+"""The demo benchmark's sets and their indexes, kept in a folder between runs."""
+
+from pathlib import Path
+
+from pipelines.encode import Target, encode_corpus
+from qasir.corpus import list_videos
+from qasir.demo.corpus import BENCHMARK_SEED, BENCHMARK_VIDEOS, VALIDATION_SEED, VALIDATION_VIDEOS
+from qasir.prepare import EncoderOptions, prepare
+from qasir.search import IndexSearcher
+
+SETS = {"validation": (VALIDATION_SEED, VALIDATION_VIDEOS), "test": (BENCHMARK_SEED, BENCHMARK_VIDEOS)}
+
+
+def demo_index(
+    work: Path, name: str, grid: int, *, model: str = "qasir-tiny", pretrained: str | None = None, cells: bool = False
+) -> IndexSearcher:
+    """The index of a set at a grid; what is missing of it is encoded first."""
+    corpus = list_videos(str(work / name / "videos"))
+    options = EncoderOptions(model=model, pretrained=pretrained, grid=grid, cells=cells, thumbnails=False)
+    uri = work / name / f"index_n{grid}{'_cells' if cells else ''}"
+    index, source = prepare(options, str(uri), corpus)
+    summary = encode_corpus(corpus, [Target(index, source)], job="demo_benchmark")[0]
+    if summary.encoded:
+        print(f"{name}, N = {grid}: {summary.super_images} super images in {summary.seconds:.0f} s", flush=True)
+    return IndexSearcher(index)
