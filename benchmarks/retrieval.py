@@ -119,18 +119,23 @@ N_VIDEOS, EACH, DIM = 50_000, 20, 512
 
 
 def clustered(rng: np.random.Generator, n_videos: int, each: int, dim: int) -> np.ndarray:
-    """(n_videos * each, dim): topics, videos within topics, moments within videos, and like neighbours within moments."""
-    topics = unit(rng.standard_normal((1000, dim), dtype=np.float32))
+    """(n_videos * each, dim): topics, videos within topics, moments within videos, and like neighbours within moments.
+
+    As in real embeddings, variance falls off along the dimensions (a power law), and no two images are opposite.
+    """
+    spectrum = (1.0 + np.arange(dim)) ** -0.5
+
+    def noise(*shape: int) -> np.ndarray:
+        return unit(rng.standard_normal((*shape, dim), dtype=np.float32) * spectrum)
+
+    topics = noise(2000)
     out = np.empty((n_videos, each, dim), np.float32)
     per_moment = 4
     for low in range(0, n_videos, 5000):
         n = min(5000, n_videos - low)
-        of_topic = topics[rng.integers(0, len(topics), n)]
-        videos = unit(of_topic + 0.8 * unit(rng.standard_normal((n, dim), dtype=np.float32)))
-        own = unit(rng.standard_normal((n, each // per_moment, dim), dtype=np.float32))
-        moments = unit(videos[:, None] + 0.9 * own)
-        noise = unit(rng.standard_normal((n, each, dim), dtype=np.float32))
-        out[low : low + n] = unit(np.repeat(moments, per_moment, axis=1) + 0.4 * noise)
+        videos = unit(topics[rng.integers(0, len(topics), n)] + 0.7 * noise(n))
+        moments = unit(videos[:, None] + 0.8 * noise(n, each // per_moment))
+        out[low : low + n] = unit(np.repeat(moments, per_moment, axis=1) + 0.4 * noise(n, each))
     return out.reshape(-1, dim)
 
 
@@ -181,7 +186,7 @@ def adhoc(work: Path) -> Any:
     vectors = clustered(rng, N_VIDEOS, EACH, DIM)
     index = store(work / "million", vectors, EACH)
     print(f"{len(vectors):,} super images of {N_VIDEOS:,} videos, {DIM} dimensions\n")
-    if not vector_index.there(index.table("super_images")):
+    if not index.snapshot().is_indexed:
         since = time.perf_counter()
         vector_index.build(index)
         print(f"vector index built in {time.perf_counter() - since:.0f} s\n", flush=True)
@@ -271,7 +276,7 @@ def coarse(work: Path) -> Any:
     print(f"| (every video, all granularities) | | {whole:.1f} | 1 | {base:.1f} |", flush=True)
     rows = [{"recall": "none", "ms": whole, "r1": base}]
     index = store(work / "coarse", images, each)
-    if not vector_index.there(index.table("super_images")):
+    if not index.snapshot().is_indexed:
         vector_index.build(index)
     snapshot = open_index(index.uri).snapshot
     single = Features.single(means)

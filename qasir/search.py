@@ -279,7 +279,7 @@ class IndexSearcher(Searcher[Scoring | CoarseToFine]):
             usable = method.aggregation in ("attention", "max", "tib", "weighted")
         if exact or (exact is None and not usable):
             return False
-        indexed = vector_index.there(self.snapshot.images_dataset)
+        indexed = self.snapshot.is_indexed
         if exact is False and not (usable and indexed):
             why = "cannot answer this method" if indexed else "does not exist: jobs/build_vector_index.py makes it"
             raise NoIndexError(f"the vector index of {self.index.uri} {why}")
@@ -333,7 +333,7 @@ class IndexSearcher(Searcher[Scoring | CoarseToFine]):
         """(video ids, whether those are all that may be): enough for `top_k`, however few a filter leaves."""
         most = method.recall_k if isinstance(method, CoarseToFine) else None
         probing = vector_index.Probing().for_top(max(top_k, most or 0))
-        n_rows = self.snapshot.images_dataset.count_rows()
+        n_rows = len(self.snapshot.rows.row)
         while True:
             # Few videos, or so many candidates that they cost as much: then no need to be nominated.
             if allowed is not None and (len(allowed) <= _FEW_VIDEOS or 4 * probing.candidates > n_rows):
@@ -341,9 +341,8 @@ class IndexSearcher(Searcher[Scoring | CoarseToFine]):
             found = vector_index.nearest(self.snapshot, query, probing)
             if allowed is not None:
                 found = [video_id for video_id in found if video_id in allowed]
-            complete = probing.candidates >= n_rows
-            if len(found) >= probing.videos or complete:
-                return found[:most], complete and most is None
+            if len(found) >= probing.videos or probing.candidates >= n_rows:
+                return found[: most or probing.videos], False
             probing = probing.wider()
 
     def _coarse_to_fine(self, queries: NDArray[np.float32], method: CoarseToFine) -> NDArray[np.float32]:

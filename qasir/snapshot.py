@@ -15,18 +15,19 @@ from lance import LanceDataset
 from numpy.typing import NDArray
 
 from qasir.errors import QueryError
-from qasir.features import Features, normalised
+from qasir.features import Features, normalised, ragged_rows
 from qasir.spec import EncoderSpec
-from qasir.sql import check_condition, id_filter, in_chunks, quote
+from qasir.sql import check_condition, quote
 from qasir.tables import ENCODED
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+VECTOR_INDEX = "embedding_idx"
+"""The name of the vector index on `super_images.embedding`."""
 _IS_ENCODED = f"status = '{ENCODED}'"
 _MOST_EXCEPTIONS = 5000
 _ROWS_AT_ONCE = 1 << 16
-_FEW = 1000
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,13 @@ class FeatureTable:
     """Readable super images or cells in memory. Videos are in order of their ids; the rows of one video lie together, in order
     of time, and videos of one length one after another, which scoring likes.
 
-    features: their embeddings, rows renormalised after their float16 storage; start_s and end_s (n,) seconds, a row each;
-    durations_s (V,) seconds.
+    features: their embeddings, rows renormalised after their float16 storage; start_s and end_s (n,) seconds, a row each.
     """
 
     video_ids: list[str]
     features: Features
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
-    durations_s: NDArray[np.float64]
 
     @property
     def n_videos(self) -> int:
@@ -57,6 +56,40 @@ class FeatureTable:
         """The rows of one video."""
         first = int(self.features.first[self.place[video_id]])
         return slice(first, first + int(self.features.length[self.place[video_id]]))
+
+
+@dataclass(frozen=True)
+class RowMap:
+    """The readable rows of `super_images` by video: video v of video_ids (sorted) has row[first[v]] .. row[first[v] + length[v]],
+    numbers of rows in the table's order, by position; address is what Lance calls each of them."""
+
+    video_ids: list[str]
+    first: NDArray[np.int64]
+    length: NDArray[np.int64]
+    row: NDArray[np.int64]
+    address: NDArray[np.uint64]
+
+    def of(self, video_ids: Sequence[str]) -> list[int]:
+        """Numbers of the rows of some videos, in order of ids and positions; videos without rows are passed over."""
+        videos = np.array([self._place[i] for i in sorted(set(video_ids)) if i in self._place], dtype=np.int64)
+        return self.row[ragged_rows(self.first[videos], self.length[videos])].tolist()
+
+    def videos_at(self, address: NDArray[np.uint64]) -> list[str]:
+        """The distinct videos of rows by their addresses, in the order met; rows that are not readable are passed over."""
+        order, sorted_address = self._by_address
+        at = np.minimum(np.searchsorted(sorted_address, address), len(order) - 1)
+        rows = order[at[sorted_address[at] == address]]
+        videos = np.searchsorted(self.first, rows, side="right") - 1
+        return [self.video_ids[v] for v in dict.fromkeys(videos.tolist())]
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {video_id: v for v, video_id in enumerate(self.video_ids)}
+
+    @cached_property
+    def _by_address(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        order = np.argsort(self.address, kind="stable")
+        return order, self.address[order]
 
 
 @dataclass(frozen=True)
@@ -112,15 +145,28 @@ class Snapshot:
         """
         names = list(columns) if columns is not None else self.images_dataset.schema.names
         names = list(dict.fromkeys(["video_id", "fingerprint", "position", *names]))
-        if video_ids is None:
-            current = self.videos(["video_id", "fingerprint"], _IS_ENCODED)
-            rows = [readable(self.images_dataset.to_table(columns=names), current)]
-        else:
-            rows = [self.images_dataset.schema.empty_table().select(names)]
-            for ids in in_chunks(sorted(set(video_ids))):
-                current = self.videos(["video_id", "fingerprint"], f"{_IS_ENCODED} AND {id_filter(ids)}")
-                rows.append(readable(self.images_dataset.to_table(columns=names, filter=id_filter(ids)), current))
-        return pa.concat_tables(rows).sort_by([("video_id", "ascending"), ("position", "ascending")])
+        if video_ids is not None:
+            return self.images_dataset.take(self.rows.of(video_ids), columns=names)
+        current = self.videos(["video_id", "fingerprint"], _IS_ENCODED)
+        rows = readable(self.images_dataset.to_table(columns=names), current)
+        return rows.sort_by([("video_id", "ascending"), ("position", "ascending")])
+
+    @cached_property
+    def is_indexed(self) -> bool:
+        """Whether `super_images` has a vector index."""
+        return any(entry["name"] == VECTOR_INDEX for entry in self.images_dataset.list_indices())
+
+    @cached_property
+    def rows(self) -> "RowMap":
+        """Where the readable rows of each video lie: a scan of the keys, once (0.1 s for a million rows)."""
+        keys = self.images_dataset.scanner(
+            columns=["video_id", "fingerprint", "position"], with_row_address=True
+        ).to_table()
+        number = pa.array(np.arange(len(keys)))
+        keys = readable(keys.append_column("row", number), self.videos(["video_id", "fingerprint"], _IS_ENCODED))
+        keys = keys.sort_by([("video_id", "ascending"), ("position", "ascending")])
+        ids, first, length = runs_of(keys["video_id"])
+        return RowMap(ids, first, length, keys["row"].to_numpy(), keys["_rowaddr"].to_numpy())
 
     def tags(self) -> list[str]:
         """Versions that re-indexing tagged in both tables, oldest first."""
@@ -206,13 +252,7 @@ class Snapshot:
         for low in range(0, len(order), _ROWS_AT_ONCE):
             some = slice(low, low + _ROWS_AT_ONCE)
             vectors[some] = normalised(stored[order[some]])
-        return FeatureTable(ids, Features(first, length, vectors), start[order], end[order], self._durations(ids))
-
-    def _durations(self, ids: Sequence[str]) -> NDArray[np.float64]:
-        where = id_filter(ids) if 0 < len(ids) <= _FEW else _IS_ENCODED
-        rows = self.videos(["video_id", "duration_s"], where).to_pydict()
-        durations = dict(zip(rows["video_id"], rows["duration_s"], strict=True))
-        return np.array([durations[video_id] for video_id in ids], dtype=np.float64)
+        return FeatureTable(ids, Features(first, length, vectors), start[order], end[order])
 
 
 GRANULARITIES = ("super-image", "cell")

@@ -111,6 +111,7 @@ class Vlm:
         self._scale = (1.0 / (255.0 * std)).view(1, 3, 1, 1)
         self._shift = (-mean / std).view(1, 3, 1, 1)
         self._pools: dict[int, Tensor] = {}
+        self._told_of_cut = False
 
     @property
     def embedding_dim(self) -> int:
@@ -162,15 +163,31 @@ class Vlm:
         return _rows(F.normalize(pooled.float(), dim=-1)), _rows(F.normalize(cell_embeddings.float(), dim=-1))
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(n, D) L2-normalised. Text past the model's context is cut off, as CLIP does. Raises QueryError if one is empty."""
+        """(n, D) L2-normalised. Text past the model's context is cut off, as CLIP does, which is logged once.
+
+        Raises QueryError if one is empty or too long to be a query.
+        """
         for text in texts:
             check_query(text)
         batches = []
         with torch.no_grad():
             for start in range(0, len(texts), _TEXT_BATCH):
                 tokens = self._tokenizer(list(texts[start : start + _TEXT_BATCH])).to(self.device)
+                self._tell_of_cut(texts[start : start + _TEXT_BATCH], tokens)
                 batches.append(F.normalize(self._model.encode_text(tokens).float(), dim=-1))
         return _rows(torch.cat(batches))
+
+    def _tell_of_cut(self, texts: Sequence[str], tokens: Tensor) -> None:
+        if self._told_of_cut:
+            return
+        full = (tokens != 0).all(dim=1).nonzero().flatten().tolist()  # padding is 0
+        if full:
+            self._told_of_cut = True
+            log.warning(
+                "queries are read up to %d tokens, and what is beyond is cut off: this one fills them all: %.60s...",
+                tokens.shape[1],
+                texts[full[0]],
+            )
 
     def _autocast(self) -> Any:
         if self.precision == "fp32":

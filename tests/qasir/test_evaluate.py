@@ -148,7 +148,7 @@ def test_moments_and_costs_are_measured(searcher, queries):
 
 
 def test_sparse_frames_cost_what_super_images_would(tmp_path):
-    index = make_index(tmp_path / "i", [20, 13], grid=1, cells=False, dim=128)
+    index = make_index(tmp_path / "i", [20, 13], grid=1, cells=False, dim=192)
     searcher = IndexSearcher(index)
     whole, sparse = cost(searcher, Scoring()), cost(searcher, Scoring("sparse:2"))
     assert sparse.encoding_per_video / whole.encoding_per_video == pytest.approx((5 + 4) / (20 + 13))

@@ -151,7 +151,7 @@ def test_loading_renormalises_and_groups_by_video(index):
     assert images.video_ids == ["a", "b"]
     assert images.features.length.tolist() == [1, 2]
     assert images.start_s.tolist() == [0.0, 0.0, 4.0]
-    assert images.durations_s.tolist() == [4.0, 8.0]
+    assert index.snapshot().load_videos().durations_s.tolist() == [4.0, 8.0]
     np.testing.assert_allclose(np.linalg.norm(images.features.vectors, axis=1), 1.0, atol=1e-6)
 
 

@@ -85,10 +85,12 @@ def test_candidates_of_the_vector_index_are_scored_exactly(large):
     found = searcher.search_many(names, 10)
     assert all(hits.exact for hits in exact)
     assert not any(hits.exact for hits in found)
+    same = 0
     for a, b in zip(exact, found, strict=True):
         scores = {hit.video_id: hit.score for hit in a}
-        assert len({hit.video_id for hit in b} & set(scores)) >= 9
+        same += len({hit.video_id for hit in b} & set(scores))
         assert all(hit.score == pytest.approx(scores[hit.video_id], abs=1e-5) for hit in b if hit.video_id in scores)
+    assert same >= 0.95 * 300
 
 
 @pytest.mark.parametrize(

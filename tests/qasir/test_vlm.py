@@ -139,3 +139,17 @@ def test_auto_precision_is_bf16_only_where_it_is_fast(monkeypatch):
     assert resolve_precision("auto", device_type=lambda: "cpu") == "fp32"
     with pytest.raises(ModelError, match="fp16"):
         resolve_precision("fp16", device_type=lambda: "cpu")
+
+
+def test_a_long_query_is_cut_off_and_that_is_said_once(tiny, caplog):
+    long = ("a penguin on a blue background " * 400)[:10_000]
+    vlm = Vlm(resolve("qasir-tiny"))
+    with caplog.at_level("WARNING", logger="qasir"):
+        vlm.encode_texts(["a short one"])
+        assert not caplog.records
+        first = vlm.encode_texts([long])
+        vlm.encode_texts([long])
+    assert ["up to 24 tokens" in record.message for record in caplog.records] == [True]
+    np.testing.assert_allclose(first, vlm.encode_texts([long[:300]]), atol=1e-6)
+    with pytest.raises(QueryError, match="10,001 characters"):
+        vlm.encode_texts([long + "x"])
