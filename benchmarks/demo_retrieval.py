@@ -22,10 +22,11 @@ from qasir.metrics import paired_difference
 from qasir.moment_metrics import NAMES
 from qasir.scoring import Scoring
 from qasir.search import IndexSearcher
-from qasir.tune import best_depth, best_temperature, best_weight
+from qasir.tune import TEMPERATURES, best_depth, best_weight, sum_r
 
 GRIDS = (1, 2, 3, 4)
-HYBRIDS = ((1, 3), (2, 3), (2, 4))
+WITH_CELLS = (2, 3)
+HYBRIDS = ((1, 2), (1, 3), (2, 3), (2, 4))
 RECALL_KS = (5, 10, 20, 50, 100)
 
 
@@ -39,19 +40,24 @@ def main(
     for name, (seed, n_videos) in SETS.items():
         render_corpus(work / name, n_videos, seed)
         queries[name] = read_queries(work / name / "queries.jsonl")
-        for grid in GRIDS:
-            searchers[name, grid] = demo_index(work, name, grid, cells=grid in (2, 3))
-    scorings = {g: best_temperature(searchers["validation", g], queries["validation"], Scoring()) for g in GRIDS}
-    print("temperatures chosen on validation: " + ", ".join(f"N = {g}: {s.temperature:g}" for g, s in scorings.items()))
+        for grid in GRIDS if name == "test" else WITH_CELLS:
+            searchers[name, grid] = demo_index(work, name, grid, cells=grid in WITH_CELLS)
+    scoring = _temperature([searchers["validation", g] for g in WITH_CELLS], queries["validation"])
+    print(f"temperature chosen on validation at N = 2 and 3, for all: {scoring.temperature:g}")
     test = {g: searchers["test", g] for g in GRIDS}
-    dense = {g: evaluate(test[g], queries["test"], scorings[g]) for g in GRIDS}
+    dense = {g: evaluate(test[g], queries["test"], scoring) for g in GRIDS}
     results = {
-        "sparse": sparse(test[1], queries, searchers["validation", 1], dense),
-        "hybrid": hybrids(searchers, queries, scorings, dense),
+        "sparse": sparse(test[1], queries["test"], scoring, dense),
+        "hybrid": hybrids(searchers, queries, scoring, dense),
         "coarse": coarse(test, queries["test"], dense),
         "moments": moments(dense),
     }
     (work / "retrieval.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+def _temperature(searchers: list[IndexSearcher], queries: list[Query]) -> Scoring:
+    tried = [Scoring("attention", t) for t in TEMPERATURES]
+    return max(tried, key=lambda one: sum(sum_r(searcher, queries, one) for searcher in searchers))
 
 
 HEAD = "| {} | R@1 | R@5 | R@10 | R@100 | SumR | 95 % | GFLOPs a video | GFLOPs a query |"
@@ -80,35 +86,32 @@ def head(title: str, more: str = "") -> None:
     print(f"\n{text}\n|" + " --- |" * (text.count("|") - 1))
 
 
-def sparse(
-    index: IndexSearcher, queries: dict[str, list[Query]], validation: IndexSearcher, dense: dict[int, Evaluation]
-) -> list[Any]:
+def sparse(index: IndexSearcher, queries: list[Query], scoring: Scoring, dense: dict[int, Evaluation]) -> list[Any]:
     """Super images against as many single frames."""
     head("", " super images minus sparse frames |")
     rows = []
     for grid in GRIDS[1:]:
-        scoring = best_temperature(validation, queries["validation"], Scoring(f"sparse:{grid}"))
-        frames = evaluate(index, queries["test"], scoring)
+        frames = evaluate(index, queries, Scoring(f"sparse:{grid}", scoring.temperature))
         rows.append(line(f"super images, N = {grid}", dense[grid], difference(dense[grid], frames)))
-        rows.append(line(f"sparse frames, as many (tau {scoring.temperature:g})", frames, " |"))
+        rows.append(line("as many single frames", frames, " |"))
     return rows
 
 
 def hybrids(
     searchers: dict[tuple[str, int], IndexSearcher],
     queries: dict[str, list[Query]],
-    scorings: dict[int, Scoring],
+    scoring: Scoring,
     dense: dict[int, Evaluation],
 ) -> list[Any]:
-    """A fine grid as the expensive model and a coarse one as the cheap model, weight and depth chosen on validation."""
+    """The finer grid as the expensive model, the coarser one as the cheap model; weight and depth are chosen on validation at
+    N = 2 with N = 3, and used for the other pairs too."""
     head("", " minus the expensive model |")
     rows = [line(f"N = {grid} alone", dense[grid], " |") for grid in GRIDS]
+    tuning = HybridSearcher(searchers["validation", 2], searchers["validation", 3])
+    fusion = best_weight(tuning, queries["validation"], Fusion(large=scoring, small=scoring))
+    cascade = best_depth(tuning, queries["validation"], Cascade(large=scoring, small=scoring))
     for large, small in HYBRIDS:
-        tuning = HybridSearcher(searchers["validation", large], searchers["validation", small])
         both = HybridSearcher(searchers["test", large], searchers["test", small])
-        sides = {"large": scorings[large], "small": scorings[small]}
-        fusion = best_weight(tuning, queries["validation"], Fusion(**sides))
-        cascade = best_depth(tuning, queries["validation"], Cascade(**sides))
         for name, method in ((f"fusion, w = {fusion.weight:g}", fusion), (f"cascade, k = {cascade.top_k}", cascade)):
             result = evaluate(both, queries["test"], method)
             rows.append(line(f"N = {large} with N = {small}, {name}", result, difference(result, dense[large])))
@@ -118,7 +121,7 @@ def hybrids(
 def coarse(test: dict[int, IndexSearcher], queries: list[Query], dense: dict[int, Evaluation]) -> list[Any]:
     """Accuracy over recall-k, and text-gated interaction; N = 2 and 3, which have cells."""
     rows = []
-    for grid in (2, 3):
+    for grid in WITH_CELLS:
         head(f"N = {grid}", " minus re-ranking every video |")
         rows.append(line("attention", dense[grid], " |"))
         rows.append(line("tib, gate temperature 0.1", evaluate(test[grid], queries, Scoring("tib")), " |"))

@@ -5,14 +5,31 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from jobs import encode_corpus, evaluate_retrieval, reindex_corpus, render_demo, search_corpus, train_packaged_vlm
+from jobs import (
+    build_vector_index,
+    encode_corpus,
+    evaluate_retrieval,
+    reindex_corpus,
+    render_demo,
+    search_corpus,
+    train_packaged_vlm,
+)
 from jobs.console import duration
 from jobs.progress import progress_line
 from pipelines.encode import Snapshot
 from qasir.errors import QasirError
+from tests.indexes import make_index
 from tests.videos import write_video
 
-ALL = [encode_corpus, evaluate_retrieval, reindex_corpus, render_demo, search_corpus, train_packaged_vlm]
+ALL = [
+    build_vector_index,
+    encode_corpus,
+    evaluate_retrieval,
+    reindex_corpus,
+    render_demo,
+    search_corpus,
+    train_packaged_vlm,
+]
 
 
 def call(job, *args):
@@ -115,6 +132,89 @@ def test_exit_status_follows_the_failures(tmp_path, local_ray):
     assert (status, facts["failed"]) == (1, 20)
     many = ("--videos", videos, "--index", tmp_path / "many", "--json")
     assert call(encode_corpus, *many, "--max-failed", 0.9)[0] == 0
+
+
+@pytest.fixture(scope="module")
+def dense_index(demo, local_ray, tmp_path_factory):
+    """The demo's videos at grid 1."""
+    uri = tmp_path_factory.mktemp("dense") / "i"
+    assert call(encode_corpus, "--videos", demo / "videos", "--index", uri, "--grid", 1, "--no-thumbnails")[0] == 0
+    return str(uri)
+
+
+def test_hybrids_and_sparse_frames_from_the_command_line(demo, demo_index, dense_index, tmp_path):
+    queries = demo / "queries.jsonl"
+    both = ("--index", dense_index, "--index", demo_index.uri)
+    out = tmp_path / "report"
+    status, text, facts, _ = call(
+        evaluate_retrieval, *both, "--queries", queries, "--hybrid", "fusion", "--temperature", 0.005, "--temperature", 0.01,
+        "--validation-queries", queries, "--output", out, "--json",
+    )  # fmt: skip
+    assert status == 0
+    assert "chosen on" in text
+    assert list(facts["compared"]) == ["large", "small", "fusion", "cascade"]
+    assert (
+        facts["compared"]["large"]["gflops"]["encoding_per_video"]
+        > facts["compared"]["small"]["gflops"]["encoding_per_video"]
+    )
+    assert "Performance against cost" in (out / "index.html").read_text()
+    status, _, facts, _ = call(
+        evaluate_retrieval, *both, "--queries", queries, "--hybrid", "cascade", "--top-k", 2, "--json"
+    )
+    assert (status, facts["scoring"]["top_k"]) == (0, 2)
+    status, text, facts, _ = call(search_corpus, *both, "--hybrid", "cascade", "--cascade-k", 2, "--json", "a penguin")
+    assert (status, len(facts["hits"])) == (0, 4)
+    args = ("--index", dense_index, "--queries", queries, "--json")
+    sparse = call(evaluate_retrieval, *args, "--aggregation", "sparse:2")[2]
+    dense = call(evaluate_retrieval, *args, "--distributed")[2]
+    assert sparse["gflops"]["encoding_per_video"] < 0.3 * dense["gflops"]["encoding_per_video"]
+    assert dense["metrics"] == call(evaluate_retrieval, *args)[2]["metrics"]
+
+
+def test_coarse_to_fine_and_filters_from_the_command_line(demo, demo_index):
+    two_stage = ("--recall", "super-image", "--recall-k", 3, "--rerank", "super-image,cell", "--json")
+    status, _, facts, _ = call(
+        evaluate_retrieval, "--index", demo_index.uri, "--queries", demo / "queries.jsonl", *two_stage
+    )
+    assert (status, facts["scoring"]["recall_k"]) == (0, 3)
+    assert set(facts["moments"]) == {"super-image", "cell"}
+    status, _, facts, _ = call(search_corpus, "--index", demo_index.uri, *two_stage, "a penguin")
+    assert len(facts["hits"]) == 4
+    status, _, facts, _ = call(
+        search_corpus, "--index", demo_index.uri, "--where", "duration_s < 0", "--json", "a penguin"
+    )
+    assert (status, facts["hits"]) == (0, [])
+
+
+def test_a_vector_index_is_built_used_and_kept_up(tmp_path):
+    index = make_index(tmp_path / "i", [4] * 80, grid=1, cells=False, dim=192)
+    status, _, facts, _ = call(build_vector_index, "--index", index.uri, "--json")
+    assert (status, facts["super_images"]) == (0, 320)
+    status, out, facts, _ = call(search_corpus, "--index", index.uri, "--json", "a penguin")
+    assert (status, facts["exact"], len(facts["hits"])) == (0, False, 5)
+    assert "--exact scores all" in out
+    assert call(search_corpus, "--index", index.uri, "--exact", "--json", "a penguin")[2]["exact"]
+    few = make_index(tmp_path / "few", [2], grid=1, cells=False)
+    assert "fewer than 256" in str(call(build_vector_index, "--index", few.uri)[3])
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("--hybrid", "fusion"), "takes two --index"),
+        (("--hybrid", "sum"), "fusion, cascade"),
+        (("--temperature", "0.1", "--temperature", "0.2"), "2 temperatures for 1 index"),
+        (("--recall", "frame"), "video, super-image"),
+        (("--rerank", "patch"), "super-image, cell"),
+        (("--aggregation", "sparse:2"), "needs an index of grid 1"),
+        (("--where", "no_such = 1"), "is not a SQL condition"),
+        (("--indexed",), "build_vector_index"),
+    ],
+)
+def test_what_does_not_go_together_is_said(demo_index, args, says):
+    status, _, _, error = call(search_corpus, "--index", demo_index.uri, *args, "a penguin")
+    assert status != 0
+    assert says in str(error)
 
 
 def test_a_program_prints_errors_in_one_line_and_exits_non_zero(tmp_path):
