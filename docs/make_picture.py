@@ -10,8 +10,9 @@ import numpy as np
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
-from qasir.report.examples import attention, cell_light
-from qasir.scoring import Scoring
+from qasir.features import normalised
+from qasir.report.examples import cell_light
+from qasir.scoring import Scoring, attention_weights
 from qasir.search import open_index
 from qasir.snapshot import matrix
 from qasir.super_image import cells
@@ -30,12 +31,12 @@ def main(
     spec = searcher.index.spec
     hit = searcher.search(query, top_k=1)[0]
     rows = searcher.index.snapshot().super_images(
-        ["start_s", "n_valid", "embedding", "cell_embeddings"], video_ids=[hit.video_id]
+        ["start_s", "end_s", "n_valid", "embedding", "cell_embeddings"], video_ids=[hit.video_id]
     )
-    text = searcher.vlm.encode_texts([query])[0]
-    vectors = matrix(rows["embedding"], spec.embedding_dim).astype(np.float32)
-    weights = attention(text, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), Scoring())
-    position = rows["start_s"].to_pylist().index(hit.start_s)
+    text = searcher.encode([query])[0]
+    similarity = normalised(matrix(rows["embedding"], spec.embedding_dim)) @ text
+    weights = attention_weights(similarity, Scoring())
+    position = int(similarity.argmax())
     cell_vectors = matrix(rows["cell_embeddings"], spec.grid**2 * spec.embedding_dim).astype(np.float32)
     light = cell_light(text, cell_vectors[position].reshape(spec.grid**2, -1), rows["n_valid"][position].as_py())
     uri = searcher.index.table("videos").to_table(columns=["video_id", "uri"]).to_pylist()
@@ -50,7 +51,8 @@ def main(
     canvas.paste(Image.fromarray(plain), (GAP, GAP))
     canvas.paste(Image.fromarray(lit.astype(np.uint8)), (SIDE + 2 * GAP, GAP))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(17)
-    seconds = f"{hit.start_s:.0f} to {hit.end_s:.0f} s of {hit.video_id}"
+    start, end = rows["start_s"][position].as_py(), rows["end_s"][position].as_py()
+    seconds = f"{start:.0f} to {end:.0f} s of {hit.video_id}"
     draw.text((GAP, SIDE + GAP + 8), f"one super image: {seconds}", fill=INK, font=font)
     draw.text((SIDE + 2 * GAP, SIDE + GAP + 8), f'its cells, lit by how well they fit "{query}"', fill=INK, font=font)
     base, step = SIDE + 2 * GAP + 40 + BAR, (width - 2 * GAP) / len(weights)

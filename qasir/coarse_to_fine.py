@@ -70,8 +70,11 @@ def fine_scores(
     return total
 
 
-def recalled(coarse: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """(min(k, V),) videos with the highest coarse scores (V,), in order of their numbers."""
+def recalled(coarse: NDArray[np.float32], k: int, among: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """(at most k,) videos with the highest coarse scores (V,) among those that count, in order of their numbers."""
+    if among is not None:
+        some = np.flatnonzero(among)
+        return some[recalled(coarse[some], k)]
     if k >= len(coarse):
         return np.arange(len(coarse))
     return np.sort(np.argpartition(coarse, -k)[-k:])

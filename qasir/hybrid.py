@@ -89,7 +89,9 @@ class HybridSearcher(Searcher[Fusion | Cascade]):
     def pointer(self) -> IndexSearcher:
         return min((self.large, self.small), key=lambda searcher: _seconds_a_unit(searcher))
 
-    def score(self, texts: Sequence[str], method: Fusion | Cascade | None = None) -> NDArray[np.float32]:
+    def score(
+        self, texts: Sequence[str], method: Fusion | Cascade | None = None, *, among: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
         """(n, V). A cascade's scores of videos that the large model did not see lie below those that it did."""
         method = method or self.default
         cheap = self.small.score(texts, method.small)[:, self._in_small]
@@ -101,7 +103,7 @@ class HybridSearcher(Searcher[Fusion | Cascade]):
         queries, features = self.large.encode(texts), self.large.images.features
         values = np.empty_like(cheap)
         for q, row in enumerate(cheap):
-            videos = recalled(row, method.top_k)
+            videos = recalled(row, method.top_k, among)
             some = features.take(self._in_large[videos])
             seen = score(queries[q : q + 1], some, method.large, device=self.large.device)[0]
             values[q] = ranked_below(row, videos, seen)

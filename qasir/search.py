@@ -103,8 +103,13 @@ class Searcher(ABC, Generic[Method]):
         """The index whose super images and cells say where a moment is."""
 
     @abstractmethod
-    def score(self, texts: Sequence[str], method: Method | None = None) -> NDArray[np.float32]:
-        """(n, V) scores of every text (repeats included) against every video of `video_ids`."""
+    def score(
+        self, texts: Sequence[str], method: Method | None = None, *, among: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        """(n, V) scores of every text (repeats included) against every video of `video_ids`.
+
+        among (V,): the videos that count, when not all do; a first stage recalls only those. Scores of others mean nothing.
+        """
 
     def select(self, where: str) -> set[str]:
         """Ids that a SQL filter over `videos` picks."""
@@ -124,17 +129,17 @@ class Searcher(ABC, Generic[Method]):
     ) -> ManyHits:
         """`search` for many texts at once."""
         _check(texts, top_k)
-        excluded = None
+        among = None
         if where is not None:
             allowed = self.select(where)
-            excluded = np.array([video_id not in allowed for video_id in self.video_ids], dtype=bool)
+            among = np.array([video_id in allowed for video_id in self.video_ids], dtype=bool)
         found = ManyHits()
         together = max(1, _SCORES_AT_ONCE // max(1, len(self.video_ids)))
         for start in range(0, len(texts), together):
             some = texts[start : start + together]
-            values = self.score(some, method)
-            if excluded is not None:
-                values[:, excluded] = -np.inf
+            values = self.score(some, method, among=among)
+            if among is not None:
+                values[:, ~among] = -np.inf
             best = [
                 [v for v in row if np.isfinite(values[q, v])]
                 for q, row in enumerate(best_first(values, top_k).tolist())
@@ -214,16 +219,26 @@ class IndexSearcher(Searcher[Scoring | CoarseToFine]):
         """Encode every text anew from here on."""
         self._encoded.clear()
 
-    def score(self, texts: Sequence[str], method: Scoring | CoarseToFine | None = None) -> NDArray[np.float32]:
-        return self.score_vectors(self.encode(texts), method)
+    def score(
+        self,
+        texts: Sequence[str],
+        method: Scoring | CoarseToFine | None = None,
+        *,
+        among: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float32]:
+        return self.score_vectors(self.encode(texts), method, among=among)
 
     def score_vectors(
-        self, queries: NDArray[np.float32], method: Scoring | CoarseToFine | None = None
+        self,
+        queries: NDArray[np.float32],
+        method: Scoring | CoarseToFine | None = None,
+        *,
+        among: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
-        """(Q, V) scores of query embeddings (Q, D), L2-normalised, against every video."""
+        """`score` for query embeddings (Q, D), L2-normalised."""
         method = method or self.default
         if isinstance(method, CoarseToFine):
-            return self._coarse_to_fine(queries, method)
+            return self._coarse_to_fine(queries, method, among)
         if method.sparse_grid and self.index.spec.grid != 1:
             raise QueryError(
                 f"aggregation {method.aggregation!r} picks single frames: it needs an index of grid 1, and the one at "
@@ -345,7 +360,9 @@ class IndexSearcher(Searcher[Scoring | CoarseToFine]):
                 return found[: most or probing.videos], False
             probing = probing.wider()
 
-    def _coarse_to_fine(self, queries: NDArray[np.float32], method: CoarseToFine) -> NDArray[np.float32]:
+    def _coarse_to_fine(
+        self, queries: NDArray[np.float32], method: CoarseToFine, among: NDArray[np.bool_] | None
+    ) -> NDArray[np.float32]:
         """(Q, V): recall among all, then fine scores for what was recalled, whose vectors are all that is read."""
         for granularity in method.rerank:
             check_granularity(granularity, self.snapshot)
@@ -355,7 +372,7 @@ class IndexSearcher(Searcher[Scoring | CoarseToFine]):
         values = np.empty_like(coarse)
         for start in range(0, len(queries), _QUERIES_TOGETHER):
             some = range(start, min(start + _QUERIES_TOGETHER, len(queries)))
-            chosen = {q: recalled(coarse[q], method.recall_k) for q in some}
+            chosen = {q: recalled(coarse[q], method.recall_k, among) for q in some}
             fine = self._fine(np.unique(np.concatenate(list(chosen.values()))), method.rerank)
             for q, videos in chosen.items():
                 scores = fine_scores(

@@ -62,7 +62,8 @@ def test_a_filter_leaves_the_ranking_of_what_it_keeps(searcher, texts):
     assert 0 < len(kept) < len(LENGTHS)
     filtered = searcher.search(texts[1], top_k=100, where="duration_s > 10")
     assert list(filtered) == [hit for hit in everything if hit.video_id in kept]
-    assert searcher.search(texts[1], where="codec = 'none'") == []
+    for method in (Scoring(), CoarseToFine("video", 2), CoarseToFine("super-image", 2, ("super-image",))):
+        assert searcher.search(texts[1], 3, method, where="codec = 'none'") == []
     # A filter stays inside its parentheses.
     assert len(searcher.search(texts[1], top_k=100, where="duration_s > 1e9 OR status = 'failed'")) == 0
 
@@ -167,6 +168,21 @@ def test_only_recalled_videos_are_read_and_the_others_rank_below_in_coarse_order
     assert set(order[:2]) == set(np.argsort(-by_video)[:2])
     assert order[2:].tolist() == np.argsort(-by_video)[2:].tolist()
     assert coarse.shape == (1, len(LENGTHS))
+
+
+def test_a_filter_comes_before_the_first_stage(searcher, texts, hybrid):
+    """Or what a stage recalls could all be filtered away."""
+    queries = searcher.encode(texts)
+    by_video = queries[0] @ searcher.videos.vectors.T
+    worst = searcher.video_ids[int(by_video.argmin())]
+    (hit,) = searcher.search(texts[0], 5, CoarseToFine("video", 1), where=f"video_id = '{worst}'")
+    everything = searcher.score(texts[:1], CoarseToFine("video", 100))[0]
+    assert hit.score == pytest.approx(everything[by_video.argmin()], abs=1e-5)
+    both, names = hybrid
+    liked_least = both.video_ids[int(both.small.score(names[:1])[0].argmin())]
+    (hit,) = both.search(names[0], 5, Cascade(1), where=f"video_id = '{liked_least}'")
+    large = both.large.score(names[:1])[0]
+    assert hit.score == pytest.approx(large[both.large.videos.place[liked_least]], abs=1e-5)
 
 
 def test_blank_cells_do_not_count(searcher):
