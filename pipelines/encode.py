@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _PLAN_ROWS = 16
 _BLOCK_BYTES = 4 << 20
+_SEGMENTS_AN_ENCODER = 25
 _MOST_BLOCKS = 20_000
 
 
@@ -268,6 +269,8 @@ def _receipts(
     write: Any = write_rows
     specs = [target.index.spec for target in targets]
     hand_on(max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in specs)))
+    # More encoders than a small corpus needs would take its CPUs just to load models.
+    most_encoders = min(workers.encoders, max(workers.first_encoders, len(segments) // _SEGMENTS_AN_ENCODER))
     # One segment a block, so that a worker that dies takes no other along; more only in a very large corpus.
     n_together = -(-len(segments) // _MOST_BLOCKS)
     receipts = (
@@ -293,7 +296,7 @@ def _receipts(
             },
             batch_size=workers.batch,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(min_size=1, max_size=workers.encoders, initial_size=workers.first_encoders),
+            compute=ActorPoolStrategy(min_size=1, max_size=most_encoders, initial_size=workers.first_encoders),
             num_cpus=workers.encoder_cpus,
             num_gpus=workers.encoder_gpus,
         )
