@@ -188,7 +188,7 @@ def links(folder: Path, n: int) -> Path:
 
 
 N_RENDERED, EACH_S = 6, 20.0
-LASTS_S = {"ceiling": 75.0, "dense": 40.0, "usual": 40.0}
+LASTS_S = 40.0
 
 
 def against_ceiling(
@@ -216,7 +216,7 @@ def ceiling(work: Path) -> Any:
         vlm = Vlm(model, device="cpu")
         for grid in (1, 3):
             spec = spec_of(model, vlm, grid)
-            d, e, top, rate, startup = against_ceiling(folder, model, vlm, spec, LASTS_S["ceiling"])
+            d, e, top, rate, startup = against_ceiling(folder, model, vlm, spec, LASTS_S)
             print(
                 f"| {name} | {grid} | {d:.0f} | {e:.0f} | {top:.0f} | {rate:.0f} | {rate / top:.2f} | {startup:.1f} |",
                 flush=True,
@@ -238,7 +238,7 @@ def dense(work: Path) -> Any:
         base = base_top = 0.0
         for grid in (1, 2, 3, 4, 5):
             spec = spec_of(model, vlm, grid)
-            _, _, top, rate, _ = against_ceiling(folder, model, vlm, spec, LASTS_S["dense"])
+            _, _, top, rate, _ = against_ceiling(folder, model, vlm, spec, LASTS_S)
             base, base_top = base or rate, base_top or top
             gain, allowed = rate / base, top / base_top
             print(
@@ -290,7 +290,7 @@ def usual(work: Path) -> Any:
         ours = {}
         for grid in (1, 3):
             spec = spec_of(model, vlm, grid)
-            *_, ours[grid], _ = against_ceiling(folder, model, vlm, spec, LASTS_S["usual"])
+            *_, ours[grid], _ = against_ceiling(folder, model, vlm, spec, LASTS_S)
         print(
             f"| {name} | {theirs:.1f} | {lean:.1f} | {ours[1]:.1f} | {ours[1] / theirs:.2f} | {ours[3]:.1f} | "
             f"{ours[3] / theirs:.2f} | {ours[3] / lean:.2f} |",
