@@ -1,7 +1,8 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from qasir import open_hybrid, open_index, vector_index
+from qasir import open_hybrid, open_index, open_tables, upkeep, vector_index
 from qasir.coarse_to_fine import CoarseToFine, fine_scores
 from qasir.errors import NoIndexError, QueryError, SpecError
 from qasir.features import Features
@@ -330,3 +331,30 @@ def test_a_snapshot_stays_what_it_was(tmp_path):
 def test_equal_to_scoring_the_features_by_hand(searcher, texts):
     queries = searcher.encode(texts)
     np.testing.assert_array_equal(searcher.score(texts), score(queries, searcher.images.features, Scoring()))
+
+
+def test_a_tagged_version_is_searched_as_it_was(tmp_path):
+    index = make_index(tmp_path / "i", [2, 3])
+    tag = upkeep.tag(index)
+    index.remove(["v000"])
+    assert open_index(index.uri).video_ids == ["v001"]
+    assert open_index(index.uri, version=tag).images.video_ids == ["v000", "v001"]
+    tables = open_tables(index.uri, version=tag)
+    assert tables.tags() == [tag]
+    assert len(tables.super_images([])) == 5
+    with pytest.raises(NoIndexError, match=tag):
+        open_tables(index.uri, version="reindex-0")
+
+
+def test_the_rule_for_other_tools_leaves_out_what_is_not_readable(tmp_path):
+    index = make_index(tmp_path / "i", [2, 3])
+    assert index.snapshot().rule() == "true"
+    stale = index.snapshot().super_images(video_ids=["v001"])
+    other = stale.set_column(1, "fingerprint", pa.array(["it's old"] * len(stale)))
+    index.commit_super_images(index.write_super_images(other))
+    tables = index.snapshot()
+    assert len(tables.super_images([])) == 5
+    assert tables.images_dataset.count_rows() == 8
+    assert tables.images_dataset.count_rows(filter=tables.rule()) == 5
+    views = tables.duckdb()
+    assert views.execute("SELECT count(*) FROM super_images").fetchall() == [(5,)]
