@@ -86,10 +86,15 @@ def rank_queries(
     searcher: Searcher[Any], queries: Sequence[Query], method: Any
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Scores (Q, V) and ranks (Q,) of queries whose videos are all there."""
-    place = {video_id: v for v, video_id in enumerate(searcher.video_ids)}
     values = searcher.score([query.text for query in queries], method)
+    return values, ranks_of(searcher, queries, values)
+
+
+def ranks_of(searcher: Searcher[Any], queries: Sequence[Query], values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """(Q,) ranks of the queries' videos by scores (Q, V)."""
+    place = {video_id: v for v, video_id in enumerate(searcher.video_ids)}
     target = np.array([place[query.video_id] for query in queries])
-    return values, ranks(values, target[:, None] == np.arange(len(place))[None, :])
+    return ranks(values, target[:, None] == np.arange(len(place))[None, :])
 
 
 def answerable(searcher: Searcher[Any], queries: Sequence[Query]) -> tuple[list[Query], list[Query]]:

@@ -36,6 +36,10 @@ class Fusion:
         if not 0.0 <= self.weight <= 1.0:
             raise QueryError(f"weight {self.weight:g}: choose a number from 0 (small model) to 1 (large model)")
 
+    def weighted(self, large: NDArray[np.float32], small: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The fused scores (Q, V) of standardised ones."""
+        return (self.weight * large + (1.0 - self.weight) * small).astype(np.float32)
+
     def describe(self) -> dict[str, Any]:
         return {
             "aggregation": "fusion", "weight": self.weight,
@@ -108,6 +112,12 @@ class HybridSearcher(Searcher[Fusion | Cascade]):
             seen = score(queries[q : q + 1], some, method.large, device=self.large.device)[0]
             values[q] = ranked_below(row, videos, seen)
         return values
+
+    def sides(self, texts: Sequence[str], method: Fusion) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Standardised scores (n, V) of the large and of the small model."""
+        costly = self.large.score(texts, method.large)[:, self._in_large]
+        cheap = self.small.score(texts, method.small)[:, self._in_small]
+        return standardised(costly), standardised(cheap)
 
 
 def open_hybrid(large: str, small: str) -> HybridSearcher:

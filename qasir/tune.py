@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qasir.annotations import Query
-from qasir.evaluate import answerable, rank_queries
+from qasir.evaluate import answerable, rank_queries, ranks_of
 from qasir.hybrid import Cascade, Fusion, HybridSearcher
 from qasir.metrics import summarise
 from qasir.scoring import Scoring
@@ -38,7 +38,12 @@ def best_temperature(searcher: IndexSearcher, queries: Sequence[Query], scoring:
 
 def best_weight(searcher: HybridSearcher, queries: Sequence[Query], fusion: Fusion) -> Fusion:
     """The fusion with the weight of the highest SumR."""
-    return max((replace(fusion, weight=w) for w in WEIGHTS), key=lambda one: sum_r(searcher, queries, one))
+    found, _ = answerable(searcher, queries)
+    large, small = searcher.sides([query.text for query in found], fusion)
+    return max(
+        (replace(fusion, weight=w) for w in WEIGHTS),
+        key=lambda one: summarise(ranks_of(searcher, found, one.weighted(large, small)))["SumR"],
+    )
 
 
 def best_depth(searcher: HybridSearcher, queries: Sequence[Query], cascade: Cascade) -> Cascade:
