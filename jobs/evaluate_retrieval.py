@@ -90,7 +90,7 @@ def evaluate_retrieval(
         _distribute(searcher, method)
     options: dict[str, Any] = {"missing": missing, "mv_edges": _edges(mv_edges)}
     result = evaluate(searcher, asked, method, **options)
-    compared = compare(searcher, asked, method, result, options)
+    compared = compare(searcher, asked, method, result, options, weight=weight, top_k=top_k)
     _print(result)
     _print_moments(result)
     if compared:
@@ -126,16 +126,21 @@ def tuned(searcher: Searcher[Any], queries: Sequence[Query], method: Any) -> Any
 
 
 def compare(
-    searcher: Searcher[Any], queries: Sequence[Query], method: Any, result: Evaluation, options: dict[str, Any]
+    searcher: Searcher[Any],
+    queries: Sequence[Query],
+    method: Any,
+    result: Evaluation,
+    options: dict[str, Any],
+    *,
+    weight: float,
+    top_k: int,
 ) -> dict[str, Evaluation]:
     """For a hybrid: each model alone and both combinations, by name. Nothing for one index."""
     if not isinstance(searcher, HybridSearcher):
         return {}
-    other = Cascade if isinstance(method, Fusion) else Fusion
-    pair = {
-        type(method): result,
-        other: evaluate(searcher, queries, other(large=method.large, small=method.small), **options),
-    }
+    sides = {"large": method.large, "small": method.small}
+    other = Cascade(top_k, **sides) if isinstance(method, Fusion) else Fusion(weight, **sides)
+    pair = {type(method): result, type(other): evaluate(searcher, queries, other, **options)}
     alone = {
         "large": evaluate(searcher.large, queries, method.large, **options),
         "small": evaluate(searcher.small, queries, method.small, **options),
