@@ -14,7 +14,7 @@ from qasir.runs import Run
 def build_vector_index(
     index: Annotated[str, typer.Option(help="The index to make it in.")], as_json: Json = False
 ) -> None:
-    """Make the vector index on the super images and the key indexes beside it; re-indexing keeps them up to date."""
+    """Make the vector index on the super images; re-indexing keeps it up to date."""
     since = time.perf_counter()
     opened = Index.open(index)
     with Run(opened, "build_vector_index"):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipelines.cluster import connect
 from qasir.scoring import Scoring
-from qasir.snapshot import Snapshot, runs_of
+from qasir.snapshot import Snapshot, numbered, runs_of
 from qasir.stages.score import score_features, score_fragment
 
 _CPUS_A_TASK = 1.0
@@ -29,7 +29,7 @@ class DistributedScores:
         """(Q, V), videos in order of their ids."""
         connect()
         encoded = self.snapshot.encoded()
-        place = {video_id: v for v, video_id in enumerate(encoded["video_id"].to_pylist())}
+        place = numbered(encoded["video_id"].to_pylist())
         values = np.full((len(queries), len(place)), np.nan, np.float32)
         split = []
         for batch in self._scored(queries, scoring, encoded):

@@ -22,7 +22,7 @@ from qasir.snapshot import GRANULARITIES
 RECALLS = ("video", "super-image")
 _VIDEO_WEIGHT, _WEIGHTED, _TIB, _CELL = 0.5, 0.8, 0.2, 0.2
 _WEIGHTED_TEMPERATURE = 0.01
-BELOW = 4.0
+_BELOW = 4.0
 """Subtracted from the coarse score of a video that was not re-ranked, so that it ranks below all that were."""
 
 
@@ -84,6 +84,6 @@ def ranked_below(
     coarse: NDArray[np.float32], videos: NDArray[np.int64], fine: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """(V,) scores that rank the re-scored videos by `fine` and the others, in coarse order, below them."""
-    values = coarse - BELOW - max(0.0, float(coarse.max()) - float(fine.min()) if len(fine) else 0.0)
+    values = coarse - _BELOW - max(0.0, float(coarse.max()) - float(fine.min()) if len(fine) else 0.0)
     values[videos] = fine
     return values.astype(np.float32)

@@ -15,6 +15,7 @@ from qasir.flops import Cost, cost
 from qasir.metrics import DEFAULT_MV_EDGES, RECALL_AT, Bin, bootstrap, by_moment_ratio, check_edges, ranks, summarise
 from qasir.moment_metrics import AT, moment_recalls
 from qasir.search import Searcher, best_first
+from qasir.snapshot import numbered
 from qasir.tables import FAILED
 
 Missing = Literal["skip", "miss"]
@@ -92,7 +93,7 @@ def rank_queries(
 
 def ranks_of(searcher: Searcher[Any], queries: Sequence[Query], values: NDArray[np.float32]) -> NDArray[np.int64]:
     """(Q,) ranks of the queries' videos by scores (Q, V)."""
-    place = {video_id: v for v, video_id in enumerate(searcher.video_ids)}
+    place = numbered(searcher.video_ids)
     target = np.array([place[query.video_id] for query in queries])
     return ranks(values, target[:, None] == np.arange(len(place))[None, :])
 

@@ -35,7 +35,7 @@ class Block:
 class Features:
     """Video v owns rows first[v] to first[v] + length[v] of vectors (n, D) float32, L2-normalised; every length is at least 1.
 
-    Scoring is fastest where videos of one length lie one after another (`laid_out_by_length`); any layout gives the same.
+    Scoring is fastest where videos of one length lie one after another; any layout gives the same.
     """
 
     first: NDArray[np.int64]

@@ -30,6 +30,11 @@ _MOST_EXCEPTIONS = 5000
 _ROWS_AT_ONCE = 1 << 16
 
 
+def numbered(video_ids: Sequence[str]) -> dict[str, int]:
+    """video_id -> its place in the sequence."""
+    return {video_id: v for v, video_id in enumerate(video_ids)}
+
+
 @dataclass(frozen=True)
 class FeatureTable:
     """Readable super images or cells in memory. Videos are in order of their ids; the rows of one video lie together, in order
@@ -50,7 +55,7 @@ class FeatureTable:
     @cached_property
     def place(self) -> dict[str, int]:
         """video_id -> its number."""
-        return {video_id: v for v, video_id in enumerate(self.video_ids)}
+        return numbered(self.video_ids)
 
     def rows(self, video_id: str) -> slice:
         """The rows of one video."""
@@ -84,7 +89,7 @@ class RowMap:
 
     @cached_property
     def _place(self) -> dict[str, int]:
-        return {video_id: v for v, video_id in enumerate(self.video_ids)}
+        return numbered(self.video_ids)
 
     @cached_property
     def _by_address(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
@@ -104,7 +109,7 @@ class VideoTable:
     @cached_property
     def place(self) -> dict[str, int]:
         """video_id -> its number."""
-        return {video_id: v for v, video_id in enumerate(self.video_ids)}
+        return numbered(self.video_ids)
 
 
 class Snapshot:

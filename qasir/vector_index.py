@@ -46,8 +46,7 @@ class Probing:
 def build(index: Index) -> int:
     """Make (or make again) the vector index; returns how many super images it holds.
 
-    IVF with 8-bit scalar quantisation. The centroids are ours: Lance's own training takes several times as long on CPUs
-    without half-precision arithmetic. Raises NoIndexError when there are too few super images for one to make sense.
+    IVF with 8-bit scalar quantisation; the centroids come from a seeded k-means over a sample. Raises NoIndexError when there are too few super images for one to make sense.
     """
     dataset = index.table("super_images")
     n_rows = dataset.count_rows()
