@@ -41,6 +41,8 @@ def connect() -> None:
     context.print_on_execution_start = False
     # A lost block must not end a night's run: what is missing afterwards is found by comparing with the plan.
     context.max_errored_blocks = -1
+    # An encoder that waits for decoders stays: ended, it is missed a moment later, and starting one takes seconds of a CPU.
+    context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0
     for name in ("ray.data", "ray.data._internal.progress"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

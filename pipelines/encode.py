@@ -198,7 +198,8 @@ class Encoding:
         plan = plan_table([self._videos[video_id] for video_id in needs], needs)
         committed_at = time.monotonic()
         try:
-            for receipt in _receipts(_segments(plan, self.options), self.targets, self.options, workers):
+            segments = _segments(plan, self.options, workers.decoders)
+            for receipt in _receipts(segments, self.targets, self.options, workers):
                 self._committers[receipt.index].add(receipt)
                 self.throughput.add({**receipt.seconds, "decode": sum(report.seconds for report in receipt.reports)})
                 if time.monotonic() - committed_at >= self.options.commit_every_s:
@@ -241,16 +242,26 @@ class Encoding:
         self._commit()
 
 
-def _segments(plan: pa.Table, options: EncodeOptions) -> pa.Table:
-    """The plan's videos cut into segments, by tasks of their own; what kills such a task shows when it is decoded."""
+def _segments(plan: pa.Table, options: EncodeOptions, n_at_once: int) -> pa.Table:
+    """The plan's videos cut into segments, by tasks of their own; what kills such a task shows when it is decoded.
+
+    Only as many run as there are decoders, whose processes they become: Ray starts one for every task it is given that fits,
+    and each costs a second of a CPU.
+    """
     cut = ray.remote(num_cpus=CUTTER_CPUS, max_retries=1)(cut_videos)
-    parts = [plan.slice(i, _PLAN_ROWS) for i in range(0, len(plan), _PLAN_ROWS)]
     limits = {
         "segment_s": options.segment_s,
         "segment_bytes": options.segment_bytes,
         "time_limit_s": options.decode_timeout_s,
     }
-    pending = [cut.remote(part, **limits) for part in parts]
+    parts = [plan.slice(i, _PLAN_ROWS) for i in range(0, len(plan), _PLAN_ROWS)]
+    running: list[Any] = []
+    pending = []
+    for part in parts:
+        if len(running) >= n_at_once:
+            _, running = ray.wait(running)
+        running.append(cut.remote(part, **limits))
+        pending.append(running[-1])
     tables = []
     for part, ref in zip(parts, pending, strict=True):
         try:
