@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
@@ -22,6 +23,7 @@ from qasir.corpus import Corpus, VideoFile
 from qasir.errors import QasirError
 from qasir.index import Index
 from qasir.runs import Run
+from qasir.spec import EncoderSpec
 from qasir.stages.cut import SEGMENT_BYTES, SEGMENT_S, cut_videos
 from qasir.stages.decode import decode_segments
 from qasir.stages.encode import Encoder
@@ -35,7 +37,7 @@ log = logging.getLogger(__name__)
 
 _PLAN_ROWS = 16
 _BLOCK_BYTES = 4 << 20
-_SEGMENTS_AN_ENCODER = 25
+_IMAGES_AN_ENCODER = 100
 _MOST_BLOCKS = 20_000
 
 
@@ -281,7 +283,7 @@ def _receipts(
     specs = [target.index.spec for target in targets]
     hand_on(max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in specs)))
     # More encoders than a small corpus needs would take its CPUs just to load models.
-    most_encoders = min(workers.encoders, max(workers.first_encoders, len(segments) // _SEGMENTS_AN_ENCODER))
+    most_encoders = min(workers.encoders, max(workers.first_encoders, _n_images(segments, specs) // _IMAGES_AN_ENCODER))
     # One segment a block, so that a worker that dies takes no other along; more only in a very large corpus.
     n_together = -(-len(segments) // _MOST_BLOCKS)
     receipts = (
@@ -324,6 +326,12 @@ def _receipts(
     for batch in batches:
         for row in batch.to_pylist():
             yield Receipt.parse(row)
+
+
+def _n_images(segments: pa.Table, specs: Sequence[EncoderSpec]) -> int:
+    """About how many super images there are to encode, as far as the videos' headers say; one a segment at least."""
+    seconds = pc.sum(pc.divide(segments["stated_s"], segments["n_segments"])).as_py() or 0.0
+    return max(len(segments), round(seconds * sum(spec.fps / spec.frames_per_super_image for spec in specs)))
 
 
 def _retry_once() -> dict[str, int]:

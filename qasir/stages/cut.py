@@ -31,20 +31,21 @@ def cut_videos(
     with Alarm(time_limit_s) as alarm:
         for row in plan.to_pylist():
             alarm.set()
-            starts = _starts(row["uri"], segment_s, most=max(1, row["size_bytes"] // max(1, segment_bytes)))
+            starts, stated_s = _starts(row["uri"], segment_s, most=max(1, row["size_bytes"] // max(1, segment_bytes)))
             for segment, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True)):
                 cut = {"segment": segment, "n_segments": len(starts), "start_s": start, "stop_s": stop}
-                rows.append({**row, **cut})
+                rows.append({**row, **cut, "stated_s": stated_s})
     return pa.Table.from_pylist(rows, schema=SEGMENT_SCHEMA)
 
 
-def _starts(uri: str, segment_s: int, *, most: int) -> list[int]:
+def _starts(uri: str, segment_s: int, *, most: int) -> tuple[list[int], float]:
+    """(where segments start, the stated duration)."""
     try:
         with Video(uri) as video:
             duration_s = video.stated_duration_s or 0.0
             n = min(_MAX_SEGMENTS, most, max(1, round(duration_s / segment_s)))
             if n > 1 and not video.seeks_exactly([duration_s * share for share in _TRIED_AT]):
-                return [0]  # every segment would decode all that comes before it
+                return [0], duration_s  # every segment would decode all that comes before it
     except Exception:  # a damaged file may raise anything here; the decoding stage, which meets it too, reports it
-        return [0]
-    return [i * max(segment_s, int(duration_s / n)) for i in range(n)]
+        return [0], 0.0
+    return [i * max(segment_s, int(duration_s / n)) for i in range(n)], duration_s

@@ -47,6 +47,7 @@ SEGMENT_SCHEMA = pa.schema(
         ("n_segments", pa.int32()),
         ("start_s", pa.int64()),
         ("stop_s", pa.int64()),  # null: to the end of the video
+        ("stated_s", pa.float64()),  # how long the video's header says it is; 0 where that is not known
     ]
 )
 _SUPER_IMAGE = [
@@ -135,7 +136,7 @@ def plan_table(videos: list[VideoFile], needs: dict[str, dict[int, list[int]]]) 
 
 def whole_video(plan_row: dict[str, Any]) -> pa.Table:
     """A plan row as its video's only segment."""
-    cut = {"segment": 0, "n_segments": 1, "start_s": 0, "stop_s": None}
+    cut = {"segment": 0, "n_segments": 1, "start_s": 0, "stop_s": None, "stated_s": 0.0}
     return pa.Table.from_pylist([{**plan_row, **cut}], schema=SEGMENT_SCHEMA)
 
 
