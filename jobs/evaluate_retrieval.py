@@ -13,6 +13,7 @@ import typer
 from jobs.console import Json, job, print_json, run
 from jobs.options import (
     AggregationOption,
+    FinetunedOption,
     GateTemperature,
     Hybrid,
     Indexes,
@@ -28,11 +29,12 @@ from qasir.annotations import Query, read_queries
 from qasir.coarse_to_fine import CoarseToFine
 from qasir.errors import QueryError
 from qasir.evaluate import Evaluation, evaluate, rankings_table
+from qasir.finetune.tuned import TunedSnapshot
 from qasir.hybrid import Cascade, Fusion, HybridSearcher
 from qasir.metrics import DEFAULT_MV_EDGES, METRICS
 from qasir.moment_metrics import NAMES
 from qasir.report.page import render_report, sentence
-from qasir.scoring import DEFAULT_GATE_TEMPERATURE, Scoring
+from qasir.scoring import Scoring
 from qasir.search import IndexSearcher, Searcher
 from qasir.tune import best_depth, best_temperature, best_weight
 from qasir.whole_file import write_whole
@@ -44,9 +46,10 @@ def evaluate_retrieval(
     query_format: Annotated[
         str, typer.Option("--format", help="auto, jsonl, tvr, activitynet, charades, captions or moment-detr.")
     ] = "auto",
-    aggregation: AggregationOption = "attention",
+    aggregation: AggregationOption = None,
     temperature: Temperatures = None,
-    gate_temperature: GateTemperature = DEFAULT_GATE_TEMPERATURE,
+    gate_temperature: GateTemperature = None,
+    finetuned: FinetunedOption = None,
     hybrid: Hybrid = None,
     weight: Weight = 0.5,
     top_k: Annotated[int, typer.Option(help="Cascade: how many videos the first index scores.")] = 50,
@@ -75,13 +78,13 @@ def evaluate_retrieval(
 ) -> None:
     """Rank every video for every query; print the metrics, and write them with a report to --output."""
     asked = read_queries(queries, query_format)
-    searcher = open_searcher(index, hybrid)
+    searcher = open_searcher(index, hybrid, finetuned)
     method = method_of(
         searcher, aggregation=aggregation, temperatures=temperature, gate_temperature=gate_temperature, hybrid=hybrid,
         weight=weight, cascade_k=top_k, recall=recall, recall_k=recall_k, rerank=rerank,
     )  # fmt: skip
     if validation_queries is not None:
-        tuning = open_searcher(validation_index or index, hybrid)
+        tuning = open_searcher(validation_index or index, hybrid, finetuned)
         method = tuned(tuning, read_queries(validation_queries, query_format), method)
         print(f"chosen on {validation_queries}: {json.dumps(method.describe())}")
     elif validation_index:
@@ -156,6 +159,11 @@ def _distribute(searcher: Searcher[Any], method: Any) -> None:
     sides = (searcher.large, searcher.small) if isinstance(searcher, HybridSearcher) else (searcher,)
     for side in sides:
         assert isinstance(side, IndexSearcher)
+        if isinstance(side.snapshot, TunedSnapshot) or side.index.spec.gates:
+            raise QueryError(
+                "--distributed scores the vectors as they are stored: for a fine-tuned checkpoint run "
+                "jobs/apply_finetuned.py first (recipe eercf with its temporal encoder is scored on one machine)"
+            )
         side.scorer = DistributedScores(side.snapshot)
 
 

@@ -1,29 +1,52 @@
 """Options that searching and evaluating share: one index or two, and how they rank."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
 from qasir.coarse_to_fine import CoarseToFine
 from qasir.errors import QueryError
-from qasir.hybrid import HYBRIDS, Cascade, Fusion, HybridSearcher, open_hybrid
+from qasir.finetune.checkpoint import load_checkpoint
+from qasir.finetune.tuned import choose
+from qasir.hybrid import HYBRIDS, Cascade, Fusion, HybridSearcher
+from qasir.index import Index
 from qasir.scoring import AGGREGATIONS, DEFAULT_GATE_TEMPERATURE, DEFAULT_TEMPERATURE, Scoring
-from qasir.search import Searcher, open_index
+from qasir.search import IndexSearcher, Searcher
 
 Indexes = Annotated[
     list[str], typer.Option("--index", help="The index; with --hybrid twice, the expensive model's first.")
 ]
-AggregationOption = Annotated[str, typer.Option(help=f"{', '.join(AGGREGATIONS)}; sparse:N needs grid 1.")]
+AggregationOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"{', '.join(AGGREGATIONS)}; sparse:N needs grid 1.",
+        show_default="attention, or what a fine-tuned checkpoint was trained for",
+    ),
+]
 Temperatures = Annotated[
     list[float] | None,
     typer.Option(
         "--temperature",
         help="Of the attention, once per index; towards 0 it becomes max pooling.",
-        show_default=str(DEFAULT_TEMPERATURE),
+        show_default=f"{DEFAULT_TEMPERATURE}, or the checkpoint's",
     ),
 ]
-GateTemperature = Annotated[float, typer.Option(help="Of the text-gated interaction: tib and --rerank.")]
+GateTemperature = Annotated[
+    float | None,
+    typer.Option(
+        help="Of the text-gated interaction: tib and --rerank.",
+        show_default=f"{DEFAULT_GATE_TEMPERATURE}, or the checkpoint's",
+    ),
+]
+FinetunedOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--finetuned",
+        help="Folder of a fine-tuned checkpoint; goes with the index of the encoder spec it was trained on.",
+    ),
+]
 Hybrid = Annotated[str | None, typer.Option(help="Combine two indexes: fusion or cascade.")]
 Weight = Annotated[float, typer.Option(help="Fusion: of the first index's scores, 0 to 1.")]
 Recall = Annotated[str | None, typer.Option(help="Coarse to fine: recall by video or super-image.")]
@@ -31,25 +54,32 @@ RecallK = Annotated[int, typer.Option(help="Coarse to fine: how many videos are 
 Rerank = Annotated[str | None, typer.Option(help="Coarse to fine: super-image, cell or both with a comma.")]
 
 
-def open_searcher(indexes: Sequence[str], hybrid: str | None) -> Searcher[Any]:
-    """The index, or the two of a hybrid."""
+def open_searcher(indexes: Sequence[str], hybrid: str | None, finetuned: Sequence[str] | None = None) -> Searcher[Any]:
+    """The index, or the two of a hybrid, each through the fine-tuned checkpoint that fits it if there is one."""
     if hybrid is None:
         if len(indexes) != 1:
             raise QueryError(f"{len(indexes)} indexes: give --hybrid fusion or cascade to combine two")
-        return open_index(indexes[0])
+        (searcher,) = _opened(indexes, finetuned or [])
+        return searcher
     if hybrid not in HYBRIDS:
         raise QueryError(f"hybrid {hybrid!r}: choose one of {', '.join(HYBRIDS)}")
     if len(indexes) != 2:
         raise QueryError(f"--hybrid {hybrid} takes two --index, the expensive model's first; {len(indexes)} given")
-    return open_hybrid(*indexes)
+    return HybridSearcher(*_opened(indexes, finetuned or []))
+
+
+def _opened(indexes: Sequence[str], finetuned: Sequence[str]) -> list[IndexSearcher]:
+    opened = [Index.open(uri) for uri in indexes]
+    tuned = choose([load_checkpoint(folder) for folder in finetuned], {index.uri: index.spec for index in opened})
+    return [IndexSearcher(index, finetuned=tuned.get(index.uri)) for index in opened]
 
 
 def method_of(
     searcher: Searcher[Any],
     *,
-    aggregation: str,
+    aggregation: str | None,
     temperatures: Sequence[float] | None,
-    gate_temperature: float = DEFAULT_GATE_TEMPERATURE,
+    gate_temperature: float | None = None,
     hybrid: str | None = None,
     weight: float = 0.5,
     cascade_k: int = 50,
@@ -62,8 +92,9 @@ def method_of(
     n_indexes = 2 if hybrid else 1
     if len(given) not in (0, 1, n_indexes):
         raise QueryError(f"{len(given)} temperatures for {n_indexes} index{'es' if hybrid else ''}: give one for each")
-    given = given * n_indexes if len(given) == 1 else given or [DEFAULT_TEMPERATURE] * n_indexes
-    scorings = [Scoring(aggregation, one, gate_temperature) for one in given]
+    each = given * n_indexes if len(given) == 1 else given or [None] * n_indexes
+    sides = [searcher.large, searcher.small] if isinstance(searcher, HybridSearcher) else [searcher]
+    scorings = [_scoring(side, aggregation, one, gate_temperature) for side, one in zip(sides, each, strict=True)]
     if isinstance(searcher, HybridSearcher):
         if recall or rerank:
             raise QueryError("--recall and --rerank are for one index, --hybrid for two")
@@ -73,4 +104,12 @@ def method_of(
     if recall is None and rerank is None:
         return scorings[0]
     parts = tuple(part.strip() for part in (rerank or "super-image").split(","))
-    return CoarseToFine(recall or "video", recall_k, parts, gate_temperature)
+    return CoarseToFine(recall or "video", recall_k, parts, scorings[0].gate_temperature)
+
+
+def _scoring(
+    searcher: Searcher[Any], aggregation: str | None, temperature: float | None, gate_temperature: float | None
+) -> Scoring:
+    """The searcher's own scoring, with what is given in its place."""
+    given = {"aggregation": aggregation, "temperature": temperature, "gate_temperature": gate_temperature}
+    return replace(searcher.default, **{name: value for name, value in given.items() if value is not None})

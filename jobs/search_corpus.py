@@ -8,6 +8,7 @@ import typer
 from jobs.console import Json, job, print_json, run
 from jobs.options import (
     AggregationOption,
+    FinetunedOption,
     GateTemperature,
     Hybrid,
     Indexes,
@@ -19,7 +20,6 @@ from jobs.options import (
     method_of,
     open_searcher,
 )
-from qasir.scoring import DEFAULT_GATE_TEMPERATURE
 from qasir.search import IndexSearcher
 
 
@@ -38,9 +38,10 @@ def search(
             show_default="indexed where there is a vector index",
         ),
     ] = None,
-    aggregation: AggregationOption = "attention",
+    aggregation: AggregationOption = None,
     temperature: Temperatures = None,
-    gate_temperature: GateTemperature = DEFAULT_GATE_TEMPERATURE,
+    gate_temperature: GateTemperature = None,
+    finetuned: FinetunedOption = None,
     hybrid: Hybrid = None,
     weight: Weight = 0.5,
     cascade_k: Annotated[int, typer.Option(help="Cascade: how many videos the first index scores.")] = 50,
@@ -50,7 +51,7 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Show the videos that fit a query best, each with its score and its best moment."""
-    searcher = open_searcher(index, hybrid)
+    searcher = open_searcher(index, hybrid, finetuned)
     method = method_of(
         searcher, aggregation=aggregation, temperatures=temperature, gate_temperature=gate_temperature, hybrid=hybrid,
         weight=weight, cascade_k=cascade_k, recall=recall, recall_k=recall_k, rerank=rerank,

@@ -35,12 +35,15 @@ class Block:
 class Features:
     """Video v owns rows first[v] to first[v] + length[v] of vectors (n, D) float32, L2-normalised; every length is at least 1.
 
-    Scoring is fastest where videos of one length lie one after another; any layout gives the same.
+    gates (n, D): what a text-gated interaction weighs by, where that is not the vectors themselves (EERCF gates by frames
+    before their temporal encoder). Scoring is fastest where videos of one length lie one after another; any layout gives the
+    same.
     """
 
     first: NDArray[np.int64]
     length: NDArray[np.int64]
     vectors: NDArray[np.float32]
+    gates: NDArray[np.float32] | None = None
 
     @classmethod
     def single(cls, vectors: NDArray[np.float32]) -> "Features":
@@ -58,12 +61,16 @@ class Features:
     def take(self, videos: NDArray[np.int64]) -> "Features":
         """Those videos only, in the order given; only their vectors are read."""
         length = self.length[videos]
-        return Features(*starts(length), self.vectors[ragged_rows(self.first[videos], length)])
+        return self._picked(length, ragged_rows(self.first[videos], length))
 
     def thinned(self, every: int) -> "Features":
         """ceil(M / every) evenly spaced rows of each video's M."""
         chosen, length = evenly_spaced(self.length, every)
-        return Features(*starts(length), self.vectors[np.repeat(self.first, length) + chosen])
+        return self._picked(length, np.repeat(self.first, length) + chosen)
+
+    def _picked(self, length: NDArray[np.int64], rows: NDArray[np.int64]) -> "Features":
+        gates = None if self.gates is None else self.gates[rows]
+        return Features(*starts(length), self.vectors[rows], gates)
 
     @cached_property
     def means(self) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from qasir.features import Features
 from qasir.hybrid import Cascade, Fusion, HybridSearcher
 from qasir.scoring import Scoring
 from qasir.search import IndexSearcher, Searcher
@@ -62,8 +63,18 @@ def cost(searcher: Searcher[Any], method: Any, text: str = "a penguin") -> Cost:
     if isinstance(method, Scoring) and method.sparse_grid:
         n_images = -(-n_images // method.sparse_grid**2)
     each = image_gflops(searcher.vlm, spec.grid if spec.cells else None)
+    tuning = video_side_gflops(searcher, round(float(n_images.mean())))
     _forget(searcher)
-    return Cost(float(n_images.mean()) * each, counted(lambda: searcher.score([text], method)))
+    return Cost(float(n_images.mean()) * each + tuning, counted(lambda: searcher.score([text], method)))
+
+
+def video_side_gflops(searcher: IndexSearcher, n_images: int) -> float:
+    """GFLOPs of a fine-tuned checkpoint on the super images of one video; 0 without one."""
+    if searcher.finetuned is None:
+        return 0.0
+    model = searcher.finetuned.model
+    one = Features(np.zeros(1, np.int64), np.array([n_images]), np.ones((n_images, model.dim), np.float32))
+    return counted(lambda: model.video_vectors(one))
 
 
 def _forget(*searchers: IndexSearcher) -> None:

@@ -88,6 +88,11 @@ def source_of(spec: EncoderSpec) -> VlmSource:
 
 def source_to_extend(index: Index) -> VlmSource:
     """The model that made an index, for encoding more videos into it. Raises ModelError when its weights have changed."""
+    if index.spec.finetuned:
+        raise SpecError(
+            f"the index at {index.uri} was made by applying {index.spec.finetuned}: re-index the one it was made from, "
+            "then run jobs/apply_finetuned.py again"
+        )
     source = source_of(index.spec)
     found = source.fingerprint()
     if found != index.spec.weights:

@@ -106,20 +106,34 @@ def score_each(
     values = [np.empty((len(queries), features.n_videos), dtype=np.float32) for _ in scorings]
     all_queries = torch.from_numpy(np.ascontiguousarray(queries))
     vectors = torch.from_numpy(features.vectors)
+    gates = _gates(features, scorings)
     for start in range(0, len(queries), _QUERIES_TOGETHER):
         some = all_queries[start : start + _QUERIES_TOGETHER].to(device)
         for block in features.blocks(min(_ROWS_TOGETHER, _BLOCK_NUMBERS // len(some))):
             images = block.of(vectors).to(device)
             padding = None if block.padding is None else torch.from_numpy(block.padding).to(device)
             similarity = _similarity(some, images, padding, precision)
+            gate = None if gates is None else _similarity(some, block.of(gates).to(device), padding, precision)
             for scoring, out in zip(scorings, values, strict=True):
-                result = pool(similarity, images, padding, scoring)
+                result = pool(similarity, images, padding, scoring, gate)
                 out[start : start + len(some), block.videos] = result.T.cpu().numpy()
     return values
 
 
-def pool(similarity: Tensor, images: Tensor, padding: Tensor | None, scoring: Scoring) -> Tensor:
-    """(V, Q) scores of one block, from similarities (V, M, Q) and images (V, M, D); padding (V, M) as in `Block`."""
+def _gates(features: Features, scorings: Sequence[Scoring]) -> Tensor | None:
+    """The vectors that tib weighs by, if a scoring is tib and they are not those that it weighs."""
+    if features.gates is None or all(scoring.aggregation != "tib" for scoring in scorings):
+        return None
+    return torch.from_numpy(features.gates)
+
+
+def pool(
+    similarity: Tensor, images: Tensor, padding: Tensor | None, scoring: Scoring, gate: Tensor | None = None
+) -> Tensor:
+    """(V, Q) scores of one block, from similarities (V, M, Q) and images (V, M, D); padding (V, M) as in `Block`.
+
+    gate: similarities (V, M, Q) that tib weighs by instead.
+    """
     if similarity.shape[1] == 1:
         return similarity[:, 0]
     if scoring.aggregation == "max":
@@ -128,7 +142,8 @@ def pool(similarity: Tensor, images: Tensor, padding: Tensor | None, scoring: Sc
         kept = torch.ones_like(images[:, :, 0]) if padding is None else (~padding).to(images.dtype)
         weights = (kept / kept.sum(dim=1, keepdim=True))[:, :, None].expand_as(similarity)
     else:
-        weights = torch.softmax(similarity / scoring.tau, dim=1)
+        by = similarity if gate is None or scoring.aggregation != "tib" else gate
+        weights = torch.softmax(by / scoring.tau, dim=1)
     dot = (similarity * weights).sum(dim=1)
     if scoring.aggregation == "weighted":
         return dot

@@ -16,6 +16,8 @@ from qasir import vector_index
 from qasir.coarse_to_fine import CoarseToFine, fine_scores, ranked_below, recalled
 from qasir.errors import NoIndexError, QueryError
 from qasir.features import Features
+from qasir.finetune.checkpoint import Checkpoint, load_checkpoint
+from qasir.finetune.tuned import TunedSnapshot, text_side
 from qasir.index import Index
 from qasir.moments import MomentRule, finest, moments
 from qasir.prepare import source_of
@@ -160,14 +162,27 @@ class Searcher(ABC, Generic[Method]):
 
 
 class IndexSearcher(Searcher[Scoring | CoarseToFine]):
-    """Searches one index as it was when this was opened. What a search needs is loaded at the first one and kept: every super
+    """Searches one index as it was when this was opened, through a fine-tuned checkpoint if one is given. What a search needs is loaded at the first one and kept: every super
     image for exact scoring, the videos' vectors for recall by video, and nothing for the vector index."""
 
     default = Scoring()
 
-    def __init__(self, index: Index, *, version: str | None = None, rule: MomentRule | None = None) -> None:
+    def __init__(
+        self,
+        index: Index,
+        *,
+        version: str | None = None,
+        rule: MomentRule | None = None,
+        finetuned: Checkpoint | None = None,
+    ) -> None:
         self.index = index
         self.snapshot: Snapshot = index.snapshot(version)
+        self.finetuned = finetuned or text_side(index.spec)
+        if finetuned is not None:
+            finetuned.check(index.spec, index.uri)
+            self.snapshot = TunedSnapshot(self.snapshot, finetuned)
+        if self.finetuned is not None:
+            self.default = self.finetuned.recipe.scoring
         self.rule = rule or MomentRule()
         self.scorer: Scorer | None = None
         self._encoded: dict[str, NDArray[np.float32]] = {}
@@ -212,7 +227,10 @@ class IndexSearcher(Searcher[Scoring | CoarseToFine]):
             check_query(text)
         new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
         if new:
-            self._encoded.update(zip(new, self.vlm.encode_texts(new), strict=True))
+            vectors = self.vlm.encode_texts(new)
+            if self.finetuned is not None:
+                vectors = self.finetuned.model.query_vectors(vectors)
+            self._encoded.update(zip(new, vectors, strict=True))
         return np.stack([self._encoded[text] for text in texts])
 
     def forget_texts(self) -> None:
@@ -399,12 +417,15 @@ class _Fine:
         return {name: features.take(places) for name, features in self.features.items()}
 
 
-def open_index(uri: str, *, version: str | None = None) -> IndexSearcher:
-    """Open an index for searching, at its newest version or at a tag of re-indexing.
+def open_index(uri: str, *, version: str | None = None, finetuned: str | None = None) -> IndexSearcher:
+    """Open an index for searching, at its newest version or at a tag of re-indexing, through a fine-tuned checkpoint's folder
+    if one is given (an index that a checkpoint was applied to knows it).
 
-    Raises NoIndexError when there is none at `uri`, or no such version.
+    Raises NoIndexError when there is none at `uri`, or no such version; ModelError for a checkpoint that cannot be read and
+    SpecError for one of another encoder spec.
     """
-    return IndexSearcher(Index.open(uri), version=version)
+    checkpoint = load_checkpoint(finetuned) if finetuned is not None else None
+    return IndexSearcher(Index.open(uri), version=version, finetuned=checkpoint)
 
 
 def open_tables(uri: str, *, version: str | None = None) -> Snapshot:

@@ -236,7 +236,9 @@ class Snapshot:
         the index has none."""
         check_granularity(granularity, self)
         is_cell = granularity == "cell"
+        has_gates = self.spec.gates and not is_cell
         columns = ["start_s", "end_s", *(["n_valid", "cell_embeddings"] if is_cell else ["embedding"])]
+        columns += ["gate_embedding"] if has_gates else []
         rows = self.super_images(columns, video_ids=video_ids)
         start, end = rows["start_s"].to_numpy(), rows["end_s"].to_numpy()
         ids, first, length = runs_of(rows["video_id"])
@@ -253,11 +255,9 @@ class Snapshot:
         else:
             stored = matrix(rows["embedding"], self.spec.embedding_dim)
         order, first = _by_length(first, length)
-        vectors = np.empty(stored.shape, np.float32)
-        for low in range(0, len(order), _ROWS_AT_ONCE):
-            some = slice(low, low + _ROWS_AT_ONCE)
-            vectors[some] = normalised(stored[order[some]])
-        return FeatureTable(ids, Features(first, length, vectors), start[order], end[order])
+        gates = matrix(rows["gate_embedding"], self.spec.embedding_dim) if has_gates else None
+        features = Features(first, length, _ordered(stored, order), None if gates is None else _ordered(gates, order))
+        return FeatureTable(ids, features, start[order], end[order])
 
 
 GRANULARITIES = ("super-image", "cell")
@@ -297,6 +297,15 @@ def _by_length(first: NDArray[np.int64], length: NDArray[np.int64]) -> tuple[NDA
     new_first[videos] = np.cumsum(sizes) - sizes
     rows = np.repeat(first[videos] - new_first[videos], sizes) + np.arange(sizes.sum())
     return rows, new_first
+
+
+def _ordered(stored: NDArray[np.float16], order: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Rows in another order, renormalised, some at a time."""
+    vectors = np.empty(stored.shape, np.float32)
+    for low in range(0, len(order), _ROWS_AT_ONCE):
+        some = slice(low, low + _ROWS_AT_ONCE)
+        vectors[some] = normalised(stored[order[some]])
+    return vectors
 
 
 def _keys(rows: pa.Table) -> pa.ChunkedArray:

@@ -13,7 +13,7 @@ PIXELS_VERSION = 1
 
 FITS = ("squash", "letterbox")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-_INFORMATION = frozenset({"library_version", "pretrained"})
+_INFORMATION = frozenset({"library_version", "pretrained", "finetuned"})
 _MAX_GRID = 16
 _MAX_FPS = 240.0
 
@@ -24,6 +24,9 @@ class EncoderSpec:
 
     image_size: pixels a side of a super image; fps: samples a second; embedding_dim: D; weights: the SHA-256 of a
     local checkpoint, or the open_clip tag; precision: what the image tower computes in, never "auto" here.
+
+    finetuned: the folder of the fine-tuned checkpoint that was applied to the rows, "" for none; finetuned_weights: its
+    SHA-256; gates: whether super images also store what a text-gated interaction weighs by.
     """
 
     model: str
@@ -40,6 +43,9 @@ class EncoderSpec:
     interpolation: str = "bicubic"
     colour: str = "tagged matrix and range, else BT.709 from 720 lines and BT.601 below; no transfer conversion"
     pixels_version: int = PIXELS_VERSION
+    finetuned: str = ""
+    finetuned_weights: str = ""
+    gates: bool = False
     library_version: str = ""
 
     def __post_init__(self) -> None:

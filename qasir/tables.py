@@ -50,6 +50,8 @@ def super_images_schema(spec: EncoderSpec) -> pa.Schema:
         pa.field("n_valid", pa.int32(), nullable=False),
         pa.field("embedding", embedding_type(spec.embedding_dim), nullable=False),
     ]
+    if spec.gates:
+        fields.append(pa.field("gate_embedding", embedding_type(spec.embedding_dim), nullable=False))
     if spec.cells:
         fields.append(pa.field("cell_embeddings", embedding_type(spec.grid**2 * spec.embedding_dim), nullable=False))
     if spec.thumbnails:

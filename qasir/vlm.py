@@ -114,6 +114,21 @@ class Vlm:
         self._told_of_cut = False
 
     @property
+    def module(self) -> Any:
+        """The open_clip model itself."""
+        return self._model
+
+    @property
+    def pixel_scale(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """(mean, std) of each channel that the model's pixels are normalised by."""
+        config = self._model.visual.preprocess_cfg
+        return tuple(config["mean"]), tuple(config["std"])
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """(n, context) token ids."""
+        return self._tokenizer(list(texts)).to(self.device)
+
+    @property
     def embedding_dim(self) -> int:
         return len(self.encode_texts(["a"])[0])
 

@@ -22,6 +22,7 @@ MIN_SPRITE_HEIGHT, MAX_SPRITE_HEIGHT = 0.25, 0.60
 BENCHMARK_SEED, BENCHMARK_VIDEOS = 2312, 300
 """The demo benchmark: this seed and this many videos, never used for training or for choosing anything."""
 VALIDATION_SEED, VALIDATION_VIDEOS = 414, 300
+TRAINING_SEED, TRAINING_VIDEOS = 77, 1000
 
 _MOST_FILLED = 0.8
 
@@ -179,13 +180,13 @@ def _phrase(rng: np.random.Generator, choices: list[tuple[tuple[str, ...], str |
     return describe(list(names), background)
 
 
-def frames(video: DemoVideo) -> Iterator[NDArray[np.uint8]]:
-    """(HEIGHT, WIDTH, 3) uint8 RGB frames in order; the same plan gives the same pixels."""
+def frames(video: DemoVideo, every: int = 1) -> Iterator[NDArray[np.uint8]]:
+    """(HEIGHT, WIDTH, 3) uint8 RGB frames in order, all or the first of each `every`; the same plan gives the same pixels."""
     plain = _background(video.plain, 0.0)
     moments = list(video.moments)
     current: _Stage | None = None
-    for index in range(video.n_frames):
-        if moments and index == moments[0].first_frame:
+    for index in range(0, video.n_frames, every):
+        while moments and index >= moments[0].first_frame:
             current = _Stage(moments.pop(0))
         if current is not None and index >= current.moment.last_frame:
             current = None

@@ -20,16 +20,26 @@ DEMO_TAG = "qasir demo"
 
 
 def render_corpus(
-    output: Path, n_videos: int, seed: int, *, on_video: Callable[[str], None] = lambda video_id: None
+    output: Path,
+    n_videos: int,
+    seed: int,
+    *,
+    frame_rate: int = FRAME_RATE,
+    on_video: Callable[[str], None] = lambda video_id: None,
 ) -> tuple[int, int]:
     """Render what is not there yet; returns (videos rendered, queries). The same seed gives the same frames.
 
+    frame_rate: frames a second, a divisor of FRAME_RATE; at a lower one a set that is sampled as rarely is made sooner.
     A video appears under its name only when it is whole. Files of another set in `output` are an error (ValueError).
     """
     videos, queries = plan_corpus(n_videos, seed)
     folder = output / "videos"
     folder.mkdir(parents=True, exist_ok=True)
     stamp = {"seed": seed, "videos": n_videos}
+    if frame_rate != FRAME_RATE:
+        if frame_rate < 1 or FRAME_RATE % frame_rate:
+            raise ValueError(f"frame rate {frame_rate}: choose a divisor of {FRAME_RATE}")
+        stamp["frame_rate"] = frame_rate
     _check_stamp(output / "corpus.json", stamp)
     todo = [video for video in videos if not (folder / f"{video.video_id}.mp4").exists()]
     # Spawned, not forked: a parent that has started threads (Ray's, torch's) must not be forked.
@@ -37,26 +47,26 @@ def render_corpus(
     workers = min(len(todo), os.cpu_count() or 1)
     if workers > 1:
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            for video_id in pool.map(render_video, todo, [folder] * len(todo)):
+            for video_id in pool.map(render_video, todo, [folder] * len(todo), [frame_rate] * len(todo)):
                 on_video(video_id)
     else:
         for video in todo:
-            on_video(render_video(video, folder))
+            on_video(render_video(video, folder, frame_rate))
     write_whole(output / "queries.jsonl", "".join(json.dumps(asdict(query)) + "\n" for query in queries))
     write_whole(output / "SPRITES_LICENCE.txt", sprite_licence())
     return len(todo), len(queries)
 
 
-def render_video(video: DemoVideo, folder: Path) -> str:
+def render_video(video: DemoVideo, folder: Path, frame_rate: int = FRAME_RATE) -> str:
     """Encode one video with H.264, one thread, so that its bytes depend on its plan and the encoder's version alone."""
     path = folder / f"{video.video_id}.mp4"
     partial = path.with_suffix(".partial")
     with av.open(str(partial), "w", format="mp4") as container:
         container.metadata["comment"] = DEMO_TAG
-        stream = container.add_stream("libx264", rate=FRAME_RATE, options={"preset": "veryfast", "crf": "23"})
+        stream = container.add_stream("libx264", rate=frame_rate, options={"preset": "veryfast", "crf": "23"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.thread_count = 1
-        for pixels in frames(video):
+        for pixels in frames(video, FRAME_RATE // frame_rate):
             container.mux(stream.encode(VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
     os.replace(partial, path)

@@ -195,3 +195,50 @@ def trade_off(points: Sequence[Point], x_label: str, y_label: str) -> str:
         f'<text x="{frame.x(0.5):.1f}" y="{frame.height - 3}" text-anchor="middle" class="label">{escape(x_label)}</text>'
     )
     return "".join([*parts, "</svg>"])
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart: its name and its points."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    dashed: bool = False
+
+
+def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> str:
+    """Lines over a linear axis of whole numbers (epochs, say), each labelled at its end; points that are not finite are left out."""
+    frame = Frame(560, 280, left=56, right=110)
+    xs = [x for line in lines for x in line.x] or [0.0]
+    ys = [y for line in lines for y in line.y if np.isfinite(y)] or [0.0]
+    left, right = min(xs), max(max(xs), min(xs) + 1)
+    margin = 0.06 * max(max(ys) - min(ys), 1e-9)
+    bottom, top = min(ys) - margin, max(ys) + margin
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return frame.x((x - left) / (right - left)), frame.y((y - bottom) / (top - bottom))
+
+    parts = [_open(frame, f"{y_label} by {x_label}")]
+    for value in np.linspace(bottom + margin, top - margin, 5):
+        _, y = at(left, float(value))
+        parts.append(
+            f'<line x1="{frame.x(0):.1f}" x2="{frame.x(1):.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_LINE}"/>'
+            f'<text x="{frame.left - 6}" y="{y + 4:.1f}" text-anchor="end" class="tick">{value:.3g}</text>'
+        )
+    for value in np.unique(np.linspace(left, right, 7).round()):
+        x, _ = at(float(value), bottom)
+        parts.append(f'<text x="{x:.1f}" y="{frame.height - 18}" text-anchor="middle" class="tick">{value:.0f}</text>')
+    for line in lines:
+        points = [at(x, y) for x, y in zip(line.x, line.y, strict=True) if np.isfinite(y)]
+        if not points:
+            continue
+        style = f'stroke="{_SOFT}" stroke-dasharray="4 4"' if line.dashed else f'stroke="{_OURS}" stroke-width="2.2"'
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        parts.append(f'<polyline points="{path}" fill="none" {style}/>')
+        x, y = points[-1]
+        parts.append(f'<text x="{x + 6:.1f}" y="{y + 4:.1f}" class="tick">{escape(line.label)}</text>')
+    parts.append(
+        f'<text x="{frame.x(0.5):.1f}" y="{frame.height - 3}" text-anchor="middle" class="label">{escape(x_label)}</text>'
+    )
+    return "".join([*parts, "</svg>"])

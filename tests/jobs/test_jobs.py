@@ -6,12 +6,15 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs import (
+    apply_finetuned,
     build_vector_index,
     encode_corpus,
     evaluate_retrieval,
+    finetune,
     reindex_corpus,
     render_demo,
     search_corpus,
+    train_mof,
     train_packaged_vlm,
 )
 from jobs.console import duration
@@ -22,12 +25,15 @@ from tests.indexes import make_index
 from tests.videos import write_video
 
 ALL = [
+    apply_finetuned,
     build_vector_index,
     encode_corpus,
     evaluate_retrieval,
+    finetune,
     reindex_corpus,
     render_demo,
     search_corpus,
+    train_mof,
     train_packaged_vlm,
 ]
 

@@ -1,4 +1,6 @@
+import itertools
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from qasir.demo.corpus import (
 )  # fmt: skip
 from qasir.demo.render import DEMO_TAG, is_demo_video, render_corpus
 from qasir.demo.sprites import BACKGROUNDS, background_phrase, describe, load_sprites, noun_phrase
+from qasir.tile import Tiling, tile
 from tests.videos import write_video
 
 
@@ -92,6 +95,26 @@ def test_frames_show_sprites_in_moments_and_plain_colour_between(planned):
         if index > moment.last_frame + 5:
             break
     assert frame.shape == (HEIGHT, 320, 3)
+
+
+def test_fewer_frames_are_every_so_manyth(planned):
+    video = planned[0][1]
+    for few, one in zip(frames(video, 10), itertools.islice(frames(video), 0, None, 10), strict=True):
+        np.testing.assert_array_equal(few, one)
+
+
+def test_a_set_at_a_lower_frame_rate_is_sampled_alike(tmp_path):
+    """A frame a second, and as many samples as at ten; it is another set than the one at ten."""
+    render_corpus(tmp_path, 2, seed=5, frame_rate=1)
+    (video, _), _ = plan_corpus(2, seed=5)
+    shown = [
+        image.pixels for image in tile(str(tmp_path / "videos" / f"{video.video_id}.mp4"), Tiling(Fraction(1), 1, 96))
+    ]
+    assert len(shown) == -(-video.n_frames // 10)
+    with pytest.raises(ValueError, match="holds another set"):
+        render_corpus(tmp_path, 2, seed=5)
+    with pytest.raises(ValueError, match="divisor of 10"):
+        render_corpus(tmp_path / "x", 2, seed=5, frame_rate=3)
 
 
 def test_rendering_writes_videos_queries_and_the_licence(demo):

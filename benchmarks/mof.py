@@ -1,0 +1,138 @@
+"""Meta-optimised frames on the demo benchmark: trained with MOF, on K plain frames, on all frames, and zero-shot.
+
+    python benchmarks/mof.py --work build/demo_benchmark [--videos 100] [--frames 4] [--epochs 5] [--seed 0 ...]
+
+The same K at test for all, the same base training (passes, batches, learning rate). Trained on the first videos of the training set, the
+best epoch chosen on the validation set, SumR on the test set by K raw frames; and, for the reading in which a corpus is optimised once and
+then searched by its compressed frames, SumR on the training corpus by its raw and its compressed frames.
+"""
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from demo_sets import SETS, TRAINING, render_set
+
+from pipelines.mof import make_clips, train_mof
+from qasir.annotations import Query, read_queries
+from qasir.corpus import Corpus, list_videos
+from qasir.metrics import bootstrap, paired_difference, summarise
+from qasir.mof.frame_table import FrameTable, PixelScale
+from qasir.mof.objective import Objective
+from qasir.mof.training import FRAMES_TABLE, MODEL, Material, MofSettings, MofTraining
+from qasir.tile import Tiling
+from qasir.vlm import Vlm, resolve
+
+ARMS = ("mof", "plain", "dense")
+
+
+def main(
+    work: Annotated[Path, typer.Option(help="Folder for videos and results, kept between runs.")] = Path(
+        "build/demo_benchmark"
+    ),
+    videos: Annotated[int, typer.Option(help="Of the training set.")] = 100,
+    test_videos: Annotated[int, typer.Option(help="Of the validation and the test set.")] = 300,
+    frames: Annotated[int, typer.Option(help="K.")] = 4,
+    dense_frames: Annotated[int, typer.Option(help="|R|.")] = 32,
+    grid: Annotated[int, typer.Option(help="N.")] = 1,
+    epochs: Annotated[int, typer.Option()] = 5,
+    batch_size: Annotated[int, typer.Option()] = 16,
+    lr: Annotated[float, typer.Option(help="Base learning rate, for all.")] = 1e-4,
+    frame_lr: Annotated[float, typer.Option()] = 8e-4,
+    inner_lr: Annotated[float, typer.Option()] = 1.0,
+    pooling: Annotated[str, typer.Option()] = "attention",
+    seed: Annotated[list[int] | None, typer.Option(help="Of training.", show_default="0, 1 and 2")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help=", ".join(ARMS), show_default="all")] = None,
+) -> None:
+    sets = {**SETS, **TRAINING}
+    corpora: dict[str, Corpus] = {}
+    queries: dict[str, list[Query]] = {}
+    for name in sets:
+        render_set(work, name)
+        whole = list_videos(str(work / name / "videos"))
+        kept = whole.videos[: videos if name == "train" else test_videos]
+        corpora[name] = replace(whole, videos=kept)
+        ids = {video.video_id for video in kept}
+        queries[name] = [q for q in read_queries(work / name / "queries.jsonl") if q.video_id in ids]
+    base = MofSettings(
+        frames=frames, dense_frames=dense_frames, objective=Objective(pooling), epochs=epochs, batch_size=batch_size,
+        lr=lr, frame_lr=frame_lr, inner_lr=inner_lr,
+    )  # fmt: skip
+    vlm = Vlm(resolve("qasir-tiny"), device="cpu")
+    tiling = Tiling(Fraction(1), grid, vlm.image_size)
+    held = work / "mof" / f"test_{test_videos}_n{grid}_k{frames}.lance"
+    held.parent.mkdir(parents=True, exist_ok=True)
+    test = Material(
+        make_clips(corpora["test"], str(held), tiling, frames), queries["test"], PixelScale(*vlm.pixel_scale)
+    )
+    measure = MofTraining(vlm, base, test, test, work / "mof")
+    groups = [query.video_id for query in test.queries]
+    before = measure.ranks(test, test.frames, frames)
+    print(f"{videos} training videos, K = {frames}, |R| = {dense_frames}, N = {grid}, {epochs} epochs, {pooling}\n")
+    print(
+        "| | seed | R@1 | R@10 | SumR (95 %) | over zero-shot | frames moved | s an epoch | peak MiB | corpus by raw / compressed |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    results = [line("zero-shot", "", before, before, groups, {})]
+    ranks: dict[str, list[Any]] = {}
+    for one in seed or (0, 1, 2):
+        for name in arm or ARMS:
+            settings = replace(base, method=name, seed=one)
+            out = work / "mof" / f"{name}_n{grid}_k{frames}_v{videos}_e{epochs}_lr{lr:g}_f{frame_lr:g}_s{one}"
+            done = train_mof(
+                Vlm(resolve("qasir-tiny"), device="cpu"), corpora["train"], queries["train"], corpora["validation"],
+                queries["validation"], settings, out, grid=grid,
+            )  # fmt: skip
+            tuned = Vlm(resolve("qasir-tiny", str(out / MODEL)), device="cpu")
+            measure = MofTraining(tuned, settings, test, test, out)
+            rank = measure.ranks(test, test.frames, frames)
+            ranks.setdefault(name, []).append(rank)
+            facts = {
+                "moved": done["history"][-1].get("displacement"), "peak_mib": done["peak_mib"],
+                "epoch_s": float(np.mean([r["seconds"] for r in done["history"][1:]])),
+            }  # fmt: skip
+            if name == "mof":
+                facts["corpus"] = corpus_readings(measure, corpora["train"], queries["train"], tiling, out)
+            results.append(line(name, str(one), rank, before, groups, facts))
+    if {"mof", "plain"} <= set(ranks):
+        together = [np.concatenate(ranks[name]) for name in ("mof", "plain")]
+        value, low, high = paired_difference(*together, groups * len(ranks["mof"]))["SumR"]
+        print(f"\nmof minus plain over all seeds: SumR {value:+.2f} ({low:+.2f} to {high:+.2f})")
+        results.append({"name": "mof minus plain", "difference": [value, low, high]})
+    (work / "mof.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+def corpus_readings(
+    measure: MofTraining, corpus: Corpus, queries: list[Query], tiling: Tiling, out: Path
+) -> tuple[float, float]:
+    """SumR on the training corpus by its K raw frames and by its compressed ones, with the same model."""
+    settings = measure.settings
+    clips = make_clips(corpus, str(out / "clips_train.lance"), tiling, settings.dense_frames)
+    material = Material(clips, queries, measure.train.scale)
+    measure.table = FrameTable(str(out / FRAMES_TABLE))
+    raw = measure.metrics(material, material.frames, settings.frames)["SumR"]
+    return raw, measure.metrics(material, measure.compressed, settings.frames)["SumR"]
+
+
+def line(name: str, seed: str, rank: Any, before: Any, groups: list[str], facts: dict[str, Any]) -> dict[str, Any]:
+    m, (low, high) = summarise(rank), bootstrap(rank, groups)["SumR"]
+    more = " | | | |"
+    row: dict[str, Any] = {"name": name, "seed": seed, "metrics": m, "ci95": [low, high], **facts}
+    if facts:
+        row["difference"] = value, least, most = paired_difference(rank, before, groups)["SumR"]
+        moved = "" if facts["moved"] is None else f"{facts['moved']:.5f}"
+        corpus = "{:.1f} / {:.1f}".format(*facts["corpus"]) if "corpus" in facts else ""
+        more = f" {value:+.1f} ({least:+.1f} to {most:+.1f}) | {moved} | {facts['epoch_s']:.0f} | {facts['peak_mib']:.0f} | {corpus}"
+    print(
+        f"| {name} | {seed} | {m['R@1']:.1f} | {m['R@10']:.1f} | {m['SumR']:.1f} ({low:.0f} to {high:.0f}) |{more} |",
+        flush=True,
+    )
+    return row
+
+
+if __name__ == "__main__":
+    typer.run(main)

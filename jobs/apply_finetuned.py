@@ -1,0 +1,50 @@
+"""Applies the video side of a fine-tuned checkpoint over an index into a new one, which is then searched like any other."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from jobs.console import Json, job, print_json, run
+from qasir.finetune.checkpoint import load_checkpoint
+from qasir.finetune.tuned import Applying
+from qasir.index import Index
+from qasir.prepare import absolute_uri
+from qasir.runs import Run
+
+
+def apply(
+    index: Annotated[str, typer.Option(help="The index whose vectors to use.")],
+    finetuned: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
+    output: Annotated[str, typer.Option(help="The index to write; what it has already is kept.")],
+    as_json: Json = False,
+) -> None:
+    """Write an index with fine-tuned vectors. Run it again after re-indexing: only what changed is computed."""
+    since = time.perf_counter()
+    applying = Applying(Index.open(index), load_checkpoint(finetuned), absolute_uri(output))
+    with (
+        Run(applying.output, "apply_finetuned") as held,
+        tqdm(unit="video", desc="applying", disable=None, leave=False) as bar,
+    ):
+
+        def tell(done: int, planned: int) -> None:
+            held.check()
+            bar.total, bar.n = planned, done
+            bar.refresh()
+
+        counts = applying.run(tell)
+        held.counts = counts
+    seconds = time.perf_counter() - since
+    print(
+        f"{counts['applied']} videos applied, {counts['unchanged']} unchanged, {counts['removed']} removed in {output}, {seconds:.1f} s"
+    )
+    if as_json:
+        print_json({**counts, "seconds": seconds, "output": output})
+
+
+app = job(apply)
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,135 @@
+"""A fine-tuned checkpoint on disk.
+
+finetuned.safetensors   the weights with the best validation SumR
+config.json             architecture, recipe, encoder spec, the weights' SHA-256, how it was trained
+history.json            one record an epoch; epoch 0 is before training
+curves.svg              loss and validation SumR by epoch
+last.pt                 what a killed training goes on from
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from qasir.errors import ModelError, SpecError
+from qasir.finetune.modules import Architecture, FineTuned
+from qasir.finetune.recipes import Recipe
+from qasir.finetune.train import Training
+from qasir.report.charts import Line, line_chart
+from qasir.resume import write_bytes
+from qasir.spec import EncoderSpec
+from qasir.whole_file import write_whole
+
+WEIGHTS, CONFIG, HISTORY, CURVES = "finetuned.safetensors", "config.json", "history.json", "curves.svg"
+_STORED_ONLY = ("cells", "thumbnails", "gates")
+"""Parts of an encoder spec that say what is stored, not what the stored vectors are."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model and what it was trained for. weights: the SHA-256 of its file."""
+
+    folder: Path
+    model: FineTuned
+    recipe: Recipe
+    spec: EncoderSpec
+    weights: str
+    trained: dict[str, Any]
+
+    def fits(self, spec: EncoderSpec) -> bool:
+        """Whether vectors of this spec are of the kind it was trained on."""
+        return not _differences(self.spec, spec)
+
+    def check(self, spec: EncoderSpec, uri: str) -> None:
+        """Raises SpecError, with both specs, for an index of another encoder spec."""
+        if not self.fits(spec):
+            lines = [
+                f"  {name}: {mine} in the checkpoint, {theirs} in the index"
+                for name, mine, theirs in _differences(self.spec, spec)
+            ]
+            raise SpecError(
+                f"the fine-tuned checkpoint {self.folder} was trained on another encoder spec than that of the index at {uri}:\n"
+                + "\n".join(lines)
+                + f"\ncheckpoint: {self.spec.to_json()}\nindex:      {spec.to_json()}"
+            )
+
+
+def _differences(trained: EncoderSpec, spec: EncoderSpec) -> list[tuple[str, Any, Any]]:
+    return [(name, *both) for name, both in trained.differences(spec).items() if name not in _STORED_ONLY]
+
+
+def load_checkpoint(folder: str | Path, *, device: str = "cpu") -> Checkpoint:
+    """Raises ModelError that names the file that is missing, cut short or not what the config says."""
+    folder = Path(folder).absolute()
+    config_path, weights_path = folder / CONFIG, folder / WEIGHTS
+    for path in (config_path, weights_path):
+        if not path.is_file():
+            raise ModelError(f"no fine-tuned checkpoint in {folder}: {path.name} is missing")
+    stored = weights_path.read_bytes()
+    sha = hashlib.sha256(stored).hexdigest()
+    try:
+        config = json.loads(config_path.read_text())
+        if sha != config["weights"]:
+            raise ModelError(
+                f"{weights_path} is not the file that {CONFIG} beside it was written for (cut short, or replaced)"
+            )
+        model = FineTuned(config["dim"], _made(Architecture, config["architecture"]))
+        model.load_state_dict(load(stored))
+        recipe = _made(Recipe, config["recipe"])
+        spec = EncoderSpec(**config["encoder"])
+    except (json.JSONDecodeError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"the fine-tuned checkpoint in {folder} cannot be read: {error}") from error
+    return Checkpoint(folder, model.to(device).eval(), recipe, spec, f"sha256:{sha}", config["trained"])
+
+
+def _made(kind: Any, values: dict[str, Any]) -> Any:
+    known = {field.name for field in fields(kind)}
+    return kind(**{name: value for name, value in values.items() if name in known})
+
+
+def save_checkpoint(folder: Path, training: Training, spec: EncoderSpec, trained: dict[str, Any]) -> None:
+    """Write the best weights so far, the config, the history and the curves; each file whole or not at all."""
+    assert training.best is not None
+    stored = save({name: value.contiguous() for name, value in training.best_weights.items()})
+    write_bytes(folder / WEIGHTS, stored)
+    config = {
+        "dim": training.model.dim,
+        "architecture": asdict(training.settings.architecture),
+        "recipe": asdict(training.settings.recipe),
+        "encoder": asdict(spec),
+        "weights": hashlib.sha256(stored).hexdigest(),
+        "trained": {**trained, "parameters": training.model.n_parameters, "best": training.best},
+    }
+    write_whole(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    write_whole(folder / HISTORY, json.dumps(training.history, indent=2) + "\n")
+    write_whole(folder / CURVES, curves(training.history))
+
+
+def curves(history: list[dict[str, Any]]) -> str:
+    """An SVG picture: the loss of each epoch, and the validation SumR with the zero-shot one as a dashed line."""
+    trained = [record for record in history if record["epoch"] > 0]
+    epochs = [record["epoch"] for record in trained]
+    loss = line_chart([Line("loss", epochs, [record["loss"] for record in trained])], "epoch", "training loss")
+    every = [record["epoch"] for record in history]
+    sum_r = [
+        Line("validation SumR", every, [record["SumR"] for record in history]),
+        Line("zero-shot", [every[0], every[-1]], [history[0]["SumR"]] * 2, dashed=True),
+    ]
+    return stacked(loss, line_chart(sum_r, "epoch", "validation SumR"))
+
+
+def stacked(*charts: str) -> str:
+    """Charts one below another in one SVG file of its own."""
+    height = 300
+    parts = [f'<g transform="translate(0 {i * height})">{chart}</g>' for i, chart in enumerate(charts)]
+    style = "text{font:12px sans-serif;fill:#333}"
+    colours = "--ink:#222;--soft:#888;--line:#ddd;--accent:#1f6feb;--true:#2a9d4a;--wrong:#c0392b"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="560" height="{height * len(charts)}" style="{colours};background:#fff">'
+        f"<style>{style}</style>{''.join(parts)}</svg>\n"
+    )
