@@ -24,8 +24,8 @@ from tests.videos import write_video
 def test_every_sprite_has_a_name_of_its_own_and_a_picture():
     sheet = load_sprites()
     assert len(set(sheet.names)) == len(sheet) > 500
-    for tile in sheet.tiles:
-        assert np.asarray(tile.getchannel("A")).max() > 200
+    for picture in sheet.tiles:
+        assert np.asarray(picture.getchannel("A")).max() > 200
 
 
 def test_phrases():
