@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -49,6 +49,7 @@ PARTS = ("ceiling", "dense", "usual", "gop", "videos", "memory")
 
 def main(
     part: Annotated[list[str] | None, typer.Option(help=f"Which of {', '.join(PARTS)}.", show_default="all")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="For dense and usual.", show_default="both")] = None,
     work: Annotated[Path, typer.Option()] = Path("build/encode_benchmark"),
 ) -> None:
     work.mkdir(parents=True, exist_ok=True)
@@ -59,8 +60,9 @@ def main(
     results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     if set(part or PARTS) - {"gop"}:
         warm_up(work)
+    models = model or ["ViT-B-32", "ViT-L-14"]
     runs: dict[str, Callable[[Path], Any]] = {
-        "ceiling": ceiling, "dense": dense, "usual": usual, "gop": gop, "videos": per_video, "memory": memory,
+        "ceiling": ceiling, "dense": lambda work: dense(work, models), "usual": lambda work: usual(work, models), "gop": gop, "videos": per_video, "memory": memory,
     }  # fmt: skip
     for name in PARTS:
         if name in (part or PARTS):
@@ -236,13 +238,13 @@ def ceiling(work: Path) -> Any:
     return rows
 
 
-def dense(work: Path) -> Any:
+def dense(work: Path, models: Sequence[str]) -> Any:
     """Super images against dense frames (grid 1), the whole pipeline, beside what the stage times allow."""
     print(
         "| model | N | ceiling | pipeline | over N = 1 | allowed | share |\n| --- | --- | --- | --- | --- | --- | --- |"
     )
     rows = []
-    for name in ("ViT-B-32", "ViT-L-14"):
+    for name in models:
         model = source(name, work)
         vlm = Vlm(model, device="cpu")
         base = base_top = 0.0
@@ -285,13 +287,13 @@ def usual_way(folder: Path, name: str, checkpoint: str, *, convert_all: bool = T
     return total / (time.perf_counter() - since)
 
 
-def usual(work: Path) -> Any:
+def usual(work: Path, models: Sequence[str]) -> Any:
     """Ours against the usual way at the same sampling rate and precision."""
     folder = render(work / f"videos_{CLIP_S:.0f}", N_RENDERED, CLIP_S)
     print("| model | usual way | converting sampled frames only | ours N = 1 | x | ours N = 3 | x | x (sampled only) |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     rows = []
-    for name in ("ViT-B-32", "ViT-L-14"):
+    for name in models:
         model = source(name, work)
         vlm = Vlm(model, device="cpu")
         mine = links(folder, 12 if name == "ViT-B-32" else 2)
