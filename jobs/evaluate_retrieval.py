@@ -25,10 +25,10 @@ from jobs.options import (
     method_of,
     open_searcher,
 )
-from qasir.annotations import Query, read_queries
+from qasir.annotations import FORMATS, Query, paragraphs, read_queries
 from qasir.coarse_to_fine import CoarseToFine
 from qasir.errors import QueryError
-from qasir.evaluate import Evaluation, evaluate, rankings_table
+from qasir.evaluate import Evaluation, VideoToText, evaluate, evaluate_video_to_text, rankings_table
 from qasir.finetune.tuned import TunedSnapshot
 from qasir.hybrid import Cascade, Fusion, HybridSearcher
 from qasir.metrics import DEFAULT_MV_EDGES, METRICS
@@ -39,13 +39,13 @@ from qasir.search import IndexSearcher, Searcher
 from qasir.tune import best_depth, best_temperature, best_weight
 from qasir.whole_file import write_whole
 
+DIRECTIONS = ("text-to-video", "video-to-text")
+
 
 def evaluate_retrieval(
     index: Indexes,
     queries: Annotated[Path, typer.Option(help="Query file.")],
-    query_format: Annotated[
-        str, typer.Option("--format", help="auto, jsonl, tvr, activitynet, charades, captions or moment-detr.")
-    ] = "auto",
+    query_format: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)}.")] = "auto",
     aggregation: AggregationOption = None,
     temperature: Temperatures = None,
     gate_temperature: GateTemperature = None,
@@ -67,6 +67,12 @@ def evaluate_retrieval(
     distributed: Annotated[
         bool, typer.Option("--distributed", help="Score on Ray, for a corpus larger than one machine's memory.")
     ] = False,
+    direction: Annotated[
+        str, typer.Option(help="text-to-video, or video-to-text as trimmed benchmarks report it too.")
+    ] = "text-to-video",
+    as_paragraphs: Annotated[
+        bool, typer.Option("--paragraphs", help="All sentences of a video as one query, as DiDeMo is scored.")
+    ] = False,
     missing: Annotated[str, typer.Option(help="Queries without a video in the index: skip them, or miss.")] = "skip",
     mv_edges: Annotated[str, typer.Option(help="Edges of the moment-to-video ratio bins.")] = ",".join(
         map(str, DEFAULT_MV_EDGES)
@@ -77,7 +83,11 @@ def evaluate_retrieval(
     as_json: Json = False,
 ) -> None:
     """Rank every video for every query; print the metrics, and write them with a report to --output."""
+    if direction not in DIRECTIONS:
+        raise QueryError(f"direction {direction!r}: choose one of {', '.join(DIRECTIONS)}")
     asked = read_queries(queries, query_format)
+    if as_paragraphs:
+        asked = paragraphs(asked)
     searcher = open_searcher(index, hybrid, finetuned)
     method = method_of(
         searcher, aggregation=aggregation, temperatures=temperature, gate_temperature=gate_temperature, hybrid=hybrid,
@@ -91,6 +101,9 @@ def evaluate_retrieval(
         raise QueryError("--validation-index goes with --validation-queries")
     if distributed:
         _distribute(searcher, method)
+    if direction == "video-to-text":
+        _report_video_to_text(evaluate_video_to_text(searcher, asked, method), output, as_json)
+        return
     options: dict[str, Any] = {"missing": missing, "mv_edges": _edges(mv_edges)}
     result = evaluate(searcher, asked, method, **options)
     compared = compare(searcher, asked, method, result, options, weight=weight, top_k=top_k)
@@ -100,10 +113,8 @@ def evaluate_retrieval(
         _print_compared(compared)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        write_whole(output / "metrics.json", json_text(result, compared))
-        partial = output / "rankings.partial"
-        pyarrow.parquet.write_table(rankings_table(result, searcher), partial)
-        os.replace(partial, output / "rankings.parquet")
+        write_whole(output / "metrics.json", json_text(facts(result, compared)))
+        _write_rankings(output, rankings_table(result, searcher))
         page = render_report(result, searcher, title=f"Retrieval on {queries.name}", compared=compared)
         write_whole(output / "index.html", page)
         print(f"report: {output / 'index.html'}")
@@ -176,8 +187,26 @@ def facts(result: Evaluation, compared: Mapping[str, Evaluation]) -> dict[str, A
     return found
 
 
-def json_text(result: Evaluation, compared: Mapping[str, Evaluation]) -> str:
-    return json.dumps(facts(result, compared), indent=2, default=str) + "\n"
+def json_text(found: Mapping[str, Any]) -> str:
+    return json.dumps(found, indent=2, default=str) + "\n"
+
+
+def _write_rankings(output: Path, rankings: pyarrow.Table) -> None:
+    partial = output / "rankings.partial"
+    pyarrow.parquet.write_table(rankings, partial)
+    os.replace(partial, output / "rankings.parquet")
+
+
+def _report_video_to_text(result: VideoToText, output: Path | None, as_json: bool) -> None:
+    print(f"{len(result.video_ids)} videos, {len(result.queries)} texts")
+    print(f"ranked by {sentence(result.method)}")
+    _print_metrics(result.metrics, result.ci95, {})
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        write_whole(output / "metrics.json", json_text(result.to_dict()))
+        _write_rankings(output, result.rankings())
+    if as_json:
+        print_json(result.to_dict())
 
 
 def _edges(text: str) -> list[float]:
@@ -194,16 +223,22 @@ def _print(result: Evaluation) -> None:
         + (f", {skipped} {result.missing}ed: {result.skipped}" if skipped else "")
     )
     print(f"ranked by {sentence(result.method)}")
+    _print_metrics(
+        result.metrics,
+        result.ci95,
+        dict.fromkeys(result.saturated, f"says nothing: only {result.n_videos} videos"),
+    )
+
+
+def _print_metrics(
+    metrics: Mapping[str, float], ci95: Mapping[str, tuple[float, float]], notes: Mapping[str, str]
+) -> None:
     print(f"{'metric':8}{'value':>9}   95 % interval")
     for name in METRICS:
-        low, high = result.ci95[name]
+        low, high = ci95[name]
         digits = 3 if name == "MRR" else 1
-        note = (
-            f"says nothing: only {result.n_videos} videos"
-            if name in result.saturated
-            else f"{low:.{digits}f} to {high:.{digits}f}"
-        )
-        print(f"{name:8}{result.metrics[name]:9.{digits}f}   {note}")
+        note = notes.get(name, f"{low:.{digits}f} to {high:.{digits}f}")
+        print(f"{name:8}{metrics[name]:9.{digits}f}   {note}")
 
 
 def _print_moments(result: Evaluation) -> None:

@@ -8,19 +8,28 @@
 | charades | Charades-STA, `VID start end##text` | one, no duration |
 | captions | the PRVR papers' lists, `VID#enc#n text` | none |
 | moment-detr | QVHighlights and others, one object a line: qid, query, vid, duration, relevant_windows | several |
+| msrvtt | MSR-VTT: the 1k-A test list (`key,vid_key,video_id,sentence` with a header) or MSRVTT_data.json | none |
+| msvd | MSVD's descriptions, `VID_start_end text`, lines with # are comments | none |
+| didemo | DiDeMo, one JSON list: annotation_id, description, video, times (pairs of 5 s segments) | one, no duration |
+
+The last three are of trimmed videos: a whole video answers a query. DiDeMo's moment is the pair that most annotators chose.
 """
 
+import csv
+import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qasir.errors import QueryError
 
-FORMATS = ("auto", "jsonl", "tvr", "activitynet", "charades", "captions", "moment-detr")
+FORMATS = (
+    "auto", "jsonl", "tvr", "activitynet", "charades", "captions", "moment-detr", "msrvtt", "msvd", "didemo",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,12 @@ def detect_format(path: Path, text: str) -> str:
         return "captions"
     if re.match(r"\S+ +\S+ +\S+ *##", first):
         return "charades"
+    if re.match(r"key,vid_key,video_id,sentence\b", first) or (text.lstrip().startswith("{") and '"sen_id"' in text):
+        return "msrvtt"
+    if text.lstrip().startswith("[") and '"annotation_id"' in text:
+        return "didemo"
+    if re.match(r"(#|\S+_\d+_\d+\s+\S)", first):
+        return "msvd"
     try:
         keys = set(json.loads(first))
     except (json.JSONDecodeError, TypeError):
@@ -122,13 +137,7 @@ def _moment_detr(path: Path, text: str) -> Iterator[Query]:
 
 
 def _activitynet(path: Path, text: str) -> Iterator[Query]:
-    try:
-        videos = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise QueryError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
-    if not isinstance(videos, dict):
-        raise QueryError(f"{path}:1: not an object of videos")
-    for video_id, row in videos.items():
+    for video_id, row in _json(path, text, dict).items():
         where = f"{path}: {video_id}"
         if not isinstance(row, dict):
             raise QueryError(f"{where}: not an object")
@@ -170,6 +179,77 @@ def _captions(path: Path, text: str) -> Iterator[Query]:
         yield _query(f"{path}:{number}", fields, "id", "text", "video", (), None)
 
 
+def _msrvtt(path: Path, text: str) -> Iterator[Query]:
+    if text.lstrip().startswith("{"):
+        rows = _json(path, text, dict).get("sentences")
+        if not isinstance(rows, list):
+            raise QueryError(f"{path}: no list `sentences`")
+        for i, row in enumerate(rows):
+            where = f"{path}: sentence {i}"
+            if not isinstance(row, dict):
+                raise QueryError(f"{where}: not an object")
+            yield _query(where, row, "sen_id", "caption", "video_id", (), None)
+        return
+    for number, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
+        yield _query(f"{path}:{number}", row, "key", "sentence", "video_id", (), None)
+
+
+def _msvd(path: Path, text: str) -> Iterator[Query]:
+    for number, line in _lines(text):
+        if line.startswith("#"):
+            continue
+        video_id, _, sentence = line.partition(" ")
+        fields = {"id": f"{video_id}#{number}", "text": sentence, "video": video_id}
+        yield _query(f"{path}:{number}", fields, "id", "text", "video", (), None)
+
+
+_DIDEMO_SEGMENT_S = 5.0
+
+
+def _didemo(path: Path, text: str) -> Iterator[Query]:
+    for i, row in enumerate(_json(path, text, list)):
+        where = f"{path}: entry {i}"
+        if not isinstance(row, dict):
+            raise QueryError(f"{where}: not an object")
+        times = row.get("times")
+        if not isinstance(times, list) or not times:
+            raise QueryError(f"{where}: `times` is not a list of pairs")
+        pairs = [_pair(where, pair) for pair in times]
+        first, last = max(pairs, key=pairs.count)
+        moment = _moment(where, first * _DIDEMO_SEGMENT_S, (last + 1) * _DIDEMO_SEGMENT_S)
+        yield _query(where, _without_suffix(row), "annotation_id", "description", "video", (moment,), None)
+
+
+def _without_suffix(row: dict[str, Any]) -> dict[str, Any]:
+    """DiDeMo names videos by their file; ids in an index have no suffix."""
+    video = row.get("video")
+    return {
+        **row,
+        "video": re.sub(r"\.(mov|avi|mp4|mpg|3gp|m4v|wmv)$", "", video, flags=re.I) if isinstance(video, str) else None,
+    }
+
+
+def _json(path: Path, text: str, kind: type) -> Any:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise QueryError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+    if not isinstance(found, kind):
+        raise QueryError(f"{path}:1: not a JSON {'object' if kind is dict else 'list'}")
+    return found
+
+
+def paragraphs(queries: Sequence[Query]) -> list[Query]:
+    """The sentences of each video as one query, in their order, as trimmed benchmarks of several sentences a video are scored."""
+    by_video: dict[str, list[Query]] = {}
+    for query in queries:
+        by_video.setdefault(query.video_id, []).append(query)
+    return [
+        Query(video_id, " ".join(query.text for query in some), video_id, duration_s=some[0].duration_s)
+        for video_id, some in by_video.items()
+    ]
+
+
 _READERS: dict[str, Callable[[Path, str], Iterator[Query]]] = {
     "jsonl": _jsonl,
     "tvr": _tvr,
@@ -177,6 +257,9 @@ _READERS: dict[str, Callable[[Path, str], Iterator[Query]]] = {
     "charades": _charades,
     "captions": _captions,
     "moment-detr": _moment_detr,
+    "msrvtt": _msrvtt,
+    "msvd": _msvd,
+    "didemo": _didemo,
 }
 
 

@@ -157,6 +157,61 @@ def evaluate(
     )
 
 
+@dataclass(frozen=True)
+class VideoToText:
+    """Every video as a query for its texts: rank[i] is where the first of video_ids[i]'s own texts comes among all of them."""
+
+    video_ids: list[str]
+    queries: list[Query]
+    values: NDArray[np.float32]
+    rank: NDArray[np.int64]
+    metrics: dict[str, float]
+    ci95: dict[str, tuple[float, float]]
+    method: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `metrics.json` holds."""
+        return {
+            "direction": "video-to-text", "n_queries": len(self.video_ids), "n_texts": len(self.queries),
+            "metrics": self.metrics, "ci95": {name: list(bounds) for name, bounds in self.ci95.items()},
+            "scoring": self.method.describe(),
+        }  # fmt: skip
+
+    def rankings(self) -> pa.Table:
+        """The best RANKED texts of every video: video_id, rank, query_id, score."""
+        order = best_first(self.values, RANKED)
+        n, k = order.shape
+        ids = np.array([query.query_id for query in self.queries], dtype=object)
+        return pa.table(
+            {
+                "video_id": np.repeat(np.array(self.video_ids, dtype=object), k),
+                "rank": np.tile(np.arange(1, k + 1, dtype=np.int32), n),
+                "query_id": ids[order.ravel()],
+                "score": self.values[np.arange(n)[:, None], order].ravel(),
+            }
+        )
+
+
+def evaluate_video_to_text(searcher: Searcher[Any], queries: Sequence[Query], method: Any = None) -> VideoToText:
+    """Rank every text for every video that has one, as the trimmed benchmarks of EERCF and MOF do; ties count against us, and of a
+    video's several texts the best placed one counts.
+
+    Raises QueryError when no query is about a video of the index.
+    """
+    method = method or searcher.default
+    found, _ = answerable(searcher, queries)
+    values = searcher.score([query.text for query in found], method)
+    asked = {query.video_id for query in found}
+    rows = [v for v, video_id in enumerate(searcher.video_ids) if video_id in asked]
+    ids = [searcher.video_ids[v] for v in rows]
+    place = numbered(ids)
+    own = np.zeros((len(ids), len(found)), dtype=bool)
+    own[[place[query.video_id] for query in found], np.arange(len(found))] = True
+    by_video = np.ascontiguousarray(values[:, rows].T)
+    rank = ranks(by_video, own)
+    return VideoToText(ids, found, by_video, rank, summarise(rank), bootstrap(rank, ids), method)
+
+
 def rankings_table(evaluation: Evaluation, searcher: Searcher[Any]) -> pa.Table:
     """The best RANKED videos of every scored query, one row each, with the moment that fits best."""
     order = best_first(evaluation.values, RANKED)

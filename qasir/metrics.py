@@ -2,7 +2,7 @@
 
 rank = 1 + number of non-relevant videos that score at least as high as the best relevant one: a tie counts against us, so
 a constant scorer gets the worst rank. R@K is the percentage of queries with rank <= K, SumR = R@1 + R@5 + R@10 + R@100,
-MedR the median rank, MRR the mean reciprocal rank.
+MedR the median rank, MeanR the mean rank, MRR the mean reciprocal rank.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qasir.errors import QueryError
 
 RECALL_AT = (1, 5, 10, 100)
-METRICS = (*(f"R@{k}" for k in RECALL_AT), "SumR", "MedR", "MRR")
+METRICS = (*(f"R@{k}" for k in RECALL_AT), "SumR", "MedR", "MeanR", "MRR")
 DEFAULT_MV_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -37,6 +37,7 @@ def summarise(rank: NDArray[np.int64]) -> dict[str, float]:
         **recalls,
         "SumR": sum(recalls.values()),
         "MedR": float(np.median(rank)),
+        "MeanR": float(np.mean(rank)),
         "MRR": float(np.mean(1.0 / rank)),
     }
 
@@ -62,18 +63,19 @@ def bootstrap_samples(
     n_groups = int(group.max()) + 1
     order = np.argsort(rank, kind="stable")
     sorted_rank, sorted_group = rank[order], group[order]
-    measures = np.stack([*(rank <= k for k in RECALL_AT), 1.0 / rank, np.ones(len(rank))]).astype(np.float64)
+    measures = np.stack([*(rank <= k for k in RECALL_AT), 1.0 / rank, rank, np.ones(len(rank))]).astype(np.float64)
     per_group = np.stack([np.bincount(group, weights=row, minlength=n_groups) for row in measures])
     generator = np.random.default_rng(seed)
     out = {name: np.empty(n_resamples) for name in METRICS}
     for i in range(n_resamples):
         counts = np.bincount(generator.integers(0, n_groups, n_groups), minlength=n_groups)
-        *hits, reciprocal, total = per_group @ counts
+        *hits, reciprocal, ranked, total = per_group @ counts
         recalls = [100.0 * hit / total for hit in hits]
         for k, recall in zip(RECALL_AT, recalls, strict=True):
             out[f"R@{k}"][i] = recall
         out["SumR"][i] = sum(recalls)
         out["MRR"][i] = reciprocal / total
+        out["MeanR"][i] = ranked / total
         out["MedR"][i] = _weighted_median(sorted_rank, counts[sorted_group])
     return out
 

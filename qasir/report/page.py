@@ -36,7 +36,7 @@ def render_report(
         title=title,
         evaluation=evaluation,
         ranked_by=sentence(evaluation.method),
-        names=[f"R@{k}" for k in RECALL_AT] + ["SumR", "MedR", "MRR"],
+        names=[f"R@{k}" for k in RECALL_AT] + ["SumR", "MedR", "MeanR", "MRR"],
         curve=recall_curve(evaluation.rank, evaluation.n_videos),
         ratio_chart=bars(
             [_bar(b, telling) for b in evaluation.by_mv], f"M/V: moment over video length; bars: {telling} in %"

@@ -177,6 +177,21 @@ def test_hybrids_and_sparse_frames_from_the_command_line(demo, demo_index, dense
     assert dense["metrics"] == call(evaluate_retrieval, *args)[2]["metrics"]
 
 
+def test_videos_ask_for_texts_from_the_command_line(demo, demo_index, tmp_path):
+    args = ("--index", demo_index.uri, "--queries", demo / "queries.jsonl", "--direction", "video-to-text", "--json")
+    status, text, facts, _ = call(evaluate_retrieval, *args, "--paragraphs", "--output", tmp_path)
+    assert status == 0
+    assert (facts["n_queries"], facts["n_texts"], facts["direction"]) == (4, 4, "video-to-text")
+    assert {"MedR", "MeanR"} <= set(facts["metrics"])
+    assert "MeanR" in text
+    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"] == facts["metrics"]
+    assert (tmp_path / "rankings.parquet").exists()
+    _, _, several, _ = call(evaluate_retrieval, *args)
+    assert several["n_texts"] > 4
+    _, _, _, error = call(evaluate_retrieval, *args[:4], "--direction", "x")
+    assert "direction 'x'" in str(error)
+
+
 def test_coarse_to_fine_and_filters_from_the_command_line(demo, demo_index):
     two_stage = ("--recall", "super-image", "--recall-k", 3, "--rerank", "super-image,cell", "--json")
     status, _, facts, _ = call(

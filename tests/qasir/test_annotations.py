@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from qasir.annotations import read_queries
+from qasir.annotations import paragraphs, read_queries
 from qasir.errors import QueryError
 
 
@@ -93,3 +93,74 @@ def test_a_file_that_is_not_there_or_empty_or_binary(tmp_path):
     (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(QueryError, match="cannot be read as text"):
         read_queries(tmp_path / "b.jsonl")
+
+
+MSRVTT_CSV = 'key,vid_key,video_id,sentence\nret0,msr9770,video9770,a person connects something\nret1,msr9771,video9771,"a boy, singing"\n'
+MSRVTT_JSON = json.dumps(
+    {"videos": [{"video_id": "video0"}], "sentences": [{"caption": "a cat", "video_id": "video0", "sen_id": 3}]}
+)
+MSVD = "# a comment\n\n-4wsuPCjDBc_5_15 a squirrel eats a peanut\n-4wsuPCjDBc_5_15 a chipmunk\nabc_1_2 a dog\n"
+DIDEMO = json.dumps(
+    [
+        {"annotation_id": 19, "description": "a dog jumps", "video": "1@N02_2.mov", "times": [[1, 1], [0, 1], [1, 1]]},
+        {"annotation_id": 20, "description": "then it barks", "video": "1@N02_2.mov", "times": [[3, 4]]},
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "expected"),
+    [
+        (
+            "msrvtt",
+            MSRVTT_CSV,
+            [("ret0", "a person connects something", "video9770"), ("ret1", "a boy, singing", "video9771")],
+        ),
+        ("msrvtt", MSRVTT_JSON, [("3", "a cat", "video0")]),
+        (
+            "msvd",
+            MSVD,
+            [
+                ("-4wsuPCjDBc_5_15#3", "a squirrel eats a peanut", "-4wsuPCjDBc_5_15"),
+                ("-4wsuPCjDBc_5_15#4", "a chipmunk", "-4wsuPCjDBc_5_15"),
+                ("abc_1_2#5", "a dog", "abc_1_2"),
+            ],
+        ),
+        ("didemo", DIDEMO, [("19", "a dog jumps", "1@N02_2"), ("20", "then it barks", "1@N02_2")]),
+    ],
+)
+def test_trimmed_benchmarks(tmp_path, form, text, expected):
+    """Read under their name, and told apart from the others by what they begin with."""
+    path = tmp_path / "file"
+    path.write_text(text)
+    for given in (form, "auto"):
+        found = read_queries(path, given)
+        assert [(q.query_id, q.text, q.video_id) for q in found] == expected
+    assert found[0].moments == (((5.0, 10.0),) if form == "didemo" else ())
+
+
+def test_sentences_of_a_video_become_a_paragraph(tmp_path):
+    path = tmp_path / "file"
+    path.write_text(DIDEMO)
+    (one,) = paragraphs(read_queries(path))
+    assert (one.query_id, one.text, one.moments) == ("1@N02_2", "a dog jumps then it barks", ())
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "says"),
+    [
+        ("msrvtt", "key,vid_key,video_id,sentence\nret0,m,video1,\n", ":2: `sentence` is empty"),
+        ("msrvtt", "{}", "no list `sentences`"),
+        ("msrvtt", "{", "not JSON"),
+        ("msvd", "abc_1_2\n", ":1: `text` is empty"),
+        ("didemo", "{}", "not a JSON list"),
+        ("didemo", '[{"annotation_id": 1, "description": "x", "video": "v", "times": []}]', "entry 0: `times`"),
+        ("didemo", '[{"annotation_id": 1, "description": "x", "times": [[0, 0]]}]', "no `video`"),
+    ],
+)
+def test_trimmed_benchmarks_gone_wrong(tmp_path, form, text, says):
+    path = tmp_path / "file"
+    path.write_text(text)
+    with pytest.raises(QueryError) as error:
+        read_queries(path, form)
+    assert says in str(error.value)

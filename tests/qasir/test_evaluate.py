@@ -7,7 +7,7 @@ import torch
 
 from qasir.annotations import Query, read_queries
 from qasir.errors import NoIndexError, QueryError
-from qasir.evaluate import RANKINGS_SCHEMA, evaluate, rankings_table
+from qasir.evaluate import RANKINGS_SCHEMA, evaluate, evaluate_video_to_text, rankings_table
 from qasir.flops import cost, image_gflops
 from qasir.hybrid import Cascade, Fusion, HybridSearcher
 from qasir.index import Index, embedding_column
@@ -210,3 +210,18 @@ def test_flops_of_vit_b_32_by_hand(tmp_path):
     by_hand = (layers * each_layer + patches + projection) / 1e9
     assert by_hand == pytest.approx(8.82, abs=0.01)
     assert image_gflops(vlm) == pytest.approx(by_hand, rel=1e-3)
+
+
+def test_videos_ask_for_their_texts(searcher, queries):
+    """Against loops: the rank of the best placed own text among all, ties against us."""
+    found = evaluate_video_to_text(searcher, queries, Scoring())
+    values = searcher.score([query.text for query in queries], Scoring())
+    for v, video_id in enumerate(found.video_ids):
+        column = values[:, searcher.video_ids.index(video_id)]
+        own = np.array([query.video_id == video_id for query in queries])
+        assert found.rank[v] == 1 + (column[~own] >= column[own].max()).sum()
+    assert found.metrics["MeanR"] == found.rank.mean()
+    table = found.rankings()
+    assert table.column_names == ["video_id", "rank", "query_id", "score"]
+    first = table.filter(np.array(table["video_id"]) == found.video_ids[0]).to_pylist()
+    assert [row["rank"] for row in first] == list(range(1, min(100, len(queries)) + 1))

@@ -53,7 +53,7 @@ def test_bootstrap_resamples_videos_with_their_queries():
     for _ in range(200):
         picked = [names[i] for i in draws.integers(0, len(names), len(names))]
         values.append(summarise(np.concatenate([rank[[g == p for g in groups]] for p in picked])))
-    for name in ("R@1", "SumR", "MedR", "MRR"):
+    for name in ("R@1", "SumR", "MedR", "MeanR", "MRR"):
         assert bounds[name] == pytest.approx(tuple(np.percentile([v[name] for v in values], [2.5, 97.5])))
 
 
