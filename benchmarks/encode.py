@@ -209,7 +209,7 @@ def against_ceiling(
     few = links(folder, N_AT_ONCE)
     before = decoder_alone(few, spec), e_before
     expected = 1 / (1 / before[0] + 1 / before[1])
-    rate, startup = pipeline(folder, model, spec, max(2, round(LASTS_S * expected / each_s)))
+    rate, startup = pipeline(folder, model, spec, max(N_RENDERED, round(LASTS_S * expected / each_s)))
     after = decoder_alone(few, spec), model_alone(vlm, spec.grid)
     d, e = ((x + y) / 2 for x, y in zip(before, after, strict=True))
     return d, e, 1 / (1 / d + 1 / e), rate, startup

@@ -9,7 +9,7 @@ last.pt                 what a killed training goes on from
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from qasir.errors import ModelError, SpecError
+from qasir.features import Features
 from qasir.finetune.modules import Architecture, FineTuned
 from qasir.finetune.recipes import Recipe
 from qasir.finetune.train import Training
@@ -40,6 +41,16 @@ class Checkpoint:
     spec: EncoderSpec
     weights: str
     trained: dict[str, Any]
+
+    @property
+    def gates(self) -> bool:
+        """Whether it was trained to weigh by other vectors than those that it weighs: EERCF's gates, before the temporal encoder."""
+        return self.recipe.scoring.aggregation == "tib" and self.model.temporal is not None
+
+    def video_vectors(self, features: Features) -> Features:
+        """The video side of super images, with gates if it has them."""
+        tuned = self.model.video_vectors(features)
+        return tuned if self.gates else replace(tuned, gates=None)
 
     def fits(self, spec: EncoderSpec) -> bool:
         """Whether vectors of this spec are of the kind it was trained on."""

@@ -27,14 +27,14 @@ class TunedSnapshot(Snapshot):
 
     def __init__(self, base: Snapshot, checkpoint: Checkpoint) -> None:
         super().__init__(base.uri, base.spec, base.videos_dataset, base.images_dataset)
-        self._model = checkpoint.model
+        self._checkpoint = checkpoint
 
     def load(self, granularity: str = "super-image", video_ids: Sequence[str] | None = None) -> FeatureTable:
         table = super().load(granularity, video_ids)
         if granularity == "cell":
-            vectors = self._model.cell_vectors(table.features.vectors)
+            vectors = self._checkpoint.model.cell_vectors(table.features.vectors)
             return replace(table, features=replace(table.features, vectors=vectors))
-        return replace(table, features=self._model.video_vectors(table.features))
+        return replace(table, features=self._checkpoint.video_vectors(table.features))
 
     def load_videos(self) -> VideoTable:
         videos, images = super().load_videos(), self.load()
@@ -62,7 +62,7 @@ def applied_spec(spec: EncoderSpec, checkpoint: Checkpoint) -> EncoderSpec:
         spec,
         finetuned=str(checkpoint.folder),
         finetuned_weights=checkpoint.weights,
-        gates=checkpoint.recipe.scoring.aggregation == "tib" and checkpoint.model.temporal is not None,
+        gates=checkpoint.gates,
     )
 
 
@@ -131,7 +131,7 @@ class Applying:
         """(rows with their vectors gone through the video side, {video_id: mean of its super images})."""
         dim = self.output.spec.embedding_dim
         ids, first, length = runs_of(rows["video_id"])
-        tuned = self.checkpoint.model.video_vectors(Features(first, length, normalised(matrix(rows["embedding"], dim))))
+        tuned = self.checkpoint.video_vectors(Features(first, length, normalised(matrix(rows["embedding"], dim))))
         rows = _with(rows, "embedding", tuned.vectors)
         if self.output.spec.gates:
             assert tuned.gates is not None
