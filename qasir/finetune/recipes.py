@@ -45,7 +45,7 @@ class Recipe:
     pearson: bool = True
     margin: float = 0.2
     hard_negatives_after: int = 5
-    info_nce_weight: float = 0.05
+    info_nce_weight: float = 1.0
     info_nce_temperature: float = 0.05
 
     def __post_init__(self) -> None:

@@ -30,11 +30,11 @@ class Settings:
 
     recipe: Recipe = field(default_factory=Recipe)
     architecture: Architecture = field(default_factory=Architecture)
-    epochs: int = 30
+    epochs: int = 8
     batch_size: int = 128
-    lr: float = 1e-3
+    lr: float = 5e-4
     weight_decay: float = 0.01
-    patience: int = 6
+    patience: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:

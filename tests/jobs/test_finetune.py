@@ -22,7 +22,7 @@ def material(tmp_path_factory):
     """(folder, options) of two made-up indexes with the packaged model's dimension, and their queries."""
     folder = tmp_path_factory.mktemp("finetune")
     for name, seed in (("train", 0), ("val", 1)):
-        make_index(folder / name, LENGTHS, seed=seed, dim=128)
+        make_index(folder / name, LENGTHS, seed=seed, dim=192)
         rows = [
             {
                 "query_id": f"{v}-{i}",
@@ -129,7 +129,7 @@ def test_a_killed_training_goes_on(trained, material, tmp_path):
     _, options = material
     command = [sys.executable, "-m", "jobs.finetune", *map(str, options), "--output", str(tmp_path), *QUICK]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not (tmp_path / "last.pt").exists():
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -148,7 +148,7 @@ def test_a_killed_training_goes_on(trained, material, tmp_path):
         ({"--recipe": "x"}, SpecError, "recipe 'x': choose one of qasir, eercf"),
         ({"--lr": "0"}, SpecError, "learning rate"),
         ({"--batch-size": "1"}, QueryError, "batch size 1"),
-        ({"--heads": "3"}, SpecError, "3 heads do not divide"),
+        ({"--heads": "5"}, SpecError, "5 heads do not divide"),
     ],
 )
 def test_bad_settings_train_nothing(material, tmp_path, change, kind, says):
@@ -175,7 +175,7 @@ def test_queries_of_no_video_in_the_index(material, tmp_path):
 
 def test_indexes_of_two_encoders_do_not_train_together(material, tmp_path):
     _, options = material
-    make_index(tmp_path / "other", LENGTHS, dim=128, grid=3)
+    make_index(tmp_path / "other", LENGTHS, dim=192, grid=3)
     args = list(options)
     args[5] = tmp_path / "other"
     _, _, _, error = call(finetune, *args, "--output", tmp_path / "out")
@@ -185,7 +185,7 @@ def test_indexes_of_two_encoders_do_not_train_together(material, tmp_path):
 
 def test_a_checkpoint_for_another_encoder_is_refused(trained, material, tmp_path):
     folder, _ = material
-    make_index(tmp_path / "other", LENGTHS, dim=128, grid=3)
+    make_index(tmp_path / "other", LENGTHS, dim=192, grid=3)
     args = ("--index", tmp_path / "other", "--queries", folder / "val.jsonl", "--finetuned", trained["qasir"][0])
     _, _, _, error = call(evaluate_retrieval, *args)
     assert isinstance(error, SpecError)
