@@ -94,7 +94,7 @@ def make_clips(corpus: Corpus, uri: str, tiling: Tiling, n_frames: int) -> ClipT
         )
     if short:
         log.warning(
-            "%d videos have fewer than %d frames, %s first: some of their frames are taken more than once",
+            "%d videos gave fewer than %d frames, %s first: some of their frames are taken more than once",
             len(short), n_frames, short[0],
         )  # fmt: skip
     if not table.video_ids:

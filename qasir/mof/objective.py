@@ -83,9 +83,12 @@ def choose_weights(model: RetrievalModel, layers: str = "last") -> Weights:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+_PROJECTIONS = ("proj", "text_projection", "ln_post", "ln_final", "head", "norm", "fc_norm", "attn_pool")
+
+
 def _is_projection(name: str) -> bool:
     parts = name.split(".")
-    return any(part in ("proj", "text_projection", "ln_post", "ln_final", "head") for part in parts[:4]) and not any(
+    return any(part in _PROJECTIONS for part in parts[:4]) and not any(
         part in ("resblocks", "blocks") for part in parts
     )
 
@@ -95,7 +98,9 @@ def _block_lists(model: nn.Module) -> list[str]:
     return [
         f"{name}.{len(module) - 1}"
         for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and name.rsplit(".", 1)[-1] in ("resblocks", "blocks") and len(module)
+        if isinstance(module, nn.ModuleList | nn.Sequential)
+        and name.rsplit(".", 1)[-1] in ("resblocks", "blocks")
+        and len(module)
     ]
 
 
@@ -154,4 +159,4 @@ def meta_gradient(
     )
     if gradient is None:
         gradient = torch.zeros_like(frames)
-    return MetaGradient(gradient, float(compressed), float(outer))
+    return MetaGradient(gradient, float(compressed.detach()), float(outer.detach()))

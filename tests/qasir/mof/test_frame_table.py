@@ -90,7 +90,10 @@ def test_pixels_go_there_and_back():
     assert values.shape == (2, 3, 5, 5)
     np.testing.assert_allclose(values[0, 1, 2, 3], (pixels[0, 2, 3, 1] / 255 - 0.4) / 0.25, rtol=1e-5)
     np.testing.assert_array_equal(SCALE.pixels(values), pixels)
-    np.testing.assert_array_equal(SCALE.pixels(SCALE.clamp(values * 100)) % 255, 0)
+    clamped = SCALE.clamp(values * 3)
+    assert not torch.equal(clamped, values * 3)
+    np.testing.assert_allclose(SCALE.clamp(clamped), clamped)
+    np.testing.assert_array_equal(SCALE.pixels(clamped), SCALE.pixels(values * 3))
 
 
 def test_clips_are_read_by_video(tmp_path):
