@@ -137,7 +137,8 @@ def curves(history: list[dict[str, Any]]) -> str:
 def stacked(*charts: str) -> str:
     """Charts one below another in one SVG file of its own."""
     height = 300
-    parts = [f'<g transform="translate(0 {i * height})">{chart}</g>' for i, chart in enumerate(charts)]
+    sized = [chart.replace("<svg ", '<svg width="560" height="280" ', 1) for chart in charts]
+    parts = [f'<g transform="translate(0 {i * height})">{chart}</g>' for i, chart in enumerate(sized)]
     style = "text{font:12px sans-serif;fill:#333}"
     colours = "--ink:#222;--soft:#888;--line:#ddd;--accent:#1f6feb;--true:#2a9d4a;--wrong:#c0392b"
     return (

@@ -226,7 +226,7 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> str:
             f'<line x1="{frame.x(0):.1f}" x2="{frame.x(1):.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_LINE}"/>'
             f'<text x="{frame.left - 6}" y="{y + 4:.1f}" text-anchor="end" class="tick">{value:.3g}</text>'
         )
-    for value in np.unique(np.linspace(left, right, 7).round()):
+    for value in np.arange(np.ceil(left), right + 1e-9, max(1, np.ceil((right - left) / 10))):
         x, _ = at(float(value), bottom)
         parts.append(f'<text x="{x:.1f}" y="{frame.height - 18}" text-anchor="middle" class="tick">{value:.0f}</text>')
     for line in lines:

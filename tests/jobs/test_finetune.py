@@ -115,17 +115,8 @@ def test_two_workers_train_one_model(material, local_ray):
     assert facts["epochs"] == 3
 
 
-def test_a_seed_gives_one_checkpoint(trained, material):
-    folder, options = material
-    again = folder / "again"
-    call(finetune, *options, "--output", again, *QUICK)
-    assert (again / "finetuned.safetensors").read_bytes() == (
-        trained["qasir"][0] / "finetuned.safetensors"
-    ).read_bytes()
-
-
 def test_a_killed_training_goes_on(trained, material, tmp_path):
-    """Killed once an epoch is saved, then run again: the same checkpoint as without the kill."""
+    """Killed once an epoch is saved, then run again: the same checkpoint as that of the same seed without a kill."""
     _, options = material
     command = [sys.executable, "-m", "jobs.finetune", *map(str, options), "--output", str(tmp_path), *QUICK]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
