@@ -14,7 +14,7 @@ from tests.indexes import make_index
 from tests.jobs.test_jobs import call
 
 LENGTHS = [3, 1, 6, 2, 4, 2, 5, 3, 2, 2]
-QUICK = ("--epochs", "3", "--batch-size", "8")
+QUICK = ("--epochs", "3", "--batch-size", "8", "--lr", "3e-3", "--dropout", "0")
 
 
 @pytest.fixture(scope="module")
