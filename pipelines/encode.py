@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 _PLAN_ROWS = 16
 _BLOCK_BYTES = 4 << 20
-_IMAGES_AN_ENCODER = 20
+_IMAGES_AN_ENCODER = 100
 _MOST_BLOCKS = 20_000
 
 

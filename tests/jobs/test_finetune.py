@@ -120,7 +120,7 @@ def test_a_killed_training_goes_on(trained, material, tmp_path):
     _, options = material
     command = [sys.executable, "-m", "jobs.finetune", *map(str, options), "--output", str(tmp_path), *QUICK]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 300
+    until = time.monotonic() + 600
     while not (tmp_path / "last.pt").exists():
         assert time.monotonic() < until
         time.sleep(0.05)

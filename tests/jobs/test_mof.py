@@ -96,7 +96,7 @@ def test_a_training_that_has_ended_stays_as_it_is(trained, options):
 def test_a_killed_training_goes_on(trained, options, tmp_path):
     command = [sys.executable, "-m", "jobs.train_mof", *map(str, options), "--output", str(tmp_path), *QUICK]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 180
+    until = time.monotonic() + 600
     while not (tmp_path / "last.pt").exists():
         assert time.monotonic() < until
         time.sleep(0.05)
