@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 from jobs import encode_corpus, train_mof
 from qasir.annotations import read_queries
@@ -106,7 +107,10 @@ def test_a_killed_training_goes_on(trained, options, tmp_path):
     assert status == 0, error
     assert facts["epochs"] == 2
     assert facts["best"]["SumR"] == trained[2]["best"]["SumR"]
-    assert (tmp_path / "model.safetensors").read_bytes() == (trained[0] / "model.safetensors").read_bytes()
+    # Not to the byte: the killed process may have summed with another number of threads than this one.
+    again, whole = (load_file(folder / "model.safetensors") for folder in (tmp_path, trained[0]))
+    for name, value in whole.items():
+        np.testing.assert_allclose(again[name].numpy(), value.numpy(), atol=1e-3, err_msg=name)
 
 
 @pytest.mark.parametrize("method", ["plain", "dense"])
