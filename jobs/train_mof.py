@@ -10,8 +10,9 @@ from jobs.console import Json, job, print_json, run
 from pipelines.mof import train_mof as train
 from qasir.annotations import read_queries
 from qasir.corpus import list_videos
+from qasir.finetune.train import seconds_left
 from qasir.mof.objective import LAYERS, POOLINGS, Objective
-from qasir.mof.training import METHODS, MODEL, MofSettings, seconds_left
+from qasir.mof.training import METHODS, MODEL, MofSettings
 from qasir.scoring import DEFAULT_TEMPERATURE
 from qasir.vlm import Vlm, resolve
 

@@ -43,11 +43,10 @@ OnEpoch = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Split:
-    """An index and the queries about its videos; `n_left_out` queries are about others."""
+    """An index and the queries about its videos."""
 
     searcher: IndexSearcher
     queries: list[Query]
-    n_left_out: int
 
     @classmethod
     def of(cls, searcher: IndexSearcher, queries: Sequence[Query]) -> "Split":
@@ -58,7 +57,7 @@ class Split:
                 "%d of %d queries are about videos that are not in the index at %s, %s first: left out",
                 len(lost), len(queries), searcher.index.uri, lost[0].video_id,
             )  # fmt: skip
-        return cls(searcher, found, len(lost))
+        return cls(searcher, found)
 
     def texts(self) -> NDArray[np.float32]:
         return self.searcher.encode([query.text for query in self.queries])
@@ -152,7 +151,7 @@ def _check_specs(train: IndexSearcher, validation: IndexSearcher) -> None:
 def _asked(train: Split, validation: Split, settings: Settings, batch_size: int, workers: int) -> dict[str, Any]:
     """What must be the same for a training to go on."""
     splits = {"train": train, "validation": validation}
-    facts: dict[str, Any] = {"workers": workers, "batch_size": batch_size}
+    facts: dict[str, Any] = {"workers": workers}
     for name, value in settings.describe().items():
         facts |= {f"{name}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
     facts["batch_size"] = batch_size
@@ -202,8 +201,8 @@ def _train(config: dict[str, Any]) -> None:
                 save_checkpoint(output, training, config["spec"], _trained(config, pairs))
             config["told"].put(record)
     if rank == 0 and training.best is not None:
+        # Its weights are written already; the history and the curves of the epochs after it are not.
         save_checkpoint(output, training, config["spec"], _trained(config, pairs))
-        save_state(output, config["asked"], training.state())
 
 
 def _trained(config: dict[str, Any], pairs: Pairs) -> dict[str, Any]:

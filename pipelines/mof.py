@@ -21,11 +21,11 @@ from qasir.mof.clips import CLIPS_SCHEMA, read_clips
 from qasir.mof.frame_table import ClipTable, PixelScale
 from qasir.mof.picture import before_and_after
 from qasir.mof.training import MODEL, Material, MofSettings, MofTraining
-from qasir.resume import check_same, load_state, save_state, write_bytes
+from qasir.resume import check_same, load_state, save_state
 from qasir.spec import check_fps, check_grid
 from qasir.tile import Tiling
 from qasir.vlm import Vlm
-from qasir.whole_file import write_whole
+from qasir.whole_file import write_bytes, write_whole
 
 log = logging.getLogger(__name__)
 

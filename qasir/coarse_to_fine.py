@@ -21,7 +21,7 @@ from qasir.snapshot import GRANULARITIES
 
 RECALLS = ("video", "super-image")
 _VIDEO_WEIGHT, _WEIGHTED, _TIB, _CELL = 0.5, 0.8, 0.2, 0.2
-_WEIGHTED_TEMPERATURE = 0.01
+WEIGHTED_TEMPERATURE = 0.01
 _BELOW = 4.0
 """Subtracted from the coarse score of a video that was not re-ranked, so that it ranks below all that were."""
 
@@ -59,7 +59,7 @@ def fine_scores(
 ) -> NDArray[np.float32]:  # fmt: skip
     """(Q, V) scores of the second stage: queries (Q, D), videos (V, D), and for each granularity the same V videos' vectors."""
     total = _VIDEO_WEIGHT * score(queries, Features.single(videos), Scoring("max"), device=device)
-    weighted = Scoring("weighted", _WEIGHTED_TEMPERATURE)
+    weighted = Scoring("weighted", WEIGHTED_TEMPERATURE)
     if "super-image" in method.rerank:
         gated = Scoring("tib", gate_temperature=method.gate_temperature)
         by_weight, by_gate = score_each(queries, fine["super-image"], (weighted, gated), device=device)

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from qasir.annotations import Query
 from qasir.errors import QueryError
 from qasir.flops import Cost, cost
-from qasir.metrics import DEFAULT_MV_EDGES, RECALL_AT, Bin, bootstrap, by_moment_ratio, check_edges, ranks, summarise
+from qasir.metrics import (
+    DEFAULT_MV_EDGES,
+    RECALL_AT,
+    Bin,
+    bootstrap,
+    by_moment_ratio,
+    check_edges,
+    ranks,
+    summarise,
+    target_ranks,
+)
 from qasir.moment_metrics import AT, moment_recalls
 from qasir.search import Searcher, best_first
 from qasir.snapshot import numbered
@@ -95,7 +105,7 @@ def ranks_of(searcher: Searcher[Any], queries: Sequence[Query], values: NDArray[
     """(Q,) ranks of the queries' videos by scores (Q, V)."""
     place = numbered(searcher.video_ids)
     target = np.array([place[query.video_id] for query in queries])
-    return ranks(values, target[:, None] == np.arange(len(place))[None, :])
+    return target_ranks(values, target)
 
 
 def answerable(searcher: Searcher[Any], queries: Sequence[Query]) -> tuple[list[Query], list[Query]]:

@@ -30,6 +30,11 @@ def ranks(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> NDArray[
     return 1 + ((scores >= best) & ~relevant).sum(axis=1)
 
 
+def target_ranks(scores: NDArray[np.floating], target: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`ranks` where each query has one relevant video, by its number (Q,)."""
+    return ranks(scores, target[:, None] == np.arange(scores.shape[1])[None, :])
+
+
 def summarise(rank: NDArray[np.int64]) -> dict[str, float]:
     """Every metric of `METRICS` from the ranks of at least one query."""
     recalls = {f"R@{k}": 100.0 * float(np.mean(rank <= k)) for k in RECALL_AT}

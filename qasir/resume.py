@@ -1,13 +1,13 @@
 """The state that a killed training goes on from: one file beside what it was asked for."""
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from qasir.errors import ModelError, SpecError
+from qasir.whole_file import write_bytes
 
 LAST = "last.pt"
 
@@ -46,10 +46,3 @@ def _load(folder: Path) -> dict[str, Any] | None:
         return {"asked": stored["asked"], "state": stored["state"]}
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ModelError(f"{path} cannot be read ({type(error).__name__}): remove it to start anew") from error
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file whole or not at all."""
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -162,8 +162,11 @@ class Searcher(ABC, Generic[Method]):
 
 
 class IndexSearcher(Searcher[Scoring | CoarseToFine]):
-    """Searches one index as it was when this was opened, through a fine-tuned checkpoint if one is given. What a search needs is loaded at the first one and kept: every super
-    image for exact scoring, the videos' vectors for recall by video, and nothing for the vector index."""
+    """Searches one index as it was when this was opened, through a fine-tuned checkpoint if one is given.
+
+    What a search needs is loaded at the first one and kept: every super image for exact scoring, the videos' vectors for recall
+    by video, and nothing for the vector index.
+    """
 
     default = Scoring()
 

@@ -22,9 +22,8 @@ from qasir.finetune.modules import Architecture, FineTuned
 from qasir.finetune.recipes import Recipe
 from qasir.finetune.train import Training
 from qasir.report.charts import Line, line_chart
-from qasir.resume import write_bytes
 from qasir.spec import EncoderSpec
-from qasir.whole_file import write_whole
+from qasir.whole_file import write_bytes, write_whole
 
 WEIGHTS, CONFIG, HISTORY, CURVES = "finetuned.safetensors", "config.json", "history.json", "curves.svg"
 _STORED_ONLY = ("cells", "thumbnails", "gates")

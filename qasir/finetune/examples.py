@@ -19,7 +19,7 @@ from qasir.annotations import Query
 from qasir.errors import QueryError, UnreadableIndexError
 from qasir.features import normalised, ragged_rows
 from qasir.finetune.recipes import Batch
-from qasir.snapshot import Snapshot, matrix
+from qasir.snapshot import Snapshot, matrix, numbered
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Pairs:
     def of(cls, snapshot: Snapshot, queries: Sequence[Query], texts: NDArray[np.float32]) -> "Pairs":
         """queries must be of videos in the snapshot (`answerable`), texts (Q, D) their embeddings."""
         rows = snapshot.rows
-        place = {video_id: v for v, video_id in enumerate(rows.video_ids)}
+        place = numbered(rows.video_ids)
         video = np.array([place[query.video_id] for query in queries], dtype=np.int64)
         if len(set(video.tolist())) < 2:
             raise QueryError(

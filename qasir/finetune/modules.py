@@ -11,8 +11,7 @@ that training begins at the zero-shot scores. All vectors in and out are L2-norm
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -31,8 +30,8 @@ _POSITION_PERIOD = 10_000.0
 class Architecture:
     """Which parts there are and their sizes, relative to the embedding's dimension D.
 
-    bottleneck: an adapter's hidden width over D; layers, heads: of the temporal
-    encoder (heads must divide D); dropout: in all, high because captions are few: 0.1 was worse on the demo's validation set.
+    bottleneck: an adapter's hidden width over D; layers, heads: of the temporal encoder (heads must divide D); dropout: in all,
+    high because captions are few: 0.1 was worse on the demo's validation set.
     """
 
     text_adapter: bool = True
@@ -167,9 +166,6 @@ class FineTuned(nn.Module):
     def _here(self, rows: "NDArray[np.float32] | Tensor") -> Tensor:
         tensor = rows if isinstance(rows, Tensor) else torch.from_numpy(np.ascontiguousarray(rows))
         return tensor.to(next(self.parameters()).device)
-
-    def describe(self) -> dict[str, Any]:
-        return {"dim": self.dim, **asdict(self.architecture)}
 
 
 @contextmanager

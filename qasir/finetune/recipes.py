@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qasir.coarse_to_fine import WEIGHTED_TEMPERATURE
 from qasir.errors import SpecError
 from qasir.finetune.losses import info_nce, pearson, triplet
 from qasir.finetune.modules import FineTuned
@@ -23,7 +24,6 @@ from qasir.scoring import DEFAULT_GATE_TEMPERATURE, DEFAULT_TEMPERATURE, Scoring
 RECIPES = ("qasir", "eercf")
 _VIDEO, _IMAGES, _CELLS = 0.5, 0.5, 0.05
 _WEAK, _STRONG, _PEARSON = 0.8, 0.2, 0.001
-_WEIGHTED_TEMPERATURE = 0.01
 _LARGEST_SCALE = 100.0
 _FIRST_SCALE = 1 / 0.07
 _NEVER = -1e30
@@ -162,7 +162,7 @@ def pooled_scores(texts: Tensor, images: Tensor, padding: Tensor, scoring: Scori
 def weighted_scores(texts: Tensor, rows: Tensor, padding: Tensor) -> Tensor:
     """(Q, V) sum_j softmax_j(c_j / 0.01) c_j, the weights with gradients too."""
     cosine = similarities(texts, rows, padding)
-    return (torch.softmax(cosine / _WEIGHTED_TEMPERATURE, dim=2) * cosine).sum(dim=2)
+    return (torch.softmax(cosine / WEIGHTED_TEMPERATURE, dim=2) * cosine).sum(dim=2)
 
 
 def text_gated(texts: Tensor, gates: Tensor, values: Tensor, padding: Tensor, temperature: float) -> Tensor:

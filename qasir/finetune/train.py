@@ -14,7 +14,7 @@ from qasir.errors import SpecError
 from qasir.features import Features
 from qasir.finetune.modules import Architecture, FineTuned
 from qasir.finetune.recipes import Batch, Loss, Objective, Recipe
-from qasir.metrics import ranks, summarise
+from qasir.metrics import summarise, target_ranks
 from qasir.scoring import score
 
 _WARM_UP_EPOCHS = 1.0
@@ -58,8 +58,7 @@ class Validation:
     def metrics(self, model: FineTuned, recipe: Recipe) -> dict[str, float]:
         """Those of `qasir.metrics.summarise`, scored as the recipe says."""
         values = score(model.query_vectors(self.texts), model.video_vectors(self.features), recipe.scoring)
-        relevant = self.target[:, None] == np.arange(self.features.n_videos)[None, :]
-        return summarise(ranks(values, relevant))
+        return summarise(target_ranks(values, self.target))
 
 
 class Training:

@@ -1,6 +1,5 @@
 """Stage: the evenly spaced frames, or super images, of videos, as rows of the table of clips."""
 
-import logging
 from fractions import Fraction
 from typing import Any
 
@@ -11,8 +10,6 @@ from numpy.typing import NDArray
 from qasir.decode import Video
 from qasir.errors import VideoError
 from qasir.tile import Tiling, tile
-
-log = logging.getLogger(__name__)
 
 CLIPS_SCHEMA = pa.schema(
     [

@@ -5,7 +5,6 @@ plain    base steps on the K frames that mof starts from
 dense    base steps on all frames of each video: the upper bound
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,13 +19,14 @@ from torch import Tensor
 from qasir.annotations import Query
 from qasir.errors import QueryError, SpecError
 from qasir.features import Features
-from qasir.metrics import ranks, summarise
+from qasir.metrics import summarise, target_ranks
 from qasir.mof.clips import spread
 from qasir.mof.frame_table import ClipTable, FrameBatch, FrameTable, PixelScale
 from qasir.mof.objective import Clips, Objective, RetrievalModel, choose_weights, meta_gradient
-from qasir.resume import write_bytes
 from qasir.scoring import score
+from qasir.snapshot import numbered
 from qasir.vlm import Vlm
+from qasir.whole_file import write_bytes
 
 METHODS = ("mof", "plain", "dense")
 FRAMES_TABLE = "frames.lance"
@@ -226,10 +226,10 @@ class MofTraining:
             np.arange(len(ids)) * k, np.full(len(ids), k), np.ascontiguousarray(vectors.reshape(-1, vectors.shape[-1]))
         )
         texts = self.vlm.encode_texts([query.text for query in material.queries])
-        place = {video_id: v for v, video_id in enumerate(ids)}
+        place = numbered(ids)
         target = np.array([place[query.video_id] for query in material.queries])
         values = score(texts, features, self.settings.objective.scoring)
-        return ranks(values, target[:, None] == np.arange(len(ids))[None, :])
+        return target_ranks(values, target)
 
     def compressed(self, video_ids: Sequence[str], k: int) -> Tensor:
         """The learned frames, for `metrics`: the corpus side where the corpus itself was optimised."""
@@ -268,12 +268,6 @@ class MofTraining:
             save({name: value.detach().cpu().contiguous() for name, value in self.vlm.module.state_dict().items()}),
         )
         self.use(now)
-
-
-def seconds_left(history: Sequence[dict[str, Any]], epochs: int) -> float:
-    """By the mean of the epochs so far; NaN before the first."""
-    timed = [record["seconds"] for record in history if record["epoch"] > 0]
-    return (epochs - len(timed)) * (sum(timed) / len(timed)) if timed else math.nan
 
 
 def _chunks(items: Sequence[str], size: int) -> list[list[str]]:

@@ -1,9 +1,4 @@
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -11,6 +6,7 @@ import pytest
 from jobs import apply_finetuned, evaluate_retrieval, finetune, search_corpus
 from qasir.errors import QueryError, SpecError
 from tests.indexes import make_index
+from tests.jobs.killing import kill_once_there
 from tests.jobs.test_jobs import call
 
 LENGTHS = [3, 1, 6, 2, 4, 2, 5, 3, 2, 2]
@@ -118,14 +114,7 @@ def test_two_workers_train_one_model(material, local_ray):
 def test_a_killed_training_goes_on(trained, material, tmp_path):
     """Killed once an epoch is saved, then run again: the same checkpoint as that of the same seed without a kill."""
     _, options = material
-    command = [sys.executable, "-m", "jobs.finetune", *map(str, options), "--output", str(tmp_path), *QUICK]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 600
-    while not (tmp_path / "last.pt").exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_once_there("jobs.finetune", (*options, "--output", tmp_path, *QUICK), tmp_path / "last.pt")
     status, _, facts, error = call(finetune, *options, "--output", tmp_path, *QUICK, "--json")
     assert status == 0, error
     assert facts["epochs"] == 3

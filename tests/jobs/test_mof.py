@@ -1,9 +1,4 @@
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -14,6 +9,7 @@ from jobs import encode_corpus, train_mof
 from qasir.annotations import read_queries
 from qasir.errors import QasirError, QueryError, SpecError
 from qasir.vlm import Vlm, resolve
+from tests.jobs.killing import kill_once_there
 from tests.jobs.test_jobs import call
 from tests.videos import write_video
 
@@ -95,14 +91,7 @@ def test_a_training_that_has_ended_stays_as_it_is(trained, options):
 
 
 def test_a_killed_training_goes_on(trained, options, tmp_path):
-    command = [sys.executable, "-m", "jobs.train_mof", *map(str, options), "--output", str(tmp_path), *QUICK]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 600
-    while not (tmp_path / "last.pt").exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_once_there("jobs.train_mof", (*options, "--output", tmp_path, *QUICK), tmp_path / "last.pt")
     status, _, facts, error = call(train_mof, *options, "--output", tmp_path, *QUICK, "--json")
     assert status == 0, error
     assert facts["epochs"] == 2
