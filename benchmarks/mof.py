@@ -35,7 +35,8 @@ def main(
         "build/demo_benchmark"
     ),
     videos: Annotated[int, typer.Option(help="Of the training set.")] = 100,
-    test_videos: Annotated[int, typer.Option(help="Of the validation and the test set.")] = 300,
+    validation_videos: Annotated[int, typer.Option(help="Of the validation set.")] = 300,
+    test_videos: Annotated[int, typer.Option(help="Of the test set.")] = 300,
     frames: Annotated[int, typer.Option(help="K.")] = 4,
     dense_frames: Annotated[int, typer.Option(help="|R|.")] = 32,
     grid: Annotated[int, typer.Option(help="N.")] = 1,
@@ -54,7 +55,7 @@ def main(
     for name in sets:
         render_set(work, name)
         whole = list_videos(str(work / name / "videos"))
-        kept = whole.videos[: videos if name == "train" else test_videos]
+        kept = whole.videos[: {"train": videos, "validation": validation_videos, "test": test_videos}[name]]
         corpora[name] = replace(whole, videos=kept)
         ids = {video.video_id for video in kept}
         queries[name] = [q for q in read_queries(work / name / "queries.jsonl") if q.video_id in ids]
@@ -103,7 +104,7 @@ def main(
         value, low, high = paired_difference(*together, groups * len(ranks["mof"]))["SumR"]
         print(f"\nmof minus plain over all seeds: SumR {value:+.2f} ({low:+.2f} to {high:+.2f})")
         results.append({"name": "mof minus plain", "difference": [value, low, high]})
-    (work / "mof.json").write_text(json.dumps(results, indent=2) + "\n")
+    (work / f"mof_k{frames}_f{frame_lr:g}.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
 def corpus_readings(

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,8 +21,6 @@ from jobs.options import (
     Rerank,
     Temperatures,
     Weight,
-    method_of,
-    open_searcher,
 )
 from qasir.annotations import FORMATS, Query, paragraphs, read_queries
 from qasir.coarse_to_fine import CoarseToFine
@@ -31,12 +28,12 @@ from qasir.errors import QueryError
 from qasir.evaluate import Evaluation, VideoToText, evaluate, evaluate_video_to_text, rankings_table
 from qasir.finetune.tuned import TunedSnapshot
 from qasir.hybrid import Cascade, Fusion, HybridSearcher
+from qasir.methods import method_of, open_searcher
 from qasir.metrics import DEFAULT_MV_EDGES, METRICS
 from qasir.moment_metrics import NAMES
 from qasir.report.page import render_report, sentence
-from qasir.scoring import Scoring
 from qasir.search import IndexSearcher, Searcher
-from qasir.tune import best_depth, best_temperature, best_weight
+from qasir.tune import chosen
 from qasir.whole_file import write_whole
 
 DIRECTIONS = ("text-to-video", "video-to-text")
@@ -95,7 +92,7 @@ def evaluate_retrieval(
     )  # fmt: skip
     if validation_queries is not None:
         tuning = open_searcher(validation_index or index, hybrid, finetuned)
-        method = tuned(tuning, read_queries(validation_queries, query_format), method)
+        method = chosen(tuning, read_queries(validation_queries, query_format), method)
         print(f"chosen on {validation_queries}: {json.dumps(method.describe())}")
     elif validation_index:
         raise QueryError("--validation-index goes with --validation-queries")
@@ -120,23 +117,6 @@ def evaluate_retrieval(
         print(f"report: {output / 'index.html'}")
     if as_json:
         print_json(facts(result, compared))
-
-
-def tuned(searcher: Searcher[Any], queries: Sequence[Query], method: Any) -> Any:
-    """The method with what it leaves open chosen on validation queries."""
-    if isinstance(searcher, HybridSearcher):
-        sides = {
-            "large": best_temperature(searcher.large, queries, method.large),
-            "small": best_temperature(searcher.small, queries, method.small),
-        }
-        method = replace(method, **sides)
-        if isinstance(method, Fusion):
-            return best_weight(searcher, queries, method)
-        return best_depth(searcher, queries, method)
-    if not isinstance(method, Scoring):
-        raise QueryError("--validation-queries chooses temperatures, weights and cascade depths, not --recall-k")
-    assert isinstance(searcher, IndexSearcher)
-    return best_temperature(searcher, queries, method)
 
 
 def compare(

@@ -17,9 +17,8 @@ from jobs.options import (
     Rerank,
     Temperatures,
     Weight,
-    method_of,
-    open_searcher,
 )
+from qasir.methods import method_of, open_searcher
 from qasir.search import IndexSearcher
 
 

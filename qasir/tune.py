@@ -3,13 +3,14 @@
 Never on the queries that are then reported: nothing here looks at those.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from qasir.annotations import Query
+from qasir.errors import QueryError
 from qasir.evaluate import answerable, rank_queries, ranks_of
 from qasir.hybrid import Cascade, Fusion, HybridSearcher
 from qasir.metrics import summarise
@@ -50,3 +51,18 @@ def best_depth(searcher: HybridSearcher, queries: Sequence[Query], cascade: Casc
     """The cascade with the depth of the highest SumR; of equal ones the shallowest, which costs least."""
     depths = [k for k in DEPTHS if k < len(searcher.video_ids)] or [len(searcher.video_ids)]
     return max((replace(cascade, top_k=k) for k in depths), key=lambda one: sum_r(searcher, queries, one))
+
+
+def chosen(searcher: Searcher[Any], queries: Sequence[Query], method: Any, *, keep: Container[str] = ()) -> Any:
+    """The method with its temperature, and a hybrid's weight or top_k, chosen on validation queries, but for those to keep."""
+    if isinstance(searcher, HybridSearcher):
+        if "temperature" not in keep:
+            large = best_temperature(searcher.large, queries, method.large)
+            method = replace(method, large=large, small=best_temperature(searcher.small, queries, method.small))
+        if isinstance(method, Fusion):
+            return method if "weight" in keep else best_weight(searcher, queries, method)
+        return method if "top_k" in keep else best_depth(searcher, queries, method)
+    if not isinstance(method, Scoring):
+        raise QueryError("validation queries choose temperatures, weights and cascade depths, not recall-k")
+    assert isinstance(searcher, IndexSearcher)
+    return method if "temperature" in keep else best_temperature(searcher, queries, method)

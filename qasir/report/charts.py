@@ -41,7 +41,7 @@ def recall_curve(rank: NDArray[np.int64], n_videos: int) -> str:
 
     ours = " ".join(at(k, r) for k, r in zip(ks, recall, strict=True))
     chance = " ".join(at(k, k / most) for k in ks)
-    parts = [_open(frame, "Recall at K"), _percent_axis(frame)]
+    parts = [opened(frame, "Recall at K"), _percent_axis(frame)]
     for k in [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000) if k <= most]:
         x = frame.x(np.log(k) / np.log(most))
         parts.append(f'<text x="{x:.1f}" y="{frame.height - 18}" text-anchor="middle" class="tick">{k}</text>')
@@ -72,7 +72,7 @@ class Bar:
 def bars(items: Sequence[Bar], x_label: str) -> str:
     """Vertical bars of percentages; a bar without a share is an empty bin and says so."""
     frame = Frame(560, 280)
-    parts = [_open(frame, x_label), _percent_axis(frame)]
+    parts = [opened(frame, x_label), _percent_axis(frame)]
     step = 1.0 / max(1, len(items))
     for i, item in enumerate(items):
         centre = frame.x((i + 0.5) * step)
@@ -136,7 +136,7 @@ def timeline(duration_s: float, attention: Sequence[Span], predicted: Span, true
     return "".join([*parts, "</svg>"])
 
 
-def _open(frame: Frame, title: str) -> str:
+def opened(frame: Frame, title: str) -> str:
     return f'<svg viewBox="0 0 {frame.width} {frame.height}" class="chart" role="img" aria-label="{escape(title)}">'
 
 
@@ -176,7 +176,7 @@ def trade_off(points: Sequence[Point], x_label: str, y_label: str) -> str:
     def y(value: float) -> float:
         return frame.y((value - bottom) / (top - bottom))
 
-    parts = [_open(frame, f"{y_label} against {x_label}")]
+    parts = [opened(frame, f"{y_label} against {x_label}")]
     for value in np.linspace(bottom + margin, top - margin, 5):
         parts.append(
             f'<line x1="{frame.x(0):.1f}" x2="{frame.x(1):.1f}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="{_LINE}"/>'
@@ -219,7 +219,7 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> str:
     def at(x: float, y: float) -> tuple[float, float]:
         return frame.x((x - left) / (right - left)), frame.y((y - bottom) / (top - bottom))
 
-    parts = [_open(frame, f"{y_label} by {x_label}")]
+    parts = [opened(frame, f"{y_label} by {x_label}")]
     for value in np.linspace(bottom + margin, top - margin, 5):
         _, y = at(left, float(value))
         parts.append(

@@ -404,6 +404,6 @@ def train(
     return trainer
 
 
-def packaged_config() -> dict[str, Any]:
-    """The open_clip config of `qasir-tiny`."""
-    return json.loads((files("qasir") / "models" / "qasir-tiny.json").read_text(encoding="utf-8"))
+def packaged_config(model: str = "qasir-tiny") -> dict[str, Any]:
+    """The open_clip config of a packaged model."""
+    return json.loads((files("qasir") / "models" / f"{model}.json").read_text(encoding="utf-8"))

@@ -1,0 +1,244 @@
+"""Runs a study: every encoder's index from one decode of the corpus, then every setting that has no result yet."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.cluster import encoder_device
+from pipelines.encode import Snapshot as EncodingSnapshot
+from pipelines.encode import Target, encode_corpus
+from qasir.annotations import Query, paragraphs, read_queries
+from qasir.corpus import list_videos
+from qasir.errors import QasirError, QueryError
+from qasir.evaluate import evaluate
+from qasir.finetune.checkpoint import Checkpoint, load_checkpoint
+from qasir.hybrid import HybridSearcher
+from qasir.index import Index
+from qasir.methods import method_of
+from qasir.prepare import EncoderOptions, prepare
+from qasir.search import IndexSearcher, Searcher
+from qasir.stages.rows import MAX_INDEXES
+from qasir.study.config import HybridChoice, Material, StudyConfig, TwoStageChoice
+from qasir.study.results import Result, ResultFiles, done, failed, write_tables
+from qasir.study.settings import Setting, Side, settings
+from qasir.tune import chosen
+from qasir.vlm import Vlm
+
+log = logging.getLogger(__name__)
+
+_TIMED_IMAGES = 16
+_OPEN_SEARCHERS = 6
+
+
+@dataclass(frozen=True)
+class Step:
+    """A setting that has its result now: its number from 1, of how many, and whether it was there already."""
+
+    number: int
+    planned: int
+    result: Result
+    was_there: bool
+
+
+def run_study(
+    config: StudyConfig,
+    output: Path,
+    *,
+    on_encoding: Callable[[EncodingSnapshot], None] = lambda snapshot: None,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> list[Result]:
+    """Every setting's result, in order; killed and run again, it goes on. Indexes, results and tables are in `output`.
+
+    A setting that cannot be built is a result with a reason. Raises QasirError for what no setting can do without: the corpora
+    and the query files.
+    """
+    asked = _queries(config, config.corpus)
+    tests = Indexes(config.corpus, output / "indexes")
+    validation, tuning = None, []
+    if config.validation is not None:
+        validation = Indexes(config.validation, output / "validation_indexes")
+        tuning = _queries(config, config.validation)
+    broken = tests.encode(config.encoders, on_encoding)
+    if validation is not None:
+        broken |= validation.encode([one for one in config.encoders if one not in broken], on_encoding)
+    checkpoints = {folder: _checkpoint(folder) for folder in config.finetuned}
+    planned = list(settings(config, checkpoints, lambda c, encoder: c.fits(tests.index(encoder).spec), broken))
+    files = ResultFiles(output / "results")
+    sides = SideFacts(tests)
+    results = []
+    for number, setting in enumerate(planned, start=1):
+        facts = {} if setting.reason else _facts(config, setting, tests, validation)
+        result = None if setting.reason else files.find(setting, facts)
+        was_there = result is not None
+        if result is None:
+            try:
+                if setting.reason:
+                    raise QueryError(setting.reason)
+                searcher, method = _method(setting, tests, validation, tuning)
+                evaluation = evaluate(searcher, asked, method, mv_edges=config.mv_edges)
+                result = done(setting, [sides.of(side) for side in (setting.side, setting.small) if side], evaluation)
+                files.keep(setting, facts, result)
+            except QasirError as error:
+                result = failed(setting, str(error))
+        results.append(result)
+        on_step(Step(number, len(planned), result, was_there))
+    write_tables(output, results)
+    return results
+
+
+class Indexes:
+    """The index of every encoder over one corpus, and searchers of them."""
+
+    def __init__(self, material: Material, folder: Path) -> None:
+        self.material = material
+        self.folder = folder
+        self._open: dict[EncoderOptions, Index] = {}
+        self._searcher = lru_cache(_OPEN_SEARCHERS)(self._make)
+
+    def encode(
+        self, encoders: Sequence[EncoderOptions], on_progress: Callable[[EncodingSnapshot], None]
+    ) -> dict[EncoderOptions, str]:
+        """Make or bring up to date every index, decoding each video once; {encoder: why it cannot be built} for the others."""
+        corpus = list_videos(self.material.videos)
+        broken: dict[EncoderOptions, str] = {}
+        targets = []
+        for encoder in encoders:
+            try:
+                index, source = prepare(encoder, self._uri(encoder), corpus, device_type=lambda: encoder_device(None))
+            except QasirError as error:
+                broken[encoder] = str(error)
+                continue
+            self._open[encoder] = index
+            targets.append(Target(index, source))
+        for start in range(0, len(targets), MAX_INDEXES):
+            encode_corpus(corpus, targets[start : start + MAX_INDEXES], job="run_study", on_progress=on_progress)
+        return broken
+
+    def index(self, encoder: EncoderOptions) -> Index:
+        return self._open[encoder]
+
+    def searcher(self, side: Side) -> IndexSearcher:
+        """The side's index as it is now. Raises QasirError for a checkpoint that does not fit or cannot be read."""
+        return self._searcher(side)
+
+    def content(self, encoder: EncoderOptions) -> str:
+        """A hash of what the index holds."""
+        states = sorted((video_id, s.fingerprint, s.status) for video_id, s in self.index(encoder).states().items())
+        identity = self.index(encoder).spec.identity
+        return hashlib.sha256(json.dumps([identity, states], sort_keys=True).encode()).hexdigest()
+
+    def _make(self, side: Side) -> IndexSearcher:
+        finetuned = None if side.finetuned is None else load_checkpoint(side.finetuned)
+        return IndexSearcher(self.index(side.encoder), finetuned=finetuned)
+
+    def _uri(self, encoder: EncoderOptions) -> str:
+        """A folder that says what it is, and no two encoders share."""
+        size = f"_{encoder.image_size}px" if encoder.image_size else ""
+        name = encoder.model.rsplit("/", 1)[-1].replace(":", "_")
+        digest = hashlib.sha256(repr(encoder).encode()).hexdigest()[:8]
+        return str(self.folder / f"{name}_n{encoder.grid}{size}_{encoder.fps:g}fps_{digest}")
+
+
+class SideFacts:
+    """What an encoder turned out to be: sizes, parameters, super images of each video, and the model's seconds an image."""
+
+    def __init__(self, indexes: Indexes) -> None:
+        self.indexes = indexes
+        self._of: dict[Side, dict[str, Any]] = {}
+
+    def of(self, side: Side) -> Mapping[str, Any]:
+        if side not in self._of:
+            searcher = self.indexes.searcher(side)
+            spec = searcher.index.spec
+            self._of[side] = {
+                "image_size": spec.image_size, "precision": spec.precision, "pretrained": spec.pretrained, "fit": spec.fit,
+                "embedding_dim": spec.embedding_dim, "images": searcher.videos.n_super_images,
+                "seconds_an_image": _seconds_an_image(searcher.vlm),
+                "parameters": sum(p.numel() for p in searcher.vlm.module.visual.parameters()),
+            }  # fmt: skip
+        return self._of[side]
+
+
+def _seconds_an_image(vlm: Vlm) -> float:
+    """Of the image tower, alone, in a batch, after one batch to warm up."""
+    pixels = np.zeros((_TIMED_IMAGES, vlm.image_size, vlm.image_size, 3), np.uint8)
+    vlm.encode_images(pixels)
+    since = time.perf_counter()
+    vlm.encode_images(pixels)
+    return (time.perf_counter() - since) / _TIMED_IMAGES
+
+
+def _queries(config: StudyConfig, material: Material) -> list[Query]:
+    queries = read_queries(material.queries, config.query_format)
+    return paragraphs(queries) if config.paragraphs else queries
+
+
+def _checkpoint(folder: str) -> Checkpoint | str:
+    try:
+        return load_checkpoint(folder)
+    except QasirError as error:
+        return str(error)
+
+
+def _method(
+    setting: Setting, tests: Indexes, validation: Indexes | None, tuning: Sequence[Query]
+) -> tuple[Searcher[Any], Any]:
+    """The setting's searcher and method, with what it leaves open chosen on validation."""
+    searcher, choice = _searcher(setting, tests), setting.choice
+    if isinstance(choice, TwoStageChoice):
+        return searcher, method_of(
+            searcher, aggregation=None, gate_temperature=choice.gate_temperature, recall=choice.recall,
+            recall_k=choice.recall_k, rerank=choice.rerank,
+        )  # fmt: skip
+    given = None if choice.temperature is None else [choice.temperature]
+    keep = {"temperature"} if given else set()
+    if isinstance(choice, HybridChoice):
+        keep |= {name for name in ("weight", "top_k") if getattr(choice, name) is not None}
+        method = method_of(
+            searcher, aggregation=None, temperatures=given, hybrid=choice.hybrid,
+            weight=0.5 if choice.weight is None else choice.weight, cascade_k=50 if choice.top_k is None else choice.top_k,
+        )  # fmt: skip
+    else:
+        keep |= {"temperature"} if choice.gate_temperature is not None else set()
+        method = method_of(
+            searcher, aggregation=choice.aggregation, temperatures=given, gate_temperature=choice.gate_temperature
+        )
+    if validation is not None:
+        method = chosen(_searcher(setting, validation), tuning, method, keep=keep)
+    return searcher, method
+
+
+def _searcher(setting: Setting, indexes: Indexes) -> Searcher[Any]:
+    assert setting.side is not None
+    if setting.small is None:
+        return indexes.searcher(setting.side)
+    return HybridSearcher(indexes.searcher(setting.side), indexes.searcher(setting.small))
+
+
+def _facts(config: StudyConfig, setting: Setting, tests: Indexes, validation: Indexes | None) -> dict[str, Any]:
+    """All that a result follows from, beside the setting."""
+    sides = [side for side in (setting.side, setting.small) if side is not None]
+    found: dict[str, Any] = {
+        "format": config.query_format,
+        "paragraphs": config.paragraphs,
+        "mv_edges": config.mv_edges,
+    }
+    for indexes in (tests, validation):
+        if indexes is not None:
+            queries = hashlib.sha256(indexes.material.queries.read_bytes()).hexdigest()
+            found[indexes.folder.name] = [queries, *(indexes.content(side.encoder) for side in sides)]
+    found["finetuned"] = [_weights(side) for side in sides]
+    return found
+
+
+def _weights(side: Side) -> str | None:
+    checkpoint = None if side.finetuned is None else _checkpoint(side.finetuned)
+    return checkpoint.weights if isinstance(checkpoint, Checkpoint) else checkpoint

@@ -1,0 +1,31 @@
+"""Renders the study's page."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+
+from qasir.metrics import RECALL_AT
+from qasir.study.findings import findings
+from qasir.study.results import Result
+
+
+def render_study(results: Sequence[Result], *, title: str, tuned: bool) -> str:
+    """One self-contained HTML page. tuned: whether what settings left open was chosen on validation queries."""
+    done = [result.row for result in results if result.is_done]
+    n_videos = max((row["n_videos"] for row in done), default=0)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((files("qasir.study") / "page.html").read_text(encoding="utf-8"))
+    return template.render(
+        title=title,
+        findings=findings(results),
+        done=done,
+        failed=[result.row for result in results if not result.is_done],
+        n_done=len(done),
+        n_failed=len(results) - len(done),
+        n_videos=n_videos,
+        n_queries=max((row["n_queries"] for row in done), default=0),
+        chance=float(np.sum([min(100.0, 100.0 * k / max(n_videos, 1)) for k in RECALL_AT])),
+        tuned=tuned,
+    )

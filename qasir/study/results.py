@@ -1,0 +1,219 @@
+"""The results of a study: one file a setting as it is done, from which the tables are made."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from qasir.evaluate import Evaluation
+from qasir.hybrid import Cascade, Fusion
+from qasir.metrics import METRICS, RECALL_AT
+from qasir.scoring import Scoring
+from qasir.study.settings import Setting
+from qasir.whole_file import write_bytes, write_whole
+
+DONE, FAILED = "done", "failed"
+_VERSION = 1
+"""Raised whenever the same setting on the same tables would give other results."""
+
+_SIDE = [
+    *((name, pa.string()) for name in ("model", "pretrained")), ("grid", pa.int32()), ("image_size", pa.int32()),
+    ("fps", pa.float64()), *((name, pa.string()) for name in ("fit", "precision", "finetuned")),
+]  # fmt: skip
+_BIN = pa.struct([("lo", pa.float64()), ("hi", pa.float64()), ("n_queries", pa.int64())] + [(f"R@{k}", pa.float64()) for k in RECALL_AT] + [("SumR", pa.float64())])  # fmt: skip
+RESULTS_SCHEMA = pa.schema(
+    [
+        ("setting_id", pa.string()),
+        ("kind", pa.string()),
+        ("label", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        *_SIDE,
+        *((f"small_{name}", kind) for name, kind in _SIDE),
+        ("aggregation", pa.string()),
+        ("temperature", pa.float64()),
+        ("small_temperature", pa.float64()),
+        ("gate_temperature", pa.float64()),
+        ("hybrid", pa.string()),
+        ("weight", pa.float64()),
+        ("top_k", pa.int64()),
+        ("recall", pa.string()),
+        ("recall_k", pa.int64()),
+        ("rerank", pa.string()),
+        ("n_queries", pa.int64()),
+        ("n_videos", pa.int64()),
+        *((f"{name}{end}", pa.float64()) for name in METRICS for end in ("", "_low", "_high")),
+        ("by_mv", pa.list_(_BIN)),
+        ("encodings_per_video", pa.float64()),
+        ("gflops_per_video", pa.float64()),
+        ("gflops_per_query", pa.float64()),
+        ("model_seconds_per_video", pa.float64()),
+        ("parameters", pa.int64()),
+        ("embedding_dim", pa.int32()),
+        ("seconds", pa.float64()),
+    ]
+)
+"""Of `results.parquet`: one row a setting. Intervals (_low, _high) are 95 %, over videos. encodings_per_video: super images, of
+both encoders in a hybrid; model_seconds_per_video: of the models alone, on the machine that ran the study; parameters: of the image
+towers; seconds: to evaluate. NULL where a setting failed, or where a column has no meaning for it."""
+
+RANKS_SCHEMA = pa.schema(
+    [("setting_id", pa.string()), ("query_id", pa.string()), ("video_id", pa.string()), ("rank", pa.int32())]
+)
+"""Of `ranks.parquet`: where each query's video came in each setting, for paired comparisons."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row of RESULTS_SCHEMA, and the ranks (Q,) behind it in the order of the study's queries that could be asked."""
+
+    row: dict[str, Any]
+    rank: NDArray[np.int64]
+    query_ids: list[str]
+    video_ids: list[str]
+
+    @property
+    def is_done(self) -> bool:
+        return bool(self.row["status"] == DONE)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.row[name]
+
+
+def setting_id(setting: Setting) -> str:
+    return _digest(setting.describe())[:10]
+
+
+def failed(setting: Setting, reason: str) -> Result:
+    """The row of a setting that cannot be evaluated."""
+    asked = setting.describe()
+    row = {"setting_id": setting_id(setting), "label": label(asked), "status": FAILED, "reason": reason, **asked}
+    return Result(_complete(row), np.zeros(0, np.int64), [], [])
+
+
+def done(setting: Setting, sides: Sequence[Mapping[str, Any]], evaluation: Evaluation) -> Result:
+    """sides: what each encoder turned out to be (`pipelines.study.SideFacts`): image_size, precision, pretrained, fit,
+    embedding_dim, parameters, images (V,) of each video, seconds_an_image."""
+    known = ("image_size", "precision", "pretrained", "fit")
+    found = {
+        f"{prefix}{name}": side[name] for prefix, side in zip(("", "small_"), sides, strict=False) for name in known
+    }
+    sparse = evaluation.method.sparse_grid if isinstance(evaluation.method, Scoring) else None
+    encodings = [float(np.mean(-(-side["images"] // (sparse or 1) ** 2))) for side in sides]
+    row = {
+        **setting.describe(), **_chosen(evaluation.method), **found, "setting_id": setting_id(setting), "status": DONE,
+        "n_queries": len(evaluation.rank), "n_videos": evaluation.n_videos, **evaluation.metrics,
+        **{f"{name}_low": bounds[0] for name, bounds in evaluation.ci95.items()},
+        **{f"{name}_high": bounds[1] for name, bounds in evaluation.ci95.items()},
+        "by_mv": [{"lo": b.lo, "hi": b.hi, "n_queries": b.n_queries, **(b.metrics or {})} for b in evaluation.by_mv],
+        "encodings_per_video": sum(encodings),
+        "model_seconds_per_video": sum(n * side["seconds_an_image"] for n, side in zip(encodings, sides, strict=True)),
+        "parameters": sum(side["parameters"] for side in sides), "embedding_dim": sides[0]["embedding_dim"],
+        "gflops_per_video": evaluation.cost.encoding_per_video, "gflops_per_query": evaluation.cost.scoring_per_query,
+        "seconds": evaluation.seconds,
+    }  # fmt: skip
+    row["label"] = label(row)
+    ids = [query.query_id for query in evaluation.queries]
+    return Result(_complete(row), evaluation.rank, ids, evaluation.groups)
+
+
+def label(row: Mapping[str, Any]) -> str:
+    """A setting in a few words."""
+
+    def side(prefix: str) -> str:
+        size = row.get(f"{prefix}image_size")
+        parts = [str(row[f"{prefix}model"]).rsplit("/", 1)[-1], f"N={row[f'{prefix}grid']}"]
+        if size:
+            parts.append(f"{size} px")
+        if row[f"{prefix}fps"] != 1.0:
+            parts.append(f"{row[f'{prefix}fps']:g} fps")
+        if row[f"{prefix}finetuned"]:
+            parts.append("fine-tuned")
+        return " ".join(parts)
+
+    encoder = side("") if row["model"] is not None else "no encoder"
+    if row["kind"] == "hybrid":
+        if row["small_model"] is None:
+            return f"{row['hybrid']}"
+        how = f", w = {row['weight']:g}" if row.get("weight") is not None else ""
+        how = f", k = {row['top_k']}" if row["hybrid"] == "cascade" and row.get("top_k") is not None else how
+        return f"{row['hybrid']} of {encoder} and {side('small_')}{how}"
+    if row["kind"] == "two-stage":
+        return f"{encoder}, {row['recall_k']} by {row['recall']}, then {row['rerank']}"
+    tau = row.get("gate_temperature") if row["aggregation"] == "tib" else row.get("temperature")
+    return f"{encoder}, {row['aggregation']}" + (f" {tau:g}" if tau is not None else "")
+
+
+class ResultFiles:
+    """A folder with one file a result, named by all that it follows from; whole or not there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def find(self, setting: Setting, facts: Mapping[str, Any]) -> Result | None:
+        """The result of this setting on these tables and queries, if it is there."""
+        try:
+            stored = json.loads(self._path(setting, facts).read_text(encoding="utf-8"))
+            return Result(
+                _complete(stored["row"]), np.array(stored["rank"], np.int64), stored["query_ids"], stored["video_ids"]
+            )
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def keep(self, setting: Setting, facts: Mapping[str, Any], result: Result) -> None:
+        stored = {
+            "row": result.row,
+            "rank": result.rank.tolist(),
+            "query_ids": result.query_ids,
+            "video_ids": result.video_ids,
+        }
+        write_whole(self._path(setting, facts), json.dumps(stored))
+
+    def _path(self, setting: Setting, facts: Mapping[str, Any]) -> Path:
+        return self.folder / f"{setting_id(setting)}_{_digest({'version': _VERSION, **facts})[:16]}.json"
+
+
+def write_tables(output: Path, results: Sequence[Result]) -> None:
+    """results.parquet and ranks.parquet."""
+    _write(output / "results.parquet", pa.Table.from_pylist([result.row for result in results], schema=RESULTS_SCHEMA))
+    ranks = [
+        pa.table(
+            [pa.array([r["setting_id"]] * len(r.query_ids)), r.query_ids, r.video_ids, pa.array(r.rank, pa.int32())],
+            schema=RANKS_SCHEMA,
+        )
+        for r in results
+        if r.is_done
+    ]
+    _write(output / "ranks.parquet", pa.concat_tables([RANKS_SCHEMA.empty_table(), *ranks]))
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    buffer = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(table, buffer)
+    write_bytes(path, buffer.getvalue().to_pybytes())
+
+
+def _chosen(method: Any) -> dict[str, Any]:
+    """What was left open, as it was chosen."""
+    if isinstance(method, Fusion | Cascade):
+        own = {"weight": method.weight} if isinstance(method, Fusion) else {"top_k": method.top_k}
+        return {"temperature": method.large.temperature, "small_temperature": method.small.temperature, **own}
+    described = method.describe()
+    return {name: described.get(name) for name in ("temperature", "gate_temperature")}
+
+
+def _complete(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Every column of RESULTS_SCHEMA and nothing else."""
+    return {name: row.get(name) for name in RESULTS_SCHEMA.names}
+
+
+def _digest(facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

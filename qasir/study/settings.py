@@ -1,0 +1,121 @@
+"""Crosses what a study asks for into settings: each an encoder, or two, and a way of ranking."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from qasir.finetune.checkpoint import Checkpoint
+from qasir.prepare import EncoderOptions
+from qasir.study.config import HybridChoice, ScoringChoice, StudyConfig, TwoStageChoice
+
+KINDS = ("zero-shot", "sparse", "two-stage", "fine-tuned", "hybrid")
+Choice = ScoringChoice | HybridChoice | TwoStageChoice
+
+
+@dataclass(frozen=True)
+class Side:
+    """An encoder, and the folder of a fine-tuned checkpoint for it."""
+
+    encoder: EncoderOptions
+    finetuned: str | None = None
+
+    def describe(self, prefix: str = "") -> dict[str, Any]:
+        names = ("model", "pretrained", "grid", "image_size", "fps", "fit", "precision")
+        return {f"{prefix}{name}": getattr(self.encoder, name) for name in names} | {
+            f"{prefix}finetuned": self.finetuned
+        }
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the results. side: of a hybrid the expensive encoder, and small the other; reason: why it cannot be built."""
+
+    side: Side | None
+    choice: Choice
+    small: Side | None = None
+    reason: str = ""
+
+    @property
+    def kind(self) -> str:
+        """One of KINDS."""
+        if isinstance(self.choice, HybridChoice):
+            return "hybrid"
+        if isinstance(self.choice, TwoStageChoice):
+            return "two-stage"
+        if self.choice.aggregation.startswith("sparse:"):
+            return "sparse"
+        return "fine-tuned" if self.side is not None and self.side.finetuned else "zero-shot"
+
+    def describe(self) -> dict[str, Any]:
+        """What was asked for, flat: None where something is left open, or has no meaning here."""
+        nothing = Side(EncoderOptions())
+        sides = [(side or nothing).describe(prefix) for side, prefix in ((self.side, ""), (self.small, "small_"))]
+        for side, named in zip((self.side, self.small), sides, strict=True):
+            if side is None:
+                named.update(dict.fromkeys(named))
+        asked = {f.name: getattr(self.choice, f.name) for f in fields(self.choice) if f.name not in ("large", "small")}
+        return {"kind": self.kind, **sides[0], **sides[1], **asked}
+
+
+def settings(
+    config: StudyConfig,
+    checkpoints: Mapping[str, Checkpoint | str],
+    fits: Callable[[Checkpoint, EncoderOptions], bool],
+    broken: Mapping[EncoderOptions, str],
+) -> Iterator[Setting]:
+    """Every setting, each encoder's together and hybrids last.
+
+    checkpoints: of each folder, or why it cannot be used; fits: whether one was trained on an encoder; broken: why an encoder
+    cannot be built. What fits no encoder is one setting with a reason.
+    """
+    used: set[Any] = set()
+
+    def with_reason(side: Side, choice: Choice) -> Setting:
+        used.update((choice, side.finetuned))
+        return Setting(side, choice, reason=broken.get(side.encoder, ""))
+
+    for encoder in config.encoders:
+        plain = Side(encoder)
+        for scoring in config.scorings:
+            if not scoring.aggregation.startswith("sparse:") or encoder.grid == 1:
+                yield with_reason(plain, scoring)
+        staged = [choice for choice in config.two_stage if encoder.cells or "cell" not in choice.rerank]
+        for two_stage in staged:
+            yield with_reason(plain, two_stage)
+        for folder in config.finetuned:
+            checkpoint = checkpoints[folder]
+            if isinstance(checkpoint, str) or encoder in broken or not fits(checkpoint, encoder):
+                continue
+            yield with_reason(Side(encoder, folder), ScoringChoice(checkpoint.recipe.scoring.aggregation))
+            if checkpoint.recipe.name == "eercf":
+                for two_stage in staged:
+                    yield with_reason(Side(encoder, folder), two_stage)
+    for scoring in config.scorings:
+        if scoring not in used:
+            yield Setting(None, scoring, reason=f"aggregation {scoring.aggregation!r} needs an encoder of grid 1")
+    for two_stage in config.two_stage:
+        if two_stage not in used:
+            yield Setting(None, two_stage, reason=f"rerank {two_stage.rerank!r} needs an encoder with cells")
+    for folder in config.finetuned:
+        if folder not in used:
+            why = checkpoints[folder]
+            reason = why if isinstance(why, str) else f"{folder} was trained on no encoder of this study"
+            yield Setting(Side(config.encoders[0], folder), ScoringChoice(), reason=reason)
+    for hybrid in config.hybrids:
+        yield _hybrid(hybrid, config.encoders, broken)
+
+
+def _hybrid(choice: HybridChoice, encoders: Sequence[EncoderOptions], broken: Mapping[EncoderOptions, str]) -> Setting:
+    sides = []
+    for name in ("large", "small"):
+        keys = dict(getattr(choice, name))
+        folder = keys.pop("finetuned", None)
+        found = [one for one in encoders if all(getattr(one, key) == value for key, value in keys.items())]
+        if len(found) != 1:
+            what = ", ".join(f"{key} {value}" for key, value in keys.items())
+            return Setting(
+                None, choice, reason=f"{name}: {len(found)} encoders have {what}; pick one by more of its keys"
+            )
+        sides.append(Side(found[0], folder))
+    reason = next((broken[side.encoder] for side in sides if side.encoder in broken), "")
+    return Setting(sides[0], choice, small=sides[1], reason=reason)

@@ -1,0 +1,66 @@
+from types import SimpleNamespace
+
+from qasir.finetune.recipes import Recipe
+from qasir.prepare import EncoderOptions
+from qasir.study.config import HybridChoice, Material, ScoringChoice, StudyConfig, TwoStageChoice
+from qasir.study.settings import settings
+
+N1, N2, BARE = EncoderOptions(grid=1), EncoderOptions(grid=2), EncoderOptions(grid=3, cells=False)
+
+
+def crossed(*, encoders=(N1, N2), checkpoints=None, broken=None, **parts):
+    config = StudyConfig(
+        Material("v", "q"), None, "auto", False, (0.0, 1.0), encoders,
+        **{"scorings": (ScoringChoice(),), "hybrids": (), "two_stage": (), "finetuned": tuple(checkpoints or ())} | parts,
+    )  # fmt: skip
+    return list(settings(config, checkpoints or {}, lambda checkpoint, one: checkpoint.grid == one.grid, broken or {}))
+
+
+def test_every_encoder_gets_every_scoring_it_can_have():
+    found = crossed(scorings=(ScoringChoice(), ScoringChoice("sparse:2")))
+    assert [(s.kind, s.side.encoder.grid, s.choice.aggregation) for s in found] == [
+        ("zero-shot", 1, "attention"), ("sparse", 1, "sparse:2"), ("zero-shot", 2, "attention"),
+    ]  # fmt: skip
+    assert not any(s.reason for s in found)
+
+
+def test_what_fits_no_encoder_is_one_setting_with_a_reason():
+    choice = TwoStageChoice(rerank="cell")
+    found = crossed(
+        encoders=(BARE,), scorings=(ScoringChoice("sparse:2"),), two_stage=(choice,),
+        checkpoints={"a": SimpleNamespace(grid=2, recipe=Recipe()), "b": "b is missing"},
+    )  # fmt: skip
+    assert [s.reason for s in found] == [
+        "aggregation 'sparse:2' needs an encoder of grid 1", "rerank 'cell' needs an encoder with cells",
+        "a was trained on no encoder of this study", "b is missing",
+    ]  # fmt: skip
+
+
+def test_a_checkpoint_goes_with_the_encoder_it_was_trained_on():
+    choice = TwoStageChoice()
+    found = crossed(
+        two_stage=(choice,),
+        checkpoints={
+            "tuned": SimpleNamespace(grid=2, recipe=Recipe()), "coarse": SimpleNamespace(grid=1, recipe=Recipe("eercf")),
+        },
+    )  # fmt: skip
+    tuned = [(s.kind, s.side.encoder.grid, s.side.finetuned) for s in found if s.side.finetuned]
+    assert tuned == [("fine-tuned", 1, "coarse"), ("two-stage", 1, "coarse"), ("fine-tuned", 2, "tuned")]
+    assert next(s for s in found if s.side.finetuned == "coarse").choice.aggregation == "tib"
+
+
+def test_a_broken_encoder_breaks_its_settings_only():
+    found = crossed(broken={N2: "no such model"}, hybrids=(HybridChoice({"grid": 1}, {"grid": 2}),))
+    assert [(s.kind, s.reason) for s in found] == [
+        ("zero-shot", ""), ("zero-shot", "no such model"), ("hybrid", "no such model"),
+    ]  # fmt: skip
+
+
+def test_a_hybrid_picks_one_encoder_for_each_side():
+    one, none, both = crossed(
+        encoders=(N1, N2, BARE),
+        hybrids=tuple(HybridChoice(large, {"grid": 3}) for large in ({"grid": 1}, {"grid": 4}, {"cells": True})),
+    )[3:]
+    assert (one.side.encoder, one.small.encoder, one.reason) == (N1, BARE, "")
+    assert none.reason == "large: 0 encoders have grid 4; pick one by more of its keys"
+    assert both.reason == "large: 2 encoders have cells True; pick one by more of its keys"
