@@ -11,8 +11,8 @@ from jobs.console import Json, job, print_json, run
 from qasir.finetune.checkpoint import load_checkpoint
 from qasir.finetune.tuned import Applying
 from qasir.index import Index
-from qasir.prepare import absolute_uri
 from qasir.runs import Run
+from qasir.source import absolute_uri
 
 
 def apply(

@@ -15,7 +15,7 @@ from pipelines.reindex import ReindexOptions, ReindexSummary, plan_reindex, rein
 from qasir.config import IndexConfig, load_corpus_config
 from qasir.corpus import Corpus, list_videos
 from qasir.index import Index
-from qasir.prepare import absolute_uri, check_options
+from qasir.prepare import check_options
 
 
 def reindex(
@@ -58,7 +58,7 @@ def reindex(
         corpus = list_videos(loaded.videos)
         indexes = [_configured(entry, corpus, encode, may_create=not plan) for entry in loaded.indexes]
     elif index is not None:
-        found = Index.open(absolute_uri(index))
+        found = Index.open(index)
         corpus = list_videos(videos if videos is not None else found.corpus_source)
         indexes = [found]
     else:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from qasir.errors import NoIndexError, SpecError, UnreadableIndexError
 from qasir.snapshot import Snapshot, matrix
+from qasir.source import absolute_uri
 from qasir.spec import EncoderSpec
 from qasir.sql import id_filter, in_chunks, quote
 from qasir.tables import (
@@ -51,7 +52,7 @@ class Index:
     """
 
     def __init__(self, uri: str, spec: EncoderSpec, corpus_root: str, corpus_source: str = "") -> None:
-        self.uri = uri.rstrip("/")
+        self.uri = absolute_uri(uri.rstrip("/"))
         self.spec = spec
         self.corpus_root = corpus_root
         self.corpus_source = corpus_source or corpus_root

@@ -8,7 +8,6 @@ from pathlib import Path
 from qasir.corpus import Corpus
 from qasir.errors import ModelError, SpecError
 from qasir.index import Index
-from qasir.source import is_remote
 from qasir.spec import EncoderSpec, check_fit, check_fps, check_grid, check_precision
 from qasir.super_image import Fit
 from qasir.vlm import Vlm, VlmSource, resolve, resolve_precision
@@ -41,7 +40,7 @@ def prepare(
     check_fps(options.fps)
     check_fit(options.fit)
     check_precision(options.precision)
-    existing = Index.find(absolute_uri(index_uri))
+    existing = Index.find(index_uri)
     source = resolve(options.model, _absolute(options.pretrained))
     precision = options.precision
     if precision == "auto" and existing is not None:
@@ -64,7 +63,7 @@ def prepare(
         thumbnails=options.thumbnails,
         library_version=library_version(),
     )
-    return Index.open_or_create(absolute_uri(index_uri), spec, corpus.root, corpus.source), source
+    return Index.open_or_create(index_uri, spec, corpus.root, corpus.source), source
 
 
 def check_options(options: EncoderOptions, index: Index) -> None:
@@ -101,11 +100,6 @@ def source_to_extend(index: Index) -> VlmSource:
             f"{index.spec.weights} then; put the old ones back, or encode into a new index"
         )
     return source
-
-
-def absolute_uri(uri: str) -> str:
-    """Workers run elsewhere: a local path must not depend on the working directory."""
-    return uri if is_remote(uri) else str(Path(uri).absolute())
 
 
 def _absolute(pretrained: str | None) -> str | None:

@@ -1,6 +1,7 @@
 """Opens videos by path or URI, and knows what a container says of its own completeness."""
 
 import os
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,11 @@ _RANGE_BYTES = 1 << 20
 def is_remote(uri: str) -> bool:
     """Whether a URI names an object store rather than a local path."""
     return "://" in uri and len(urlsplit(uri).scheme) > 1
+
+
+def absolute_uri(uri: str) -> str:
+    """A URI as it is, a local path absolute: workers run elsewhere, and must not depend on the working directory."""
+    return uri if is_remote(uri) else str(Path(uri).absolute())
 
 
 def open_container(uri: str) -> Any:

@@ -65,7 +65,7 @@ def trade_off(results: Sequence[Result]) -> Finding:
         sentences.append(f"The best, {best['label']}, reaches SumR {_value(best)} for {gflops(best):.3g} GFLOPs.")
         if near is not best:
             sentences.append(
-                f"Nine tenths of that take {near['label']}: {_value(near)} for {gflops(near):.3g} GFLOPs, "
+                f"{near['label']} reaches nine tenths of that, {_value(near)}, for {gflops(near):.3g} GFLOPs, "
                 f"{gflops(best) / gflops(near):.1f} times less."
             )
     return Finding(
@@ -216,9 +216,7 @@ def moment_ratio(results: Sequence[Result]) -> Finding:
         points = [Point("", i, b["R@10"], b["R@10"], b["R@10"]) for i, b in enumerate(filled)]
         series.append(Series(f"N = {one['grid']}", points))
         told = ", ".join(f"{b['R@10']:.1f} in ({b['lo']:g}, {b['hi']:g}]" for b in filled)
-        sentences.append(
-            f"{one['model']} at N = {one['grid']} finds {told} (R@10, by the moment's share of its video)."
-        )
+        sentences.append(f"{one['model']} at N = {one['grid']}, R@10 by the moment's share of its video: {told}.")
     return Finding(
         question,
         sentences,

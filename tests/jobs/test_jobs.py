@@ -44,8 +44,8 @@ def call(job, *args):
     if result.exception and not isinstance(result.exception, SystemExit | QasirError):
         raise result.exception
     lines = result.stdout.strip().splitlines()
-    facts = json.loads(lines[-1]) if "--json" in args and lines else None
     error = result.exception if isinstance(result.exception, QasirError) else None
+    facts = json.loads(lines[-1]) if "--json" in args and lines and error is None else None
     return result.exit_code, result.stdout, facts, error
 
 
