@@ -1,4 +1,4 @@
-"""Makes a packaged model's weights again, from nothing."""
+"""Makes the packaged model's weights again, from nothing, or a model of another size in the same way."""
 
 import logging
 from dataclasses import asdict
@@ -9,38 +9,46 @@ import torch
 import typer
 
 from jobs.console import Json, job, print_json, run
-from qasir.errors import ModelError
-from qasir.training.packaged import TrainingPlan, packaged_config, train
+from qasir.training.packaged import TrainingPlan, model_config, packaged_config, train
 
 _PLAN = TrainingPlan()
-MODELS = ("qasir-tiny", "qasir-nano")
 
 
 def train_packaged_vlm(
-    model: Annotated[str, typer.Option(help=f"{' or '.join(MODELS)}.")] = MODELS[0],
+    config: Annotated[
+        Path | None,
+        typer.Option(help="An open_clip model config of another size.", show_default="that of qasir-tiny"),
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="The checkpoint to write (.safetensors).", show_default="qasir/models/MODEL.safetensors"),
+        typer.Option(
+            help="The weights to write; with --config a folder, which other jobs take as --model local-dir:FOLDER.",
+            show_default="qasir/models/qasir-tiny.safetensors",
+        ),
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Folder of the training state; a killed run goes on from it.", show_default="build/MODEL"),
+        typer.Option(help="Folder of the training state; a killed run goes on from it.", show_default="build/NAME"),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Batches of scenes.")] = _PLAN.steps,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights and of every scene.")] = _PLAN.seed,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", show_default="all cores")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a packaged model on rendered single scenes and write its weights. qasir-tiny takes hours on two cores."""
-    if model not in MODELS:
-        raise ModelError(f"model {model!r}: choose one of {', '.join(MODELS)}")
-    output = output or Path(f"qasir/models/{model}.safetensors")
-    checkpoint = checkpoint or Path(f"build/{model}")
+    """Train on rendered single scenes and write the weights. qasir-tiny takes hours on two cores."""
+    name = "qasir-tiny" if config is None else config.stem
+    if config is not None and output is None:
+        raise typer.BadParameter("--config needs --output, a folder")
+    output = output or Path(f"qasir/models/{name}.safetensors")
+    sizes = packaged_config() if config is None else model_config(config)
     logging.getLogger("qasir").setLevel(logging.INFO)
     if threads is not None:
         torch.set_num_threads(threads)
-    trainer = train(TrainingPlan(steps=steps, seed=seed), packaged_config(model), checkpoint)
-    trainer.export(output)
+    trainer = train(TrainingPlan(steps=steps, seed=seed), sizes, checkpoint or Path(f"build/{name}"))
+    if config is None:
+        trainer.export(output)
+    else:
+        trainer.export_folder(output)
     facts = {"steps": trainer.step, "output": str(output), "plan": asdict(trainer.plan), "last": trainer.history[-1:]}
     print(f"{trainer.step} steps; weights in {output}")
     if as_json:

@@ -38,8 +38,10 @@ from open_clip import CLIP, SimpleTokenizer  # isort: skip
 from safetensors.torch import save_file  # isort: skip
 
 from qasir.demo.sprites import BACKGROUNDS, background_phrase, load_sprites, noun_phrase
+from qasir.errors import ModelError
 from qasir.training.muon import Muon
 from qasir.training.scenes import Scene, ScenePainter, SceneStyle
+from qasir.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -356,6 +358,16 @@ class Trainer:
         save_file(half, partial)
         os.replace(partial, path)
 
+    def export_folder(self, folder: Path) -> None:
+        """Write a folder that open_clip loads as `local-dir:FOLDER`."""
+        self.export(folder / "open_clip_model.safetensors")
+        write_whole(folder / "open_clip_config.json", _folder_config(self.config))
+
+
+def _folder_config(config: dict[str, Any]) -> str:
+    preprocess = {"mean": list(open_clip.OPENAI_DATASET_MEAN), "std": list(open_clip.OPENAI_DATASET_STD)}
+    return json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2) + "\n"
+
 
 def _caption_loss(similarity: Tensor, fits: Tensor) -> Tensor:
     """InfoNCE in both directions; an off-diagonal pair that fits is neither positive nor negative."""
@@ -404,6 +416,17 @@ def train(
     return trainer
 
 
-def packaged_config(model: str = "qasir-tiny") -> dict[str, Any]:
-    """The open_clip config of a packaged model."""
-    return json.loads((files("qasir") / "models" / f"{model}.json").read_text(encoding="utf-8"))
+def packaged_config() -> dict[str, Any]:
+    """The open_clip config of `qasir-tiny`."""
+    return json.loads((files("qasir") / "models" / "qasir-tiny.json").read_text(encoding="utf-8"))
+
+
+def model_config(path: Path) -> dict[str, Any]:
+    """An open_clip model config from a file. Raises ModelError."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is no open_clip model config: {error}") from None
+    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
+        raise ModelError(f"{path} is no open_clip model config: it needs embed_dim, vision_cfg and text_cfg")
+    return config

@@ -1,9 +1,21 @@
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
 from qasir.demo.sprites import BACKGROUNDS, load_sprites
+from qasir.errors import ModelError
 from qasir.training.muon import orthogonalise
-from qasir.training.packaged import SceneBatches, Trainer, TrainingPlan, encode_window, packaged_config, train
+from qasir.training.packaged import (
+    SceneBatches,
+    Trainer,
+    TrainingPlan,
+    encode_window,
+    model_config,
+    packaged_config,
+    train,
+)
 from qasir.training.scenes import ScenePainter, SceneStyle
 from qasir.vlm import Vlm, resolve
 
@@ -65,3 +77,21 @@ def test_training_resumes_where_it_was_killed_and_exports_what_loads(tmp_path):
     vlm = Vlm(resolve("qasir-tiny", str(tmp_path / "qasir-tiny.safetensors")))
     text = again.vocabulary.encode(again.model, ["a penguin on a blue background"]).detach().numpy()
     np.testing.assert_allclose(vlm.encode_texts(["a penguin on a blue background"]), text, atol=5e-3)
+
+
+def test_a_model_of_another_size_loads_from_its_folder(tmp_path):
+    config = model_config(Path(__file__).parents[2] / "benchmarks" / "models" / "qasir-nano.json")
+    trainer = Trainer(PLAN, config)
+    trainer.export_folder(tmp_path / "nano")
+    vlm = Vlm(resolve(f"local-dir:{tmp_path / 'nano'}"))
+    assert (vlm.embedding_dim, vlm.image_size) == (128, 192)
+    text = trainer.vocabulary.encode(trainer.model, ["a penguin"]).detach().numpy()
+    np.testing.assert_allclose(vlm.encode_texts(["a penguin"]), text, atol=5e-3)
+
+
+def test_what_is_no_model_config_is_an_error(tmp_path):
+    with pytest.raises(ModelError, match="no open_clip model config"):
+        model_config(tmp_path / "none.json")
+    (tmp_path / "x.json").write_text('{"embed_dim": 3}')
+    with pytest.raises(ModelError, match="it needs embed_dim, vision_cfg and text_cfg"):
+        model_config(tmp_path / "x.json")
