@@ -17,7 +17,7 @@ from pipelines.encode import Snapshot as EncodingSnapshot
 from pipelines.encode import Target, encode_corpus
 from qasir.annotations import Query, paragraphs, read_queries
 from qasir.corpus import list_videos
-from qasir.errors import QasirError, QueryError
+from qasir.errors import QasirError
 from qasir.evaluate import evaluate
 from qasir.finetune.checkpoint import Checkpoint, load_checkpoint
 from qasir.hybrid import HybridSearcher
@@ -73,23 +73,28 @@ def run_study(
     planned = list(settings(config, checkpoints, lambda c, encoder: c.fits(tests.index(encoder).spec), broken))
     files = ResultFiles(output / "results")
     sides = SideFacts(tests)
+
+    def evaluated(setting: Setting, facts: Mapping[str, Any]) -> Result:
+        try:
+            searcher, method = _method(setting, tests, validation, tuning)
+            evaluation = evaluate(searcher, asked, method, mv_edges=config.mv_edges)
+        except QasirError as error:
+            return failed(setting, str(error))
+        result = done(setting, [sides.of(side) for side in (setting.side, setting.small) if side], evaluation)
+        files.keep(setting, facts, result)
+        return result
+
     results = []
     for number, setting in enumerate(planned, start=1):
-        facts = {} if setting.reason else _facts(config, setting, tests, validation)
-        result = None if setting.reason else files.find(setting, facts)
-        was_there = result is not None
-        if result is None:
-            try:
-                if setting.reason:
-                    raise QueryError(setting.reason)
-                searcher, method = _method(setting, tests, validation, tuning)
-                evaluation = evaluate(searcher, asked, method, mv_edges=config.mv_edges)
-                result = done(setting, [sides.of(side) for side in (setting.side, setting.small) if side], evaluation)
-                files.keep(setting, facts, result)
-            except QasirError as error:
-                result = failed(setting, str(error))
+        found = None
+        if setting.reason:
+            result = failed(setting, setting.reason)
+        else:
+            facts = _facts(config, setting, tests, validation)
+            found = files.find(setting, facts)
+            result = found or evaluated(setting, facts)
         results.append(result)
-        on_step(Step(number, len(planned), result, was_there))
+        on_step(Step(number, len(planned), result, found is not None))
     write_tables(output, results)
     return results
 
@@ -101,6 +106,7 @@ class Indexes:
         self.material = material
         self.folder = folder
         self._open: dict[EncoderOptions, Index] = {}
+        self._content: dict[EncoderOptions, str] = {}
         self._searcher = lru_cache(_OPEN_SEARCHERS)(self._make)
 
     def encode(
@@ -130,10 +136,13 @@ class Indexes:
         return self._searcher(side)
 
     def content(self, encoder: EncoderOptions) -> str:
-        """A hash of what the index holds."""
-        states = sorted((video_id, s.fingerprint, s.status) for video_id, s in self.index(encoder).states().items())
-        identity = self.index(encoder).spec.identity
-        return hashlib.sha256(json.dumps([identity, states], sort_keys=True).encode()).hexdigest()
+        """A hash of what the index held after `encode`."""
+        if encoder not in self._content:
+            index = self.index(encoder)
+            states = sorted((video_id, state.fingerprint, state.status) for video_id, state in index.states().items())
+            text = json.dumps([index.spec.identity, states], sort_keys=True)
+            self._content[encoder] = hashlib.sha256(text.encode()).hexdigest()
+        return self._content[encoder]
 
     def _make(self, side: Side) -> IndexSearcher:
         finetuned = None if side.finetuned is None else load_checkpoint(side.finetuned)
