@@ -7,8 +7,8 @@ beyond knowing where a packaged model's weights are.
 import difflib
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -291,9 +291,10 @@ def _build(source: VlmSource, image_size: int | None) -> Any:
         if image_size is None or image_size == _side(model):
             return model
         # Resized from the loaded float32 weights, not while loading: half-precision checkpoints cannot be interpolated.
-        resized = open_clip.create_model(
-            source.model, pretrained or None, force_image_size=image_size, load_weights=False, pretrained_text=False
-        )
+        with _not_told_of_random_weights():
+            resized = open_clip.create_model(
+                source.model, pretrained or None, force_image_size=image_size, load_weights=False, pretrained_text=False
+            )
         state = model.state_dict()
         open_clip.model.resize_pos_embed(state, resized)
         resized.load_state_dict(state)
@@ -302,6 +303,21 @@ def _build(source: VlmSource, image_size: int | None) -> Any:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         size = f" at {image_size} px" if image_size is not None else ""
         raise ModelError(f"cannot load {source.model!r} with {source.pretrained!r}{size}: {first_line}") from error
+
+
+@contextmanager
+def _not_told_of_random_weights() -> Iterator[None]:
+    """open_clip warns, through the root logger, of a model with random weights; those are about to be replaced."""
+    root = logging.getLogger()
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "initialized randomly" not in record.getMessage()
+
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)
 
 
 def _side(model: Any) -> int:

@@ -68,9 +68,10 @@ def test_cells_are_pooled_patch_tokens_projected_like_the_class_token(tiny, pict
     np.testing.assert_allclose(cells, pooled / np.linalg.norm(pooled, axis=-1, keepdims=True), atol=1e-5)
 
 
-def test_another_image_size_interpolates_position_embeddings():
+def test_another_image_size_interpolates_position_embeddings(caplog):
     vlm = Vlm(resolve("qasir-tiny"), image_size=256)
     assert vlm.image_size == 256
+    assert "randomly" not in caplog.text
     embeddings, cells = vlm.encode_images(np.zeros((1, 256, 256, 3), np.uint8), grid=2)
     assert embeddings.shape == (1, 192)
     assert cells.shape == (1, 4, 192)
