@@ -9,7 +9,7 @@ import numpy as np
 from qasir.metrics import paired_difference
 from qasir.report.charts import Point
 from qasir.study.charts import Axis, Row, Series, dot_chart, series_chart
-from qasir.study.results import Result
+from qasir.study.results import Result, short_name
 from qasir.study.settings import KINDS
 
 _ENCODER = ("model", "pretrained", "grid", "image_size", "fps", "fit", "precision")
@@ -131,10 +131,10 @@ def model_size(results: Sequence[Result]) -> Finding:
         return Finding(question, ["The study has no two models at one grid size."])
     sentences = []
     for group in groups:
-        natural = _first_of_each(sorted(group, key=lambda one: one["parameters"]), "model")
+        natural = sorted(_first_of_each(group, "model"), key=lambda one: one["parameters"])
         small, large = natural[0], natural[-1]
         sentences.append(
-            f"N = {large['grid']}: {large['model']} ({large['parameters'] / 1e6:.1f} M parameters) instead of {small['model']} "
+            f"N = {large['grid']}: {_model(large)} ({large['parameters'] / 1e6:.1f} M parameters) instead of {_model(small)} "
             f"({small['parameters'] / 1e6:.1f} M) costs {large['gflops_per_video'] / small['gflops_per_video']:.1f} times the "
             f"GFLOPs a video and changes SumR by {_difference(large, small)}."
         )
@@ -143,7 +143,7 @@ def model_size(results: Sequence[Result]) -> Finding:
     for model in models:
         mine = _first_of_each([one for one in plain if one["model"] == model], "grid")
         points = [_point(one, one["gflops_per_video"], f"N={one['grid']}") for one in mine]
-        series.append(Series(model, sorted(points, key=lambda point: point.cost)))
+        series.append(Series(short_name(model), sorted(points, key=lambda point: point.cost)))
     return Finding(question, sentences, series_chart(series, Axis("GFLOPs to encode a video", log=True), _SUMR))
 
 
@@ -216,7 +216,7 @@ def moment_ratio(results: Sequence[Result]) -> Finding:
         points = [Point("", i, b["R@10"], b["R@10"], b["R@10"]) for i, b in enumerate(filled)]
         series.append(Series(f"N = {one['grid']}", points))
         told = ", ".join(f"{b['R@10']:.1f} in ({b['lo']:g}, {b['hi']:g}]" for b in filled)
-        sentences.append(f"{one['model']} at N = {one['grid']}, R@10 by the moment's share of its video: {told}.")
+        sentences.append(f"{_model(one)} at N = {one['grid']}, R@10 by the moment's share of its video: {told}.")
     return Finding(
         question,
         sentences,
@@ -280,19 +280,20 @@ def _lines(results: Sequence[Result], along: str) -> dict[str, list[Result]]:
         sorted(group, key=lambda one: one[along]) for group in _grouped(results, fixed).values() if len(group) > 1
     ]
     name = _naming([group[0] for group in groups], along)
-    return {name(group[0]).rstrip(", ") or str(group[0]["model"]): group for group in groups}
+    return {name(group[0]).rstrip(", ") or _model(group[0]): group for group in groups}
 
 
 def _naming(results: Sequence[Result], along: str) -> Callable[[Result], str]:
     """A function that names what differs among these results apart from one column: "192 px, ", say, or nothing."""
     written = {
-        "model": "{}", "pretrained": "{}", "grid": "N = {}", "image_size": "{} px", "fps": "{:g} fps", "fit": "{}",
+        "model": "{}", "pretrained": "{}", "grid": "N = {}", "image_size": "{} px", "fps": "{} fps", "fit": "{}",
         "precision": "{}",
     }  # fmt: skip
     varying = [name for name in _ENCODER if name != along and len({one[name] for one in results}) > 1]
     if "model" in varying:
         varying = [name for name in varying if name != "pretrained"]
-    return lambda one: "".join(written[name].format(one[name]) + ", " for name in varying)
+    shown = {"model": short_name}
+    return lambda one: "".join(written[name].format(shown.get(name, str)(one[name])) + ", " for name in varying)
 
 
 def _series(lines: dict[str, list[Result]], along: str) -> list[Series]:
@@ -301,6 +302,10 @@ def _series(lines: dict[str, list[Result]], along: str) -> list[Series]:
 
 def _point(result: Result, x: float, text: str = "") -> Point:
     return Point(text, float(x), result[_SUMR], result["SumR_low"], result["SumR_high"])
+
+
+def _model(result: Result) -> str:
+    return short_name(result["model"])
 
 
 def _value(result: Result) -> str:

@@ -124,12 +124,17 @@ def done(setting: Setting, sides: Sequence[Mapping[str, Any]], evaluation: Evalu
     return Result(_complete(row), evaluation.rank, ids, evaluation.groups)
 
 
+def short_name(model: str) -> str:
+    """A model's name without the path of its folder or the owner on a hub."""
+    return model.split(":")[-1].rstrip("/").rsplit("/", 1)[-1]
+
+
 def label(row: Mapping[str, Any]) -> str:
     """A setting in a few words."""
 
     def side(prefix: str) -> str:
         size = row.get(f"{prefix}image_size")
-        parts = [str(row[f"{prefix}model"]).rsplit("/", 1)[-1], f"N={row[f'{prefix}grid']}"]
+        parts = [short_name(row[f"{prefix}model"]), f"N={row[f'{prefix}grid']}"]
         if size:
             parts.append(f"{size} px")
         if row[f"{prefix}fps"] != 1.0:

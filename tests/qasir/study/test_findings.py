@@ -35,7 +35,7 @@ def study():
         result(0.2, 90.0, aggregation="mean"),
         result(0.5, 22.0, kind="sparse", aggregation="sparse:2"),
         result(0.8, 40.0, grid=2, image_size=288),
-        result(0.5, 5.0, grid=2, model="small", parameters=10**5),
+        result(0.5, 5.0, grid=2, model="local-dir:/models/small", parameters=10**5),
         result(0.8, 22.0, kind="fine-tuned", grid=2, finetuned="tuned"),
         result(0.85, 32.0, kind="hybrid", grid=2, hybrid="fusion", weight=0.5, small_model="m", small_grid=3, small_fps=1.0),
     ]  # fmt: skip
@@ -51,7 +51,10 @@ def test_every_question_is_answered_from_the_numbers(study):
     assert gain in text["Super images, or as many single frames?"]
     assert "over mean" in text["Attention, or pooling?"]
     assert "192 to 288 px, for 1.8 times the GFLOPs" in text["What does resolution buy?"]
-    assert "costs 4.4 times the GFLOPs" in text["What does a larger model buy?"]
+    assert (
+        "m (1.0 M parameters) instead of small (0.1 M) costs 4.4 times the GFLOPs"
+        in text["What does a larger model buy?"]
+    )
     assert "for 1.45 times the GFLOPs" in text["Zero-shot, fine-tuned, two-stage or hybrid?"]
 
 
