@@ -12,7 +12,6 @@ from qasir.finetune.checkpoint import load_checkpoint
 from qasir.finetune.tuned import Applying
 from qasir.index import Index
 from qasir.runs import Run
-from qasir.source import absolute_uri
 
 
 def apply(
@@ -23,7 +22,7 @@ def apply(
 ) -> None:
     """Write an index with fine-tuned vectors. Run it again after re-indexing: only what changed is computed."""
     since = time.perf_counter()
-    applying = Applying(Index.open(index), load_checkpoint(finetuned), absolute_uri(output))
+    applying = Applying(Index.open(index), load_checkpoint(finetuned), output)
     with (
         Run(applying.output, "apply_finetuned") as held,
         tqdm(unit="video", desc="applying", disable=None, leave=False) as bar,

@@ -1,12 +1,10 @@
 """Evaluates retrieval: ranks the videos of an index, or of two together, for every query of a file."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow.parquet
 import typer
 
 from jobs.console import Json, job, print_json, run
@@ -34,7 +32,7 @@ from qasir.moment_metrics import NAMES
 from qasir.report.page import render_report, sentence
 from qasir.search import IndexSearcher, Searcher
 from qasir.tune import chosen
-from qasir.whole_file import write_whole
+from qasir.whole_file import write_parquet, write_whole
 
 DIRECTIONS = ("text-to-video", "video-to-text")
 
@@ -111,7 +109,7 @@ def evaluate_retrieval(
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         write_whole(output / "metrics.json", json_text(facts(result, compared)))
-        _write_rankings(output, rankings_table(result, searcher))
+        write_parquet(output / "rankings.parquet", rankings_table(result, searcher))
         page = render_report(result, searcher, title=f"Retrieval on {queries.name}", compared=compared)
         write_whole(output / "index.html", page)
         print(f"report: {output / 'index.html'}")
@@ -171,12 +169,6 @@ def json_text(found: Mapping[str, Any]) -> str:
     return json.dumps(found, indent=2, default=str) + "\n"
 
 
-def _write_rankings(output: Path, rankings: pyarrow.Table) -> None:
-    partial = output / "rankings.partial"
-    pyarrow.parquet.write_table(rankings, partial)
-    os.replace(partial, output / "rankings.parquet")
-
-
 def _report_video_to_text(result: VideoToText, output: Path | None, as_json: bool) -> None:
     print(f"{len(result.video_ids)} videos, {len(result.queries)} texts")
     print(f"ranked by {sentence(result.method)}")
@@ -184,7 +176,7 @@ def _report_video_to_text(result: VideoToText, output: Path | None, as_json: boo
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         write_whole(output / "metrics.json", json_text(result.to_dict()))
-        _write_rankings(output, result.rankings())
+        write_parquet(output / "rankings.parquet", result.rankings())
     if as_json:
         print_json(result.to_dict())
 

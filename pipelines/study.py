@@ -1,8 +1,6 @@
 """Runs a study: every encoder's index from one decode of the corpus, then every setting that has no result yet."""
 
 import hashlib
-import json
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,12 +25,10 @@ from qasir.prepare import EncoderOptions, prepare
 from qasir.search import IndexSearcher, Searcher
 from qasir.stages.rows import MAX_INDEXES
 from qasir.study.config import HybridChoice, Material, StudyConfig, TwoStageChoice
-from qasir.study.results import Result, ResultFiles, done, failed, write_tables
+from qasir.study.results import Result, ResultFiles, digest, done, failed, write_tables
 from qasir.study.settings import Setting, Side, settings
 from qasir.tune import chosen
 from qasir.vlm import Vlm
-
-log = logging.getLogger(__name__)
 
 _TIMED_IMAGES = 16
 _OPEN_SEARCHERS = 6
@@ -64,12 +60,13 @@ def run_study(
     tests = Indexes(config.corpus, output / "indexes")
     validation, tuning = None, []
     if config.validation is not None:
-        validation = Indexes(config.validation, output / "validation_indexes")
         tuning = _queries(config, config.validation)
+        validation = Indexes(config.validation, output / "validation_indexes")
     broken = tests.encode(config.encoders, on_encoding)
     if validation is not None:
         broken |= validation.encode([one for one in config.encoders if one not in broken], on_encoding)
-    checkpoints = {folder: _checkpoint(folder) for folder in config.finetuned}
+    in_hybrids = [side.get("finetuned") for hybrid in config.hybrids for side in (hybrid.large, hybrid.small)]
+    checkpoints = {folder: _checkpoint(folder) for folder in (*config.finetuned, *in_hybrids) if folder}
     planned = list(settings(config, checkpoints, lambda c, encoder: c.fits(tests.index(encoder).spec), broken))
     files = ResultFiles(output / "results")
     sides = SideFacts(tests)
@@ -90,7 +87,7 @@ def run_study(
         if setting.reason:
             result = failed(setting, setting.reason)
         else:
-            facts = _facts(config, setting, tests, validation)
+            facts = _facts(config, setting, tests, validation, checkpoints)
             found = files.find(setting, facts)
             result = found or evaluated(setting, facts)
         results.append(result)
@@ -105,6 +102,7 @@ class Indexes:
     def __init__(self, material: Material, folder: Path) -> None:
         self.material = material
         self.folder = folder
+        self.queries_hash = hashlib.sha256(material.queries.read_bytes()).hexdigest()
         self._open: dict[EncoderOptions, Index] = {}
         self._content: dict[EncoderOptions, str] = {}
         self._searcher = lru_cache(_OPEN_SEARCHERS)(self._make)
@@ -140,8 +138,7 @@ class Indexes:
         if encoder not in self._content:
             index = self.index(encoder)
             states = sorted((video_id, state.fingerprint, state.status) for video_id, state in index.states().items())
-            text = json.dumps([index.spec.identity, states], sort_keys=True)
-            self._content[encoder] = hashlib.sha256(text.encode()).hexdigest()
+            self._content[encoder] = digest([index.spec.identity, states])
         return self._content[encoder]
 
     def _make(self, side: Side) -> IndexSearcher:
@@ -232,7 +229,10 @@ def _searcher(setting: Setting, indexes: Indexes) -> Searcher[Any]:
     return HybridSearcher(indexes.searcher(setting.side), indexes.searcher(setting.small))
 
 
-def _facts(config: StudyConfig, setting: Setting, tests: Indexes, validation: Indexes | None) -> dict[str, Any]:
+def _facts(
+    config: StudyConfig, setting: Setting, tests: Indexes, validation: Indexes | None,
+    checkpoints: Mapping[str, Checkpoint | str],
+) -> dict[str, Any]:  # fmt: skip
     """All that a result follows from, beside the setting."""
     sides = [side for side in (setting.side, setting.small) if side is not None]
     found: dict[str, Any] = {
@@ -242,12 +242,7 @@ def _facts(config: StudyConfig, setting: Setting, tests: Indexes, validation: In
     }
     for indexes in (tests, validation):
         if indexes is not None:
-            queries = hashlib.sha256(indexes.material.queries.read_bytes()).hexdigest()
-            found[indexes.folder.name] = [queries, *(indexes.content(side.encoder) for side in sides)]
-    found["finetuned"] = [_weights(side) for side in sides]
+            found[indexes.folder.name] = [indexes.queries_hash, *(indexes.content(side.encoder) for side in sides)]
+    used = [None if side.finetuned is None else checkpoints[side.finetuned] for side in sides]
+    found["finetuned"] = [one.weights if isinstance(one, Checkpoint) else one for one in used]
     return found
-
-
-def _weights(side: Side) -> str | None:
-    checkpoint = None if side.finetuned is None else _checkpoint(side.finetuned)
-    return checkpoint.weights if isinstance(checkpoint, Checkpoint) else checkpoint

@@ -8,15 +8,12 @@ indexes:
 Local paths are relative to the file's folder.
 """
 
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
-
-from pydantic import ConfigDict, create_model
 
 from qasir.prepare import EncoderOptions
 from qasir.stages.rows import MAX_INDEXES
-from qasir.yaml_file import YamlFile
+from qasir.yaml_file import YamlFile, entry_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +31,7 @@ class CorpusConfig:
     indexes: tuple[IndexConfig, ...]
 
 
-_HINTS = get_type_hints(IndexConfig)
-_TYPES: dict[str, Any] = {
-    f.name: (_HINTS[f.name], ... if f.default is MISSING else f.default) for f in fields(IndexConfig)
-}
-_ENTRY: Any = create_model("_ENTRY", __config__=ConfigDict(extra="forbid", strict=True), **_TYPES)
-"""Checks the types of one entry of `indexes`."""
+_ENTRY = entry_model(IndexConfig)
 
 
 def load_corpus_config(path: str | Path) -> CorpusConfig:

@@ -1,11 +1,12 @@
 """A YAML file whose errors name the file, the line and the key."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from qasir.errors import ConfigError
 from qasir.source import is_remote
@@ -84,6 +85,13 @@ class YamlFile:
             else:
                 break
         return line
+
+
+def entry_model(kind: Any, **more: Any) -> type[BaseModel]:
+    """pydantic's model of a dataclass, strict about types and keys. more: fields beside the dataclass', as create_model takes them."""
+    hints = get_type_hints(kind)
+    types: dict[str, Any] = {f.name: (hints[f.name], ... if f.default is MISSING else f.default) for f in fields(kind)}
+    return create_model(f"_{kind.__name__}", __config__=ConfigDict(extra="forbid", strict=True), **(types | more))
 
 
 def unknown(known: Iterable[str]) -> str:

@@ -13,17 +13,15 @@ A list instead of a value stands for each of its values: lists of one entry are 
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
-
-from pydantic import BaseModel, ConfigDict, create_model
+from typing import Any
 
 from qasir.annotations import FORMATS
 from qasir.errors import QueryError
 from qasir.metrics import DEFAULT_MV_EDGES, check_edges
 from qasir.prepare import EncoderOptions
-from qasir.yaml_file import Keys, YamlFile
+from qasir.yaml_file import Keys, YamlFile, entry_model
 
 KEYS = (
     "videos", "queries", "format", "paragraphs", "validation", "mv_edges", "encoders", "scorings", "finetuned", "hybrids",
@@ -86,19 +84,8 @@ class StudyConfig:
     two_stage: tuple[TwoStageChoice, ...]
 
 
-def _entry_model(kind: Any, **more: Any) -> type[BaseModel]:
-    """pydantic's model of a dataclass, which checks the types of one entry."""
-    hints = get_type_hints(kind)
-    types: dict[str, Any] = {f.name: (hints[f.name], _default(f)) for f in fields(kind)}
-    return create_model(f"_{kind.__name__}", __config__=ConfigDict(extra="forbid", strict=True), **(types | more))
-
-
-def _default(field: Any) -> Any:
-    return ... if field.default is MISSING else field.default
-
-
-_ENTRIES = {kind: _entry_model(kind) for kind in (EncoderOptions, ScoringChoice, HybridChoice, TwoStageChoice)}
-_PICK = _entry_model(EncoderOptions, finetuned=(str | None, None))
+_ENTRIES = {kind: entry_model(kind) for kind in (EncoderOptions, ScoringChoice, HybridChoice, TwoStageChoice)}
+_PICK = entry_model(EncoderOptions, finetuned=(str | None, None))
 
 
 def load_study_config(path: str | Path) -> StudyConfig:
@@ -121,8 +108,9 @@ def load_study_config(path: str | Path) -> StudyConfig:
     for number, entry in _numbered(file, data, "hybrids", HybridChoice):
         for side in ("large", "small"):
             file.checked(_PICK, entry[side], ["hybrids", number, side])
-            if "finetuned" in entry[side]:
-                entry[side] = {**entry[side], "finetuned": file.beside(entry[side]["finetuned"])}
+            for name, located in (("finetuned", file.beside), ("pretrained", file.checkpoint)):
+                if entry[side].get(name):
+                    entry[side] = {**entry[side], name: located(entry[side][name])}
         hybrids.append(HybridChoice(**entry))
     return StudyConfig(
         corpus=_material(file, data, []),

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from qasir.evaluate import Evaluation
@@ -17,7 +16,7 @@ from qasir.hybrid import Cascade, Fusion
 from qasir.metrics import METRICS, RECALL_AT
 from qasir.scoring import Scoring
 from qasir.study.settings import Setting
-from qasir.whole_file import write_bytes, write_whole
+from qasir.whole_file import write_parquet, write_whole
 
 DONE, FAILED = "done", "failed"
 _VERSION = 1
@@ -88,7 +87,7 @@ class Result:
 
 
 def setting_id(setting: Setting) -> str:
-    return _digest(setting.describe())[:10]
+    return digest(setting.describe())[:10]
 
 
 def failed(setting: Setting, reason: str) -> Result:
@@ -183,12 +182,14 @@ class ResultFiles:
         write_whole(self._path(setting, facts), json.dumps(stored))
 
     def _path(self, setting: Setting, facts: Mapping[str, Any]) -> Path:
-        return self.folder / f"{setting_id(setting)}_{_digest({'version': _VERSION, **facts})[:16]}.json"
+        return self.folder / f"{setting_id(setting)}_{digest({'version': _VERSION, **facts})[:16]}.json"
 
 
 def write_tables(output: Path, results: Sequence[Result]) -> None:
     """results.parquet and ranks.parquet."""
-    _write(output / "results.parquet", pa.Table.from_pylist([result.row for result in results], schema=RESULTS_SCHEMA))
+    write_parquet(
+        output / "results.parquet", pa.Table.from_pylist([result.row for result in results], schema=RESULTS_SCHEMA)
+    )
     ranks = [
         pa.table(
             [pa.array([r["setting_id"]] * len(r.query_ids)), r.query_ids, r.video_ids, pa.array(r.rank, pa.int32())],
@@ -197,13 +198,7 @@ def write_tables(output: Path, results: Sequence[Result]) -> None:
         for r in results
         if r.is_done
     ]
-    _write(output / "ranks.parquet", pa.concat_tables([RANKS_SCHEMA.empty_table(), *ranks]))
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    buffer = pa.BufferOutputStream()
-    pyarrow.parquet.write_table(table, buffer)
-    write_bytes(path, buffer.getvalue().to_pybytes())
+    write_parquet(output / "ranks.parquet", pa.concat_tables([RANKS_SCHEMA.empty_table(), *ranks]))
 
 
 def _chosen(method: Any) -> dict[str, Any]:
@@ -220,5 +215,6 @@ def _complete(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row.get(name) for name in RESULTS_SCHEMA.names}
 
 
-def _digest(facts: Any) -> str:
+def digest(facts: Any) -> str:
+    """SHA-256 of facts as JSON."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

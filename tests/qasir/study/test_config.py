@@ -47,6 +47,15 @@ def test_lists_are_crossed_and_paths_are_beside_the_file(tmp_path):
     assert config.mv_edges == (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
+def test_an_encoder_is_picked_by_paths_as_encoders_name_them(tmp_path):
+    (tmp_path / "weights.pt").write_bytes(b"")
+    start = "videos: a\nqueries: b\nencoders: [{grid: 2, pretrained: weights.pt}, {grid: 3}]\n"
+    picks = "hybrids: [{large: {pretrained: weights.pt}, small: {grid: 3, finetuned: null}}]\n"
+    config = load(tmp_path, start + picks)
+    assert config.hybrids[0].large == {"pretrained": config.encoders[0].pretrained}
+    assert config.hybrids[0].small["finetuned"] is None
+
+
 def test_without_scorings_attention_is_one(tmp_path):
     config = load(tmp_path, "videos: a\nqueries: b\nencoders: [{grid: 2}]\n")
     assert config.scorings == (ScoringChoice(),)
