@@ -44,16 +44,14 @@ def recall_curve(rank: NDArray[np.int64], n_videos: int) -> str:
     parts = [opened(frame, "Recall at K"), _percent_axis(frame)]
     for k in [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000) if k <= most]:
         x = frame.x(np.log(k) / np.log(most))
-        parts.append(f'<text x="{x:.1f}" y="{frame.height - 18}" text-anchor="middle" class="tick">{k}</text>')
+        parts.append(x_tick(frame, x, str(k)))
         share = float((rank <= k).mean())
         parts.append(
             f'<circle cx="{x:.1f}" cy="{frame.y(share):.1f}" r="3.5" fill="{_OURS}"><title>R@{k} = {100 * share:.1f} %</title></circle>'
         )
     parts.append(f'<polyline points="{chance}" fill="none" stroke="{_SOFT}" stroke-dasharray="4 4"/>')
     parts.append(f'<polyline points="{ours}" fill="none" stroke="{_OURS}" stroke-width="2.2"/>')
-    parts.append(
-        f'<text x="{frame.width / 2}" y="{frame.height - 3}" text-anchor="middle" class="label">K (videos looked at)</text>'
-    )
+    parts.append(x_label(frame, "K (videos looked at)"))
     parts.append(
         f'<text x="{frame.x(0.98):.1f}" y="{frame.y(0.06):.1f}" text-anchor="end" class="tick">dashed: chance</text>'
     )
@@ -69,10 +67,10 @@ class Bar:
     note: str
 
 
-def bars(items: Sequence[Bar], x_label: str) -> str:
+def bars(items: Sequence[Bar], label: str) -> str:
     """Vertical bars of percentages; a bar without a share is an empty bin and says so."""
     frame = Frame(560, 280)
-    parts = [opened(frame, x_label), _percent_axis(frame)]
+    parts = [opened(frame, label), _percent_axis(frame)]
     step = 1.0 / max(1, len(items))
     for i, item in enumerate(items):
         centre = frame.x((i + 0.5) * step)
@@ -88,12 +86,8 @@ def bars(items: Sequence[Bar], x_label: str) -> str:
                 f'fill="{_OURS}" rx="2"><title>{escape(item.note)}</title></rect>'
                 f'<text x="{centre:.1f}" y="{top - 4:.1f}" text-anchor="middle" class="tick">{100 * item.share:.0f}</text>'
             )
-        parts.append(
-            f'<text x="{centre:.1f}" y="{frame.height - 18}" text-anchor="middle" class="tick">{escape(item.label)}</text>'
-        )
-    parts.append(
-        f'<text x="{frame.width / 2}" y="{frame.height - 3}" text-anchor="middle" class="label">{escape(x_label)}</text>'
-    )
+        parts.append(x_tick(frame, centre, item.label))
+    parts.append(x_label(frame, label))
     return "".join([*parts, "</svg>"])
 
 
@@ -140,13 +134,26 @@ def opened(frame: Frame, title: str) -> str:
     return f'<svg viewBox="0 0 {frame.width} {frame.height}" class="chart" role="img" aria-label="{escape(title)}">'
 
 
+def x_tick(frame: Frame, x: float, text: str) -> str:
+    return f'<text x="{x:.1f}" y="{frame.height - 20}" text-anchor="middle" class="tick">{escape(text)}</text>'
+
+
+def x_label(frame: Frame, text: str) -> str:
+    return (
+        f'<text x="{frame.x(0.5):.1f}" y="{frame.height - 4}" text-anchor="middle" class="label">{escape(text)}</text>'
+    )
+
+
+def y_tick(frame: Frame, y: float, text: str) -> str:
+    """A line across the plot, and what it stands for."""
+    return (
+        f'<line x1="{frame.x(0):.1f}" x2="{frame.x(1):.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_LINE}"/>'
+        f'<text x="{frame.left - 6}" y="{y + 4:.1f}" text-anchor="end" class="tick">{escape(text)}</text>'
+    )
+
+
 def _percent_axis(frame: Frame) -> str:
-    parts = []
-    for percent in (0, 25, 50, 75, 100):
-        y = frame.y(percent / 100)
-        parts.append(f'<line x1="{frame.x(0):.1f}" x2="{frame.x(1):.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_LINE}"/>')
-        parts.append(f'<text x="{frame.left - 6}" y="{y + 4:.1f}" text-anchor="end" class="tick">{percent} %</text>')
-    return "".join(parts)
+    return "".join(y_tick(frame, frame.y(percent / 100), f"{percent} %") for percent in (0, 25, 50, 75, 100))
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ class Point:
     high: float
 
 
-def trade_off(points: Sequence[Point], x_label: str, y_label: str) -> str:
+def trade_off(points: Sequence[Point], cost_label: str, value_label: str) -> str:
     """Performance with its interval against cost, on a logarithmic axis of cost."""
     frame = Frame(720, 320, left=56, right=130)
     costs = np.log10([max(point.cost, 1e-9) for point in points])
@@ -176,12 +183,9 @@ def trade_off(points: Sequence[Point], x_label: str, y_label: str) -> str:
     def y(value: float) -> float:
         return frame.y((value - bottom) / (top - bottom))
 
-    parts = [opened(frame, f"{y_label} against {x_label}")]
+    parts = [opened(frame, f"{value_label} against {cost_label}")]
     for value in np.linspace(bottom + margin, top - margin, 5):
-        parts.append(
-            f'<line x1="{frame.x(0):.1f}" x2="{frame.x(1):.1f}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="{_LINE}"/>'
-            f'<text x="{frame.left - 6}" y="{y(value) + 4:.1f}" text-anchor="end" class="tick">{value:.0f}</text>'
-        )
+        parts.append(y_tick(frame, y(value), f"{value:.0f}"))
     for point in points:
         px, py = x(point.cost), y(point.value)
         note = f"{point.label}: {point.value:.1f} ({point.low:.1f} to {point.high:.1f}) at {point.cost:.3g}"
@@ -189,11 +193,9 @@ def trade_off(points: Sequence[Point], x_label: str, y_label: str) -> str:
             f'<line x1="{px:.1f}" x2="{px:.1f}" y1="{y(point.low):.1f}" y2="{y(point.high):.1f}" stroke="{_OURS}" opacity="0.5"/>'
             f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4.5" fill="{_OURS}"><title>{escape(note)}</title></circle>'
             f'<text x="{px + 8:.1f}" y="{py - 6:.1f}" class="label">{escape(point.label)}</text>'
-            f'<text x="{px:.1f}" y="{frame.height - 18}" text-anchor="middle" class="tick">{point.cost:.3g}</text>'
+            + x_tick(frame, px, f"{point.cost:.3g}")
         )
-    parts.append(
-        f'<text x="{frame.x(0.5):.1f}" y="{frame.height - 3}" text-anchor="middle" class="label">{escape(x_label)}</text>'
-    )
+    parts.append(x_label(frame, cost_label))
     return "".join([*parts, "</svg>"])
 
 
@@ -207,7 +209,7 @@ class Line:
     dashed: bool = False
 
 
-def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> str:
+def line_chart(lines: Sequence[Line], along: str, value_label: str) -> str:
     """Lines over a linear axis of whole numbers (epochs, say), each labelled at its end; points that are not finite are left out."""
     frame = Frame(560, 280, left=56, right=110)
     xs = [x for line in lines for x in line.x] or [0.0]
@@ -219,16 +221,13 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> str:
     def at(x: float, y: float) -> tuple[float, float]:
         return frame.x((x - left) / (right - left)), frame.y((y - bottom) / (top - bottom))
 
-    parts = [opened(frame, f"{y_label} by {x_label}")]
+    parts = [opened(frame, f"{value_label} by {along}")]
     for value in np.linspace(bottom + margin, top - margin, 5):
         _, y = at(left, float(value))
-        parts.append(
-            f'<line x1="{frame.x(0):.1f}" x2="{frame.x(1):.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_LINE}"/>'
-            f'<text x="{frame.left - 6}" y="{y + 4:.1f}" text-anchor="end" class="tick">{value:.3g}</text>'
-        )
+        parts.append(y_tick(frame, y, f"{value:.3g}"))
     for value in np.arange(np.ceil(left), right + 1e-9, max(1, np.ceil((right - left) / 10))):
         x, _ = at(float(value), bottom)
-        parts.append(f'<text x="{x:.1f}" y="{frame.height - 18}" text-anchor="middle" class="tick">{value:.0f}</text>')
+        parts.append(x_tick(frame, x, f"{value:.0f}"))
     for line in lines:
         points = [at(x, y) for x, y in zip(line.x, line.y, strict=True) if np.isfinite(y)]
         if not points:
@@ -238,7 +237,5 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> str:
         parts.append(f'<polyline points="{path}" fill="none" {style}/>')
         x, y = points[-1]
         parts.append(f'<text x="{x + 6:.1f}" y="{y + 4:.1f}" class="tick">{escape(line.label)}</text>')
-    parts.append(
-        f'<text x="{frame.x(0.5):.1f}" y="{frame.height - 3}" text-anchor="middle" class="label">{escape(x_label)}</text>'
-    )
+    parts.append(x_label(frame, along))
     return "".join([*parts, "</svg>"])

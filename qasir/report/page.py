@@ -1,10 +1,7 @@
 """Renders the report page from an evaluation."""
 
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
-
-from jinja2 import Environment, StrictUndefined
 
 from qasir.coarse_to_fine import CoarseToFine
 from qasir.evaluate import Evaluation
@@ -13,6 +10,7 @@ from qasir.metrics import RECALL_AT, Bin
 from qasir.moment_metrics import NAMES
 from qasir.report.charts import Bar, Point, bars, recall_curve, trade_off
 from qasir.report.examples import example, pick
+from qasir.report.template import render
 from qasir.scoring import Scoring
 from qasir.search import Searcher
 
@@ -28,11 +26,10 @@ def render_report(
 
     compared: other methods on the same queries, by name; with them the page shows performance against cost.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((files("qasir.report") / "page.html").read_text(encoding="utf-8"))
     right, wrong = pick(evaluation)
     telling = next((name for name in ("R@10", "R@5") if name not in evaluation.saturated), "R@1")
-    return template.render(
+    return render(
+        "report/page.html",
         title=title,
         evaluation=evaluation,
         ranked_by=sentence(evaluation.method),

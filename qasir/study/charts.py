@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from qasir.report.charts import Frame, Point, opened
+from qasir.report.charts import Frame, Point, opened, x_label, x_tick, y_tick
 
 _COLOURS = (
     "var(--accent)",
@@ -80,7 +80,7 @@ class Row:
     is_base: bool = False
 
 
-def dot_chart(rows: Sequence[Row], x_label: str) -> str:
+def dot_chart(rows: Sequence[Row], label: str) -> str:
     """Values with intervals, one line each, so that what overlaps is seen at once; a base is drawn hollow."""
     groups = list(dict.fromkeys(row.group for row in rows))
     height = 24 * len(rows) + 14 * len(groups) + 52
@@ -92,11 +92,11 @@ def dot_chart(rows: Sequence[Row], x_label: str) -> str:
     def x(value: float) -> float:
         return frame.x((value - low) / (high - low))
 
-    parts = [opened(frame, x_label)]
+    parts = [opened(frame, label)]
     for value in _round_ticks(low, high, 6):
         parts.append(
             f'<line x1="{x(value):.1f}" x2="{x(value):.1f}" y1="{frame.top}" y2="{frame.y(0):.1f}" stroke="var(--line)"/>'
-            f'<text x="{x(value):.1f}" y="{frame.height - 20}" text-anchor="middle" class="tick">{value:g}</text>'
+            + x_tick(frame, x(value), f"{value:g}")
         )
     y = float(frame.top)
     before = None
@@ -113,9 +113,7 @@ def dot_chart(rows: Sequence[Row], x_label: str) -> str:
             f"<title>{escape(note)}</title></circle>"
             f'<text x="{frame.width - frame.right + 8}" y="{y + 4:.1f}" class="tick">{row.value:.1f}</text>'
         )
-    parts.append(
-        f'<text x="{frame.x(0.5):.1f}" y="{frame.height - 4}" text-anchor="middle" class="label">{escape(x_label)}</text>'
-    )
+    parts.append(x_label(frame, label))
     return "".join([*parts, "</svg>"])
 
 
@@ -144,19 +142,11 @@ class _Places:
     def grid(self, y_label: str) -> list[str]:
         frame, parts = self.frame, []
         for value in _round_ticks(self.bottom, self.top, 6):
-            parts.append(
-                f'<line x1="{frame.x(0):.1f}" x2="{frame.x(1):.1f}" y1="{self.y(value):.1f}" y2="{self.y(value):.1f}" '
-                f'stroke="var(--line)"/><text x="{frame.left - 6}" y="{self.y(value) + 4:.1f}" text-anchor="end" '
-                f'class="tick">{value:g}</text>'
-            )
-        for value, text in self._ticks().items():
-            parts.append(
-                f'<text x="{self.x(value):.1f}" y="{frame.height - 20}" text-anchor="middle" class="tick">{escape(text)}</text>'
-            )
+            parts.append(y_tick(frame, self.y(value), f"{value:g}"))
+        parts += [x_tick(frame, self.x(value), text) for value, text in self._ticks().items()]
         parts.append(
-            f'<text x="{frame.x(0.5):.1f}" y="{frame.height - 4}" text-anchor="middle" class="label">'
-            f"{escape(self.x_axis.label)}</text>"
-            f'<text x="14" y="{frame.y(0.5):.1f}" transform="rotate(-90 14 {frame.y(0.5):.1f})" text-anchor="middle" '
+            x_label(frame, self.x_axis.label)
+            + f'<text x="14" y="{frame.y(0.5):.1f}" transform="rotate(-90 14 {frame.y(0.5):.1f})" text-anchor="middle" '
             f'class="label">{escape(y_label)}</text>'
         )
         return parts

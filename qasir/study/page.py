@@ -1,12 +1,11 @@
 """Renders the study's page."""
 
 from collections.abc import Sequence
-from importlib.resources import files
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 
 from qasir.metrics import RECALL_AT
+from qasir.report.template import render
 from qasir.study.findings import findings
 from qasir.study.results import Result
 
@@ -15,9 +14,8 @@ def render_study(results: Sequence[Result], *, title: str, tuned: bool) -> str:
     """One self-contained HTML page. tuned: whether what settings left open was chosen on validation queries."""
     done = [result.row for result in results if result.is_done]
     n_videos = max((row["n_videos"] for row in done), default=0)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((files("qasir.study") / "page.html").read_text(encoding="utf-8"))
-    return template.render(
+    return render(
+        "study/page.html",
         title=title,
         findings=findings(results),
         done=done,
