@@ -51,5 +51,7 @@ def load_corpus_config(path: str | Path) -> CorpusConfig:
         if uri in seen:
             raise file.error(["indexes", number, "uri"], f"the same as indexes[{seen[uri]}].uri: {uri}")
         seen[uri] = number
-        indexes.append(replace(index, uri=uri, pretrained=file.checkpoint(index.pretrained)))
+        indexes.append(
+            replace(index, uri=uri, model=file.model(index.model), pretrained=file.checkpoint(index.pretrained))
+        )
     return CorpusConfig(file.beside(data["videos"]), tuple(indexes))

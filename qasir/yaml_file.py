@@ -63,6 +63,11 @@ class YamlFile:
         """A URI, or a local path relative to the file's folder, absolute."""
         return uri if is_remote(uri) else str((self.path.parent / Path(uri).expanduser()).absolute())
 
+    def model(self, name: str) -> str:
+        """A model's name; the folder of a `local-dir:` one as `beside` has it."""
+        kind, _, folder = name.partition(":")
+        return f"{kind}:{self.beside(folder)}" if kind == "local-dir" else name
+
     def checkpoint(self, pretrained: str | None) -> str | None:
         """A path where there is such a file beside this one, else an open_clip tag."""
         if pretrained is not None and (self.path.parent / pretrained).is_file():

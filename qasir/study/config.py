@@ -93,7 +93,9 @@ def load_study_config(path: str | Path) -> StudyConfig:
     file = YamlFile(path)
     data = file.mapping(file.data, [], KEYS)
     encoders = tuple(
-        EncoderOptions(**{**entry, "pretrained": file.checkpoint(entry["pretrained"])})
+        EncoderOptions(
+            **{**entry, "model": file.model(entry["model"]), "pretrained": file.checkpoint(entry["pretrained"])}
+        )
         for entry in _crossed(file, data, "encoders", EncoderOptions)
     )
     if not encoders:
@@ -108,7 +110,7 @@ def load_study_config(path: str | Path) -> StudyConfig:
     for number, entry in _numbered(file, data, "hybrids", HybridChoice):
         for side in ("large", "small"):
             file.checked(_PICK, entry[side], ["hybrids", number, side])
-            for name, located in (("finetuned", file.beside), ("pretrained", file.checkpoint)):
+            for name, located in (("finetuned", file.beside), ("model", file.model), ("pretrained", file.checkpoint)):
                 if entry[side].get(name):
                     entry[side] = {**entry[side], name: located(entry[side][name])}
         hybrids.append(HybridChoice(**entry))

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from qasir.evaluate import Evaluation
@@ -199,6 +201,17 @@ def write_tables(output: Path, results: Sequence[Result]) -> None:
         if r.is_done
     ]
     write_parquet(output / "ranks.parquet", pa.concat_tables([RANKS_SCHEMA.empty_table(), *ranks]))
+
+
+def read_tables(folder: Path) -> list[Result]:
+    """What `write_tables` wrote."""
+    ranks = pq.read_table(folder / "ranks.parquet")
+    found = []
+    for row in pq.read_table(folder / "results.parquet").to_pylist():
+        own = ranks.filter(pc.field("setting_id") == row["setting_id"])
+        ids, videos = (own[name].to_pylist() for name in ("query_id", "video_id"))
+        found.append(Result(row, own["rank"].to_numpy().astype(np.int64), ids, videos))
+    return found
 
 
 def _chosen(method: Any) -> dict[str, Any]:

@@ -3,6 +3,8 @@ import pytest
 
 from jobs import run_study
 from qasir.demo.render import render_corpus
+from qasir.study.page import render_study
+from qasir.study.results import read_tables
 from tests.jobs.killing import kill_once_there
 from tests.jobs.test_jobs import call
 
@@ -63,7 +65,9 @@ def test_every_setting_is_a_row(studied):
     assert len(by_label) == len(done)
     ranks = pq.read_table(output / "ranks.parquet")
     assert ranks.num_rows == sum(row["n_queries"] for row in done)
-    assert (output / "index.html").read_text().count("<svg") >= 5
+    page = (output / "index.html").read_text()
+    assert page.count("<svg") >= 5
+    assert page == render_study(read_tables(output), title="Study study: queries.jsonl", tuned=True)
 
 
 def test_a_second_run_does_nothing_again(studied, config):

@@ -49,10 +49,13 @@ def test_lists_are_crossed_and_paths_are_beside_the_file(tmp_path):
 
 def test_an_encoder_is_picked_by_paths_as_encoders_name_them(tmp_path):
     (tmp_path / "weights.pt").write_bytes(b"")
-    start = "videos: a\nqueries: b\nencoders: [{grid: 2, pretrained: weights.pt}, {grid: 3}]\n"
-    picks = "hybrids: [{large: {pretrained: weights.pt}, small: {grid: 3, finetuned: null}}]\n"
+    start = (
+        "videos: a\nqueries: b\nencoders: [{grid: 2, pretrained: weights.pt}, {grid: 3, model: 'local-dir:small'}]\n"
+    )
+    picks = "hybrids: [{large: {pretrained: weights.pt}, small: {model: 'local-dir:small', finetuned: null}}]\n"
     config = load(tmp_path, start + picks)
     assert config.hybrids[0].large == {"pretrained": config.encoders[0].pretrained}
+    assert config.hybrids[0].small["model"] == config.encoders[1].model == f"local-dir:{tmp_path / 'small'}"
     assert config.hybrids[0].small["finetuned"] is None
 
 
