@@ -135,6 +135,4 @@ def evenly_spaced(length: NDArray[np.int64], every: int) -> tuple[NDArray[np.int
 
 def normalised(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     """Rows as float32, L2-normalised (again, after their float16 storage); a zero row stays zero."""
-    rows = vectors.astype(np.float32)
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return rows
+    return torch.nn.functional.normalize(torch.tensor(vectors).float(), dim=1).numpy()

@@ -194,6 +194,11 @@ class IndexSearcher(Searcher[Scoring | CoarseToFine]):
     def pointer(self) -> "IndexSearcher":
         return self
 
+    def preload(self) -> int:
+        """Keep what searches through the vector index read in memory, for many of them; returns about how many bytes that takes."""
+        self.snapshot.rows  # noqa: B018  (where each video's rows lie)
+        return self.snapshot.preload()
+
     @cached_property
     def videos(self) -> VideoTable:
         """Every encoded video, with its vector. Raises NoIndexError when there is none."""
@@ -369,6 +374,8 @@ class IndexSearcher(Searcher[Scoring | CoarseToFine]):
         """(video ids, whether those are all that may be): enough for `top_k`, however few a filter leaves."""
         most = method.recall_k if isinstance(method, CoarseToFine) else None
         probing = vector_index.Probing().for_top(max(top_k, most or 0))
+        if allowed is not None and len(allowed) > _FEW_VIDEOS:
+            probing = probing.for_share(len(allowed) / len(self.snapshot.rows.video_ids))
         n_rows = len(self.snapshot.rows.row)
         while True:
             # Few videos, or so many candidates that they cost as much: then no need to be nominated.

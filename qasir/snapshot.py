@@ -121,6 +121,7 @@ class Snapshot:
         self.spec = spec
         self.videos_dataset = videos
         self.images_dataset = images
+        self._preloaded: pa.Table | None = None
 
     def videos(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """Rows of `videos`, failed ones too. Raises QueryError for a filter that Lance does not take."""
@@ -151,10 +152,23 @@ class Snapshot:
         names = list(columns) if columns is not None else self.images_dataset.schema.names
         names = list(dict.fromkeys(["video_id", "fingerprint", "position", *names]))
         if video_ids is not None:
-            return self.images_dataset.take(self.rows.of(video_ids), columns=names)
+            wanted = self.rows.of(video_ids)
+            if self._preloaded is not None and set(names) <= set(self._preloaded.column_names):
+                return self._preloaded.select(names).take(pa.array(wanted, pa.int64()))
+            return self.images_dataset.take(wanted, columns=names)
         current = self.videos(["video_id", "fingerprint"], _IS_ENCODED)
         rows = readable(self.images_dataset.to_table(columns=names), current)
         return rows.sort_by([("video_id", "ascending"), ("position", "ascending")])
+
+    def preload(self) -> int:
+        """Read the vector index, and the embeddings and spans of all super images as they are stored, into memory; what is asked of
+        single videos from here on reads nothing. Returns how many bytes the super images take, about 2 D + 100 each."""
+        gates = ["gate_embedding"] if self.spec.gates else []
+        columns = ["video_id", "fingerprint", "position", "start_s", "end_s", "embedding", *gates]
+        self._preloaded = self.images_dataset.to_table(columns=columns).combine_chunks()
+        if self.is_indexed:
+            self.images_dataset.prewarm_index(VECTOR_INDEX)
+        return int(self._preloaded.nbytes)
 
     @cached_property
     def is_indexed(self) -> bool:

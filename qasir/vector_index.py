@@ -22,6 +22,7 @@ _MOST_PARTITIONS = 8192
 _SAMPLES_A_PARTITION = 64
 _ROUNDS = 10
 _ROWS_AT_ONCE = 1 << 14
+_WIDER = 4
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,14 @@ class Probing:
         factor = max(1, math.ceil(4 * top_k / self.videos))
         return Probing(self.candidates * factor, self.partitions * factor, self.videos * factor)
 
+    def for_share(self, share: float) -> "Probing":
+        """Enough for a filter that keeps this share of the videos, > 0, to leave as much; at most as much more as `wider`."""
+        factor = min(_WIDER, 1 / share)
+        return Probing(math.ceil(self.candidates * factor), math.ceil(self.partitions * factor), self.videos)
+
     def wider(self) -> "Probing":
         """For when a filter, or long videos, left too few."""
-        return Probing(self.candidates * 4, self.partitions * 4, self.videos)
+        return Probing(self.candidates * _WIDER, self.partitions * _WIDER, self.videos)
 
 
 def build(index: Index) -> int:

@@ -108,6 +108,16 @@ def test_filters_lose_nothing_through_the_vector_index(large, where):
     assert sum(same) >= 0.95 * sum(len(hits) for hits in exact)
 
 
+def test_what_was_preloaded_is_found_as_what_is_read(large, monkeypatch):
+    searcher, preloaded = open_index(large.uri), open_index(large.uri)
+    names = give_texts(searcher, unit(np.random.default_rng(4).standard_normal((5, DIM))))
+    give_texts(preloaded, searcher.encode(names))
+    assert preloaded.preload() > 8000 * DIM * 2
+    read = searcher.search_many(names, 10)
+    monkeypatch.setattr(preloaded.snapshot.images_dataset, "take", lambda *_, **__: pytest.fail("read from the table"))
+    assert preloaded.search_many(names, 10) == read
+
+
 def test_rows_that_came_after_the_vector_index_are_found(tmp_path):
     index = make_index(tmp_path / "i", [4] * 100, grid=1, cells=False)
     vector_index.build(index)
