@@ -17,6 +17,7 @@ from pipelines.cluster import connect, total_cpus
 from qasir.annotations import Query
 from qasir.corpus import Corpus
 from qasir.errors import QasirError, SpecError
+from qasir.memory import give_back_large_blocks
 from qasir.mof.clips import CLIPS_SCHEMA, read_clips
 from qasir.mof.frame_table import ClipTable, PixelScale
 from qasir.mof.picture import before_and_after
@@ -114,6 +115,7 @@ def train_mof(
     about a video.
     """
     began = time.monotonic()
+    give_back_large_blocks()
     check_fps(fps)
     check_grid(grid)
     tiling = Tiling(Fraction(str(fps)), grid, vlm.image_size)

@@ -36,6 +36,7 @@ FRAMES_SCHEMA = pa.schema(
 )
 _SHAPE = b"qasir.frames"
 _BETAS, _EPSILON = (0.5, 0.999), 1e-8
+_CACHE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class ClipTable:
     """The decoded frames of a corpus. side: S, pixels a side."""
 
     def __init__(self, uri: str) -> None:
-        self._dataset = lance.dataset(uri)
+        self._dataset = _opened(uri)
         about = json.loads((self._dataset.schema.metadata or {})[_SHAPE])
         self.side: int = about["side"]
         self.about: dict[str, Any] = about
@@ -130,7 +131,7 @@ class FrameTable:
 
     def __init__(self, uri: str, version: int | None = None) -> None:
         self.uri = uri
-        self._dataset = lance.dataset(uri, version=version)
+        self._dataset = _opened(uri, version)
         self.shape = tuple(json.loads((self._dataset.schema.metadata or {})[_SHAPE]))
         self._row = {
             video_id: row
@@ -195,6 +196,13 @@ def _table(batch: FrameBatch, schema: pa.Schema) -> pa.Table:
     for name in ("start", "frames", "mean", "square"):
         columns[name] = [one.contiguous().numpy().tobytes() for one in getattr(batch, name)]
     return pa.table(columns, schema=schema)
+
+
+def _opened(uri: str, version: int | None = None) -> lance.LanceDataset:
+    """With small caches: Lance keeps decoded pages of equal values (moments that are still 0), up to a gibibyte of them."""
+    return lance.dataset(
+        uri, version=version, index_cache_size_bytes=_CACHE_BYTES, metadata_cache_size_bytes=_CACHE_BYTES
+    )
 
 
 def _overwrite(uri: str, schema: pa.Schema, fragments: list[FragmentMetadata]) -> None:
