@@ -66,24 +66,24 @@ class FeatureTable:
 @dataclass(frozen=True)
 class RowMap:
     """The readable rows of `super_images` by video: video v of video_ids (sorted) has row[first[v]] .. row[first[v] + length[v]],
-    numbers of rows in the table's order, by position; address is what Lance calls each of them."""
+    numbers of rows in the table's order, by position; row_id is what Lance calls each of them."""
 
     video_ids: list[str]
     first: NDArray[np.int64]
     length: NDArray[np.int64]
     row: NDArray[np.int64]
-    address: NDArray[np.uint64]
+    row_id: NDArray[np.uint64]
 
     def of(self, video_ids: Sequence[str]) -> list[int]:
         """Numbers of the rows of some videos, in order of ids and positions; videos without rows are passed over."""
         videos = np.array([self._place[i] for i in sorted(set(video_ids)) if i in self._place], dtype=np.int64)
         return self.row[ragged_rows(self.first[videos], self.length[videos])].tolist()
 
-    def videos_at(self, address: NDArray[np.uint64]) -> list[str]:
-        """The distinct videos of rows by their addresses, in the order met; rows that are not readable are passed over."""
-        order, sorted_address = self._by_address
-        at = np.minimum(np.searchsorted(sorted_address, address), len(order) - 1)
-        rows = order[at[sorted_address[at] == address]]
+    def videos_at(self, row_id: NDArray[np.uint64]) -> list[str]:
+        """The distinct videos of rows by their row ids, in the order met; rows that are not readable are passed over."""
+        order, sorted_id = self._by_row_id
+        at = np.minimum(np.searchsorted(sorted_id, row_id), len(order) - 1)
+        rows = order[at[sorted_id[at] == row_id]]
         videos = np.searchsorted(self.first, rows, side="right") - 1
         return [self.video_ids[v] for v in dict.fromkeys(videos.tolist())]
 
@@ -92,9 +92,9 @@ class RowMap:
         return numbered(self.video_ids)
 
     @cached_property
-    def _by_address(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-        order = np.argsort(self.address, kind="stable")
-        return order, self.address[order]
+    def _by_row_id(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        order = np.argsort(self.row_id, kind="stable")
+        return order, self.row_id[order]
 
 
 @dataclass(frozen=True)
@@ -178,14 +178,12 @@ class Snapshot:
     @cached_property
     def rows(self) -> "RowMap":
         """Where the readable rows of each video lie: a scan of the keys, once (0.1 s for a million rows)."""
-        keys = self.images_dataset.scanner(
-            columns=["video_id", "fingerprint", "position"], with_row_address=True
-        ).to_table()
+        keys = self.images_dataset.scanner(columns=["video_id", "fingerprint", "position"], with_row_id=True).to_table()
         number = pa.array(np.arange(len(keys)))
         keys = readable(keys.append_column("row", number), self.videos(["video_id", "fingerprint"], _IS_ENCODED))
         keys = keys.sort_by([("video_id", "ascending"), ("position", "ascending")])
         ids, first, length = runs_of(keys["video_id"])
-        return RowMap(ids, first, length, keys["row"].to_numpy(), keys["_rowaddr"].to_numpy())
+        return RowMap(ids, first, length, keys["row"].to_numpy(), keys["_rowid"].to_numpy())
 
     def tags(self) -> list[str]:
         """Versions that re-indexing tagged in both tables, oldest first."""

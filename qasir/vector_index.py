@@ -100,7 +100,7 @@ def nearest(snapshot: Snapshot, query: NDArray[np.float32], probing: Probing) ->
     built are among those looked at, rows that are not readable are passed over."""
     rows = snapshot.images_dataset.scanner(
         columns=["_distance"],
-        with_row_address=True,
+        with_row_id=True,
         nearest={
             "column": "embedding",
             "q": query.astype(np.float16),
@@ -109,4 +109,4 @@ def nearest(snapshot: Snapshot, query: NDArray[np.float32], probing: Probing) ->
             "maximum_nprobes": probing.partitions,
         },
     ).to_table()
-    return snapshot.rows.videos_at(rows["_rowaddr"].to_numpy())
+    return snapshot.rows.videos_at(rows["_rowid"].to_numpy())

@@ -30,6 +30,8 @@ class Finding:
 def findings(results: Sequence[Result]) -> list[Finding]:
     """The answers, in the order of the page. Settings that failed take no part."""
     there = [result for result in results if result.is_done]
+    models = list(dict.fromkeys(one["model"] for one in there))
+    there.sort(key=lambda one: (models.index(one["model"]), one["grid"], one["image_size"], one["fps"]))
     if not there:
         return []
     answers = (trade_off, grid_size, resolution, model_size, sparse, pooling, moment_ratio, ways)
@@ -111,13 +113,14 @@ def resolution(results: Sequence[Result]) -> Finding:
     for name, line in lines.items():
         first, last = line[0], line[-1]
         ratio = last["gflops_per_video"] / first["gflops_per_video"]
-        sentences.append(
+        told = (
             f"{name}: from {first['image_size']} to {last['image_size']} px, for {ratio:.1f} times the GFLOPs, SumR changes by "
-            f"{_difference(last, first)}."
+            f"{_difference(last, first)}"
         )
         best = max(line, key=lambda one: one[_SUMR])
         if best not in (first, last):
-            sentences.append(f"Its best is {best['image_size']} px, with {_value(best)}.")
+            told += f"; the best is {best['image_size']} px, {_value(best)}"
+        sentences.append(f"{told}.")
     chart = series_chart(_series(lines, "image_size"), Axis("pixels a side of a super image"), _SUMR)
     return Finding(question, sentences, chart)
 
@@ -286,14 +289,15 @@ def _lines(results: Sequence[Result], along: str) -> dict[str, list[Result]]:
 def _naming(results: Sequence[Result], along: str) -> Callable[[Result], str]:
     """A function that names what differs among these results apart from one column: "192 px, ", say, or nothing."""
     written = {
-        "model": "{}", "pretrained": "{}", "grid": "N = {}", "image_size": "{} px", "fps": "{} fps", "fit": "{}",
+        "model": "{}", "pretrained": "{}", "grid": "N = {}", "image_size": "{} px", "fps": "{:g} fps", "fit": "{}",
         "precision": "{}",
     }  # fmt: skip
     varying = [name for name in _ENCODER if name != along and len({one[name] for one in results}) > 1]
     if "model" in varying:
         varying = [name for name in varying if name != "pretrained"]
-    shown = {"model": short_name}
-    return lambda one: "".join(written[name].format(shown.get(name, str)(one[name])) + ", " for name in varying)
+    return lambda one: "".join(
+        written[name].format(short_name(one[name]) if name == "model" else one[name]) + ", " for name in varying
+    )
 
 
 def _series(lines: dict[str, list[Result]], along: str) -> list[Series]:

@@ -141,7 +141,7 @@ def label(row: Mapping[str, Any]) -> str:
         if row[f"{prefix}fps"] != 1.0:
             parts.append(f"{row[f'{prefix}fps']:g} fps")
         if row[f"{prefix}finetuned"]:
-            parts.append("fine-tuned")
+            parts.append(f"fine-tuned ({Path(row[f'{prefix}finetuned']).name})")
         return " ".join(parts)
 
     encoder = side("") if row["model"] is not None else "no encoder"
@@ -168,9 +168,8 @@ class ResultFiles:
         """The result of this setting on these tables and queries, if it is there."""
         try:
             stored = json.loads(self._path(setting, facts).read_text(encoding="utf-8"))
-            return Result(
-                _complete(stored["row"]), np.array(stored["rank"], np.int64), stored["query_ids"], stored["video_ids"]
-            )
+            row = {**stored["row"], "label": label(stored["row"])}
+            return Result(_complete(row), np.array(stored["rank"], np.int64), stored["query_ids"], stored["video_ids"])
         except (OSError, ValueError, KeyError):
             return None
 
