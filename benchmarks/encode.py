@@ -8,6 +8,7 @@ Real architectures get random weights: speed does not depend on what they are. R
 
 import itertools
 import json
+import math
 import os
 import resource
 import subprocess
@@ -194,7 +195,8 @@ def links(folder: Path, n: int) -> Path:
     return part
 
 
-N_RENDERED, N_AT_ONCE, FEWEST = 6, 24, 3
+N_RENDERED, N_AT_ONCE = 6, 24
+LEAST_IMAGES = 110 * (os.cpu_count() or 1)  # with fewer, a corpus gets fewer encoders than cores
 CLIP_S, LONG_S = 20.0, 120.0
 LASTS_S = 40.0
 
@@ -213,7 +215,8 @@ def against_ceiling(
     few = links(folder, N_AT_ONCE)
     before = decoder_alone(few, spec), e_before
     expected = 1 / (1 / before[0] + 1 / before[1])
-    rate, startup = pipeline(folder, model, spec, max(FEWEST, round(LASTS_S * expected / each_s)))
+    least = math.ceil(LEAST_IMAGES / math.ceil(each_s / spec.grid**2))
+    rate, startup = pipeline(folder, model, spec, max(least, round(LASTS_S * expected / each_s)))
     after = decoder_alone(few, spec), model_alone(vlm, spec.grid)
     d, e = ((x + y) / 2 for x, y in zip(before, after, strict=True))
     return d, e, 1 / (1 / d + 1 / e), rate, startup
