@@ -31,7 +31,7 @@ def findings(results: Sequence[Result]) -> list[Finding]:
     """The answers, in the order of the page. Settings that failed take no part."""
     there = [result for result in results if result.is_done]
     models = list(dict.fromkeys(one["model"] for one in there))
-    there.sort(key=lambda one: (models.index(one["model"]), one["grid"], one["image_size"], one["fps"]))
+    there.sort(key=lambda one: (models.index(one["model"]), one["grid"]))
     if not there:
         return []
     answers = (trade_off, grid_size, resolution, model_size, sparse, pooling, moment_ratio, ways)
