@@ -27,7 +27,8 @@ def run_study(
     since = time.monotonic()
     with EncodingProgress() as progress:
         results = study(asked, output, on_encoding=progress.show, on_step=_print)
-    title = f"Study {config.stem}: {asked.corpus.queries.name}"
+    queries = asked.corpus.queries
+    title = f"Study of {queries.parent.name}/{queries.name}"
     write_whole(output / "index.html", render_study(results, title=title, tuned=asked.validation is not None))
     n_failed = sum(not result.is_done for result in results)
     print(f"{len(results)} settings, {n_failed} of them could not be built")

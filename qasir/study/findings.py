@@ -67,8 +67,8 @@ def trade_off(results: Sequence[Result]) -> Finding:
         sentences.append(f"The best, {best['label']}, reaches SumR {_value(best)} for {gflops(best):.3g} GFLOPs.")
         if near is not best:
             sentences.append(
-                f"{near['label']} reaches nine tenths of that, {_value(near)}, for {gflops(near):.3g} GFLOPs, "
-                f"{gflops(best) / gflops(near):.1f} times less."
+                f"Nine tenths of that, {_value(near)}, are had for {gflops(near):.3g} GFLOPs, {gflops(best) / gflops(near):.1f} "
+                f"times less, with {near['label']}."
             )
     return Finding(
         "What does performance cost?",

@@ -41,7 +41,7 @@ def studied(config, local_ray, tmp_path_factory):
     return output, said, pq.read_table(output / "results.parquet")
 
 
-def test_every_setting_is_a_row(studied):
+def test_every_setting_is_a_row(studied, demo):
     output, (status, _, facts, error), results = studied
     assert status == 0, error
     rows = results.to_pylist()
@@ -67,7 +67,7 @@ def test_every_setting_is_a_row(studied):
     assert ranks.num_rows == sum(row["n_queries"] for row in done)
     page = (output / "index.html").read_text()
     assert page.count("<svg") >= 5
-    assert page == render_study(read_tables(output), title="Study study: queries.jsonl", tuned=True)
+    assert page == render_study(read_tables(output), title=f"Study of {demo.name}/queries.jsonl", tuned=True)
 
 
 def test_a_second_run_does_nothing_again(studied, config):
