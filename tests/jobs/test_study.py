@@ -128,4 +128,5 @@ def test_the_quality_of_the_packaged_model(local_ray, tmp_path):
     assert status == 0, error
     rows = pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()
     found = {row["grid"]: row["R@10"] for row in rows}
-    assert found == {n: pytest.approx(r10, abs=2.5) for n, r10 in R10.items()}
+    # A tiler that loses every second frame costs 2.3 at N = 4, since moments last; one query is 0.3.
+    assert found == {n: pytest.approx(r10, abs=1.5) for n, r10 in R10.items()}
