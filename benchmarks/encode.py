@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,6 +115,12 @@ def source(model: str, work: Path) -> VlmSource:
     return resolve(model, str(path))
 
 
+@cache
+def loaded(name: str, work: Path) -> tuple[VlmSource, Vlm]:
+    model = source(name, work)
+    return model, Vlm(model, device="cpu")
+
+
 def spec_of(model: VlmSource, vlm: Vlm, grid: int) -> EncoderSpec:
     return EncoderSpec(
         model=model.model, pretrained=model.pretrained, weights="benchmark", grid=grid, image_size=vlm.image_size,
@@ -141,8 +148,8 @@ def _decode_one(file: Any, spec: EncoderSpec) -> float:
     return json.loads(last["report"].to_pylist()[-1])["duration_s"]
 
 
-def model_alone(vlm: Vlm, grid: int, *, batch: int = 16, at_least_s: float = 4.0) -> float:
-    """E: video-seconds per second of the model on all cores. A slow model gets smaller batches."""
+def model_alone(vlm: Vlm, *, batch: int = 16, at_least_s: float = 4.0) -> float:
+    """Super images per second of the model on all cores. A slow model gets smaller batches."""
     pixels = np.random.default_rng(0).integers(0, 255, (batch, vlm.image_size, vlm.image_size, 3), np.uint8)
     vlm.encode_images(pixels[:2])
     since = time.perf_counter()
@@ -153,7 +160,7 @@ def model_alone(vlm: Vlm, grid: int, *, batch: int = 16, at_least_s: float = 4.0
     while time.perf_counter() - since < at_least_s:
         vlm.encode_images(pixels)
         n += len(pixels)
-    return n * grid**2 / (time.perf_counter() - since)
+    return n / (time.perf_counter() - since)
 
 
 def pipeline(folder: Path, model: VlmSource, spec: EncoderSpec, n_videos: int) -> tuple[float, float]:
@@ -196,28 +203,34 @@ def links(folder: Path, n: int) -> Path:
 
 
 N_RENDERED, N_AT_ONCE = 6, 24
-LEAST_IMAGES = 110 * (os.cpu_count() or 1)  # with fewer, a corpus gets fewer encoders than cores
 CLIP_S, LONG_S = 20.0, 120.0
-LASTS_S = 40.0
+LASTS_S, LEAST_IMAGES = 40.0, 100
 
 
+@cache
 def against_ceiling(
-    work: Path, model: VlmSource, vlm: Vlm, spec: EncoderSpec, each_s: float | None = None
+    work: Path, name: str, grid: int, each_s: float | None = None
 ) -> tuple[float, float, float, float, float]:
     """(D, E, ceiling = 1 / (1 / D + 1 / E), pipeline, start-up s). D and E, the decoder and the model alone on all cores, are
-    measured before and after the pipeline and averaged, since machines drift.
+    measured before and after the pipeline and averaged, since machines drift. Measured once, though two tables show it.
 
-    each_s: the length of a video; long ones where the model is fast enough for a run of several.
+    each_s: the length of a video; long ones where the model is fast enough for a run of several, and where clips would leave
+    much of their last super image empty.
     """
-    e_before = model_alone(vlm, spec.grid)
-    each_s = each_s or (LONG_S if LASTS_S * e_before >= N_AT_ONCE * LONG_S else CLIP_S)
+    model, vlm = loaded(name, work)
+    spec = spec_of(model, vlm, grid)
+    images_per_s = model_alone(vlm)
+    if each_s is None:
+        each_s = LONG_S if grid > 2 or LASTS_S * images_per_s * grid**2 >= N_AT_ONCE * LONG_S else CLIP_S
     folder = render(work / f"videos_{each_s:.0f}", N_RENDERED, each_s)
     few = links(folder, N_AT_ONCE)
-    before = decoder_alone(few, spec), e_before
+    images_a_video = math.ceil(each_s / grid**2)
+    seconds_an_image = each_s / images_a_video
+    before = decoder_alone(few, spec), images_per_s * seconds_an_image
     expected = 1 / (1 / before[0] + 1 / before[1])
-    least = math.ceil(LEAST_IMAGES / math.ceil(each_s / spec.grid**2))
-    rate, startup = pipeline(folder, model, spec, max(least, round(LASTS_S * expected / each_s)))
-    after = decoder_alone(few, spec), model_alone(vlm, spec.grid)
+    n_videos = max(math.ceil(LEAST_IMAGES / images_a_video), round(LASTS_S * expected / each_s))
+    rate, startup = pipeline(folder, model, spec, n_videos)
+    after = decoder_alone(few, spec), model_alone(vlm) * seconds_an_image
     d, e = ((x + y) / 2 for x, y in zip(before, after, strict=True))
     return d, e, 1 / (1 / d + 1 / e), rate, startup
 
@@ -228,12 +241,9 @@ def ceiling(work: Path) -> Any:
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     rows = []
     for name in ("qasir-tiny", "ViT-B-32"):
-        model = source(name, work)
-        vlm = Vlm(model, device="cpu")
         lengths = (CLIP_S, LONG_S) if name == "qasir-tiny" else (CLIP_S,)
         for grid, each_s in itertools.product((1, 3), lengths):
-            spec = spec_of(model, vlm, grid)
-            d, e, top, rate, startup = against_ceiling(work, model, vlm, spec, each_s)
+            d, e, top, rate, startup = against_ceiling(work, name, grid, each_s)
             print(
                 f"| {name} | {grid} | {each_s:.0f} | {d:.0f} | {e:.0f} | {top:.0f} | {rate:.0f} | {rate / top:.2f} | "
                 f"{startup:.1f} |",
@@ -252,12 +262,9 @@ def dense(work: Path, models: Sequence[str]) -> Any:
     )
     rows = []
     for name in models:
-        model = source(name, work)
-        vlm = Vlm(model, device="cpu")
         base = base_top = 0.0
         for grid in (1, 2, 3, 4, 5):
-            spec = spec_of(model, vlm, grid)
-            _, _, top, rate, _ = against_ceiling(work, model, vlm, spec)
+            _, _, top, rate, _ = against_ceiling(work, name, grid)
             base, base_top = base or rate, base_top or top
             gain, allowed = rate / base, top / base_top
             print(
@@ -303,15 +310,13 @@ def usual(work: Path, models: Sequence[str]) -> Any:
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     rows = []
     for name in models:
-        model = source(name, work)
-        vlm = Vlm(model, device="cpu")
+        model, _ = loaded(name, work)
         mine = links(folder, 12 if name == "ViT-B-32" else 2)
         theirs = usual_way(mine, name, model.pretrained)
         lean = usual_way(mine, name, model.pretrained, convert_all=False)
         ours, top = {}, {}
         for grid in (1, 3):
-            spec = spec_of(model, vlm, grid)
-            _, _, top[grid], ours[grid], _ = against_ceiling(work, model, vlm, spec)
+            _, _, top[grid], ours[grid], _ = against_ceiling(work, name, grid)
         print(
             f"| {name} | {theirs:.1f} | {lean:.1f} | {ours[1]:.1f} | {ours[1] / theirs:.2f} | {ours[3]:.1f} | "
             f"{ours[3] / theirs:.2f} | {ours[3] / lean:.2f} | {ours[3] / ours[1]:.2f} | {top[3] / top[1]:.2f} |",

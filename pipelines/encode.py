@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from qasir.changes import compare
 from qasir.commit import Committer, Progress
 from qasir.corpus import Corpus, VideoFile
 from qasir.errors import QasirError
+from qasir.flops import architecture_gflops
 from qasir.index import Index
 from qasir.runs import Run
 from qasir.spec import EncoderSpec
@@ -37,7 +39,6 @@ log = logging.getLogger(__name__)
 
 _PLAN_ROWS = 16
 _BLOCK_BYTES = 4 << 20
-_IMAGES_AN_ENCODER = 100
 _MOST_BLOCKS = 20_000
 
 
@@ -148,6 +149,10 @@ class Encoding:
             for target, videos in zip(targets, todo, strict=True)
         ]
 
+    @cached_property
+    def _gflops(self) -> list[float]:
+        return [architecture_gflops(target.source, target.index.spec.image_size) for target in self.targets]
+
     @property
     def progress(self) -> list[Progress]:
         return [committer.progress for committer in self._committers]
@@ -201,7 +206,9 @@ class Encoding:
         committed_at = time.monotonic()
         try:
             segments = _segments(plan, self.options, workers.decoders)
-            for receipt in _receipts(segments, self.targets, self.options, workers):
+            images = [_n_images(segments, target.index.spec) for target in self.targets]
+            fitted = workers.for_work(images, self._gflops)
+            for receipt in _receipts(segments, self.targets, self.options, fitted):
                 self._committers[receipt.index].add(receipt)
                 self.throughput.add({**receipt.seconds, "decode": sum(report.seconds for report in receipt.reports)})
                 if time.monotonic() - committed_at >= self.options.commit_every_s:
@@ -282,8 +289,6 @@ def _receipts(
     write: Any = write_rows
     specs = [target.index.spec for target in targets]
     hand_on(max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in specs)))
-    # More encoders than a small corpus needs would take its CPUs just to load models.
-    most_encoders = min(workers.encoders, max(workers.first_encoders, _n_images(segments, specs) // _IMAGES_AN_ENCODER))
     # One segment a block, so that a worker that dies takes no other along; more only in a very large corpus.
     n_together = -(-len(segments) // _MOST_BLOCKS)
     receipts = (
@@ -309,7 +314,7 @@ def _receipts(
             },
             batch_size=workers.batch,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(min_size=1, max_size=most_encoders, initial_size=workers.first_encoders),
+            compute=ActorPoolStrategy(min_size=1, max_size=workers.encoders, initial_size=workers.first_encoders),
             num_cpus=workers.encoder_cpus,
             num_gpus=workers.encoder_gpus,
         )
@@ -328,10 +333,10 @@ def _receipts(
             yield Receipt.parse(row)
 
 
-def _n_images(segments: pa.Table, specs: Sequence[EncoderSpec]) -> int:
+def _n_images(segments: pa.Table, spec: EncoderSpec) -> float:
     """About how many super images there are to encode, as far as the videos' headers say; one a segment at least."""
     seconds = pc.sum(pc.divide(segments["stated_s"], segments["n_segments"])).as_py() or 0.0
-    return max(len(segments), round(seconds * sum(spec.fps / spec.frames_per_super_image for spec in specs)))
+    return max(len(segments), seconds * spec.fps / spec.frames_per_super_image)
 
 
 def _retry_once() -> dict[str, int]:

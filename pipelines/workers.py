@@ -1,6 +1,7 @@
 """How many workers each stage gets of a cluster's CPUs and GPUs."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from qasir.errors import SpecError
 
@@ -11,6 +12,10 @@ granted for each stage, and is granted what stages ask for plus only whole ones 
 1.3 of 2 CPUs, and one of three decoders ran."""
 _DECODERS_A_CPU = 1.25
 _CPU_BATCH, _GPU_BATCH = 16, 128
+_GFLOPS_A_BATCH = 500
+"""Ten seconds of a thread of a CPU: no encoder works alone for long on the last batch, and what is done is soon committed."""
+_IMAGES_AN_ENCODER, _GFLOPS_AN_ENCODER = 100, 1_000
+"""More encoders than a small corpus needs would take its CPUs just to load models."""
 _FIRST_ENCODERS = 16
 _ENCODERS_A_NODE = 4
 _MOST_THREADS = 8
@@ -34,6 +39,16 @@ class Workers:
     def first_encoders(self) -> int:
         """How many to start with; Ray Data adds more as the work backs up, and loading models beside decoders is slow."""
         return min(_FIRST_ENCODERS, self.encoders if self.encoder_gpus else max(1, self.encoders // _ENCODERS_A_NODE))
+
+    def for_work(self, images: Sequence[float], gflops: Sequence[float]) -> "Workers":
+        """No more encoders than so much work is worth, and on CPUs batches that take no longer than some seconds.
+
+        images: about how many there are for each index; gflops: what one of them costs.
+        """
+        n, total = sum(images), sum(count * each for count, each in zip(images, gflops, strict=True))
+        worth = int(max(n / _IMAGES_AN_ENCODER, total / _GFLOPS_AN_ENCODER))
+        batch = self.batch if self.encoder_gpus else max(1, min(self.batch, int(_GFLOPS_A_BATCH * n / total)))
+        return replace(self, encoders=min(self.encoders, max(self.first_encoders, worth)), batch=batch)
 
     @classmethod
     def for_cluster(

@@ -16,7 +16,7 @@ from qasir.features import Features
 from qasir.hybrid import Cascade, Fusion, HybridSearcher
 from qasir.scoring import Scoring
 from qasir.search import IndexSearcher, Searcher
-from qasir.vlm import Vlm
+from qasir.vlm import Vlm, VlmSource, architecture
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,13 @@ def image_gflops(vlm: Vlm, grid: int | None = None) -> float:
     """GFLOPs of encoding one super image; with `grid`, its cells too."""
     pixels = np.zeros((1, vlm.image_size, vlm.image_size, 3), np.uint8)
     return counted(lambda: vlm.encode_images(pixels, grid=grid))
+
+
+def architecture_gflops(source: VlmSource, image_size: int) -> float:
+    """GFLOPs of encoding one super image, without loading the model: half a second where `image_gflops` takes many."""
+    model = architecture(source, image_size)
+    with torch.no_grad():
+        return counted(lambda: model.encode_image(torch.empty(1, 3, image_size, image_size, device="meta")))
 
 
 def cost(searcher: Searcher[Any], method: Any, text: str = "a penguin") -> Cost:

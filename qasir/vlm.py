@@ -305,9 +305,19 @@ def _build(source: VlmSource, image_size: int | None) -> Any:
         raise ModelError(f"cannot load {source.model!r} with {source.pretrained!r}{size}: {first_line}") from error
 
 
+def architecture(source: VlmSource, image_size: int) -> Any:
+    """The open_clip model without its numbers (on the meta device), to count what it costs. Nothing is read but its config."""
+    _register_packaged()
+    with _not_told_of_random_weights(), torch.device("meta"):
+        model = open_clip.create_model(
+            source.model, force_image_size=image_size, load_weights=False, pretrained_text=False, device="meta"
+        )
+    return model.eval().requires_grad_(False)
+
+
 @contextmanager
 def _not_told_of_random_weights() -> Iterator[None]:
-    """open_clip warns, through the root logger, of a model with random weights; those are about to be replaced."""
+    """open_clip warns, through the root logger, of a model with random weights; here they are wanted, or about to be replaced."""
     root = logging.getLogger()
 
     def keep(record: logging.LogRecord) -> bool:

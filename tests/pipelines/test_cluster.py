@@ -61,6 +61,18 @@ def test_a_cpu_encoder_fits_one_node():
     assert Workers.for_cluster(1, 0, 1).decoders == 2
 
 
+def test_a_corpus_gets_the_encoders_that_its_work_is_worth():
+    """A model that takes seconds an image is loaded more often for few images, and given fewer at once, than a fast one."""
+    cpus, tiny, large = Workers.for_cluster(4, 0, 4), 1.3, 162.0
+    assert [cpus.for_work([n], [tiny]).encoders for n in (1, 199, 200, 9999)] == [1, 1, 2, 4]
+    assert [cpus.for_work([n], [large]).encoders for n in (1, 12, 13, 9999)] == [1, 1, 2, 4]
+    assert [cpus.for_work([100], [each]).batch for each in (tiny, large, 2000.0)] == [16, 3, 1]
+    assert cpus.for_work([50, 5], [tiny, large]).batch == 16
+    assert cpus.for_work([50, 50], [tiny, large]).batch == 6
+    gpus = Workers.for_cluster(64, 8, 64)
+    assert (gpus.for_work([1], [large]).encoders, gpus.for_work([1], [large]).batch) == (8, 128)
+
+
 LOSE_A_NODE = """
 import sys, threading
 import ray

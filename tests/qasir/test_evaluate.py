@@ -8,7 +8,7 @@ import torch
 from qasir.annotations import Query, read_queries
 from qasir.errors import NoIndexError, QueryError
 from qasir.evaluate import RANKINGS_SCHEMA, evaluate, evaluate_video_to_text, rankings_table
-from qasir.flops import cost, image_gflops
+from qasir.flops import architecture_gflops, cost, image_gflops
 from qasir.hybrid import Cascade, Fusion, HybridSearcher
 from qasir.index import Index, embedding_column
 from qasir.metrics import METRICS
@@ -210,6 +210,14 @@ def test_flops_of_vit_b_32_by_hand(tmp_path):
     by_hand = (layers * each_layer + patches + projection) / 1e9
     assert by_hand == pytest.approx(8.82, abs=0.01)
     assert image_gflops(vlm) == pytest.approx(by_hand, rel=1e-3)
+    assert architecture_gflops(vlm.source, 224) == pytest.approx(by_hand, rel=1e-3)
+
+
+def test_a_model_is_counted_at_the_size_it_is_used_at():
+    source = resolve("qasir-tiny")
+    for side in (96, 192):
+        vlm = Vlm(source, image_size=side, device="cpu")
+        assert architecture_gflops(source, side) == pytest.approx(image_gflops(vlm))
 
 
 def test_videos_ask_for_their_texts(searcher, queries):
