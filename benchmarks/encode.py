@@ -204,7 +204,8 @@ def links(folder: Path, n: int) -> Path:
 
 N_RENDERED, N_AT_ONCE = 6, 24
 CLIP_S, LONG_S = 20.0, 120.0
-LASTS_S, LEAST_IMAGES = 40.0, 100
+LASTS_S, LEAST_IMAGES = 120.0, 100
+"""Long enough that models loaded a second time and processes started, some ten seconds of a CPU, weigh little."""
 
 
 @cache

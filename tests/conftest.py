@@ -4,6 +4,9 @@ from pathlib import Path
 import pytest
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests are about CPU results
+# Ray's workers run at niceness 15, and beside anything else that keeps the CPUs busy they get next to nothing: the loss of a node
+# beside two busy loops was not over in 540 s, and takes 110 s with this.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 from qasir.demo.render import render_corpus
 from qasir.index import Index
