@@ -169,7 +169,6 @@ class Encoding:
         workers = Workers.for_cluster(
             total_cpus(), total_gpus(), node_cpus(), self.options.gpus_per_encoder, may_grow=may_grow()
         )
-        self.throughput.workers = {"decode": workers.decoders, "encode": workers.encoders}
         self._pass(workers)
         missing = self._unfinished()
         if missing:
@@ -208,6 +207,8 @@ class Encoding:
             segments = _segments(plan, self.options, workers.decoders)
             images = [_n_images(segments, target.index.spec) for target in self.targets]
             fitted = workers.for_work(images, self._gflops)
+            if not self.throughput.workers:  # a second pass, over what was lost, is small
+                self.throughput.workers = {"decode": fitted.decoders, "encode": fitted.encoders}
             for receipt in _receipts(segments, self.targets, self.options, fitted):
                 self._committers[receipt.index].add(receipt)
                 self.throughput.add({**receipt.seconds, "decode": sum(report.seconds for report in receipt.reports)})

@@ -292,6 +292,7 @@ def test_the_run_says_where_the_time_went(videos, tmp_path):
     assert facts["bottleneck"] in facts["busy_s"]
     assert facts["busy_s"]["decode"] > 0
     assert facts["busy_s"]["encode"] > 0
+    assert facts["workers"] == {"decode": 3, "encode": 1}  # no second encoder for five super images
     assert 0 < facts["startup_s"] < summary.seconds
     (run,) = index.table("runs").to_table().to_pylist()
     assert json.loads(run["seconds"])["bottleneck"] == facts["bottleneck"]
