@@ -39,7 +39,9 @@ log = logging.getLogger(__name__)
 
 _PLAN_ROWS = 16
 _BLOCK_BYTES = 4 << 20
-_MOST_BLOCKS = 20_000
+_BLOCK_S, _BLOCKS_A_DECODER, _MOST_BLOCKS = 80, 16, 20_000
+"""What decoders get at a time: a block costs about as much of a CPU as decoding ten seconds of video, so clips share one, as
+long as there are enough blocks to go round."""
 
 
 @dataclass(frozen=True)
@@ -290,8 +292,7 @@ def _receipts(
     write: Any = write_rows
     specs = [target.index.spec for target in targets]
     hand_on(max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in specs)))
-    # One segment a block, so that a worker that dies takes no other along; more only in a very large corpus.
-    n_together = -(-len(segments) // _MOST_BLOCKS)
+    n_together = _n_together(segments, workers.decoders)
     receipts = (
         ray.data.from_arrow([segments.slice(i, n_together) for i in range(0, len(segments), n_together)])
         .map_batches(
@@ -334,10 +335,21 @@ def _receipts(
             yield Receipt.parse(row)
 
 
+def _n_together(segments: pa.Table, n_decoders: int) -> int:
+    """How many segments a block holds. Few, since a worker that dies takes its block along, to be looked at one by one."""
+    each_s = max(1e-3, _stated_s(segments) / len(segments))
+    to_go_round = len(segments) // (_BLOCKS_A_DECODER * n_decoders)
+    return max(1, -(-len(segments) // _MOST_BLOCKS), min(int(_BLOCK_S / each_s), to_go_round))
+
+
+def _stated_s(segments: pa.Table) -> float:
+    """Seconds of video as far as the headers say."""
+    return pc.sum(pc.divide(segments["stated_s"], segments["n_segments"])).as_py() or 0.0
+
+
 def _n_images(segments: pa.Table, spec: EncoderSpec) -> float:
-    """About how many super images there are to encode, as far as the videos' headers say; one a segment at least."""
-    seconds = pc.sum(pc.divide(segments["stated_s"], segments["n_segments"])).as_py() or 0.0
-    return max(len(segments), seconds * spec.fps / spec.frames_per_super_image)
+    """About how many super images there are to encode; one a segment at least."""
+    return max(len(segments), _stated_s(segments) * spec.fps / spec.frames_per_super_image)
 
 
 def _retry_once() -> dict[str, int]:

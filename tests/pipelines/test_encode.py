@@ -6,11 +6,12 @@ import time
 from fractions import Fraction
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import pipelines.encode
 import pipelines.workers
-from pipelines.encode import EncodeOptions, Target, encode_corpus
+from pipelines.encode import EncodeOptions, Target, _n_together, encode_corpus
 from qasir.annotations import Query
 from qasir.corpus import list_videos
 from qasir.errors import ERROR_KINDS, QasirError
@@ -169,8 +170,10 @@ def crash_on_b(segments, specs, **options):
     yield from decode_segments(segments, specs, **options)
 
 
-def test_a_video_that_kills_its_decoder_is_recorded_and_the_others_are_encoded(videos, tmp_path, monkeypatch):
+@pytest.mark.parametrize("blocks", [3, 1])
+def test_a_video_that_kills_its_decoder_is_recorded_and_the_others_are_encoded(videos, tmp_path, monkeypatch, blocks):
     monkeypatch.setattr(pipelines.encode, "decode_segments", crash_on_b)
+    monkeypatch.setattr(pipelines.encode, "_MOST_BLOCKS", blocks)
     summary, index = encode(videos, tmp_path / "index")
     assert (summary.encoded, summary.failed) == (2, 1)
     assert summary.failures_by_kind == {"crashed": 1}
@@ -297,3 +300,14 @@ def test_the_run_says_where_the_time_went(videos, tmp_path):
     (run,) = index.table("runs").to_table().to_pylist()
     assert json.loads(run["seconds"])["bottleneck"] == facts["bottleneck"]
     assert json.loads(run["counts"])["failures_by_kind"] == {}
+
+
+def test_clips_share_blocks_as_long_as_there_are_enough_to_go_round():
+    def together(n, each_s, n_segments=1):
+        segments = pa.table({"stated_s": [float(each_s * n_segments)] * n, "n_segments": [n_segments] * n})
+        return _n_together(segments, n_decoders=3)
+
+    assert [together(n, 20) for n in (1, 95, 96, 150, 10_000)] == [1, 1, 2, 3, 4]
+    assert [together(1000, s) for s in (0, 2, 50, 3600)] == [20, 20, 1, 1]
+    assert together(1000, 300, n_segments=36) == 1
+    assert together(100_000, 3600) == 5
