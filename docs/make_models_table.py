@@ -9,10 +9,8 @@ from pathlib import Path
 
 import torch
 
-import qasir.torchvision_shim  # noqa: F401  (before open_clip)
 from qasir.flops import counted
-
-import open_clip  # isort: skip
+from qasir.vlm import VlmSource, architecture
 
 MODELS = (
     "qasir-tiny", "MobileCLIP-S1", "MobileCLIP-S2", "MobileCLIP-B", "ViT-B-32", "ViT-B-16", "ViT-B-16-SigLIP", "ViT-B-16-SigLIP-384",
@@ -29,9 +27,7 @@ halve the sampling rate and it costs half.
 
 
 def row(name: str) -> str:
-    with torch.device("meta"):
-        model = open_clip.create_model(name, load_weights=False, pretrained_text=False, device="meta")
-    model.eval().requires_grad_(False)
+    model = architecture(VlmSource(name, ""))
     size = model.visual.image_size
     side = size[0] if isinstance(size, tuple | list) else size
     with torch.no_grad():
@@ -44,7 +40,6 @@ def row(name: str) -> str:
 
 
 def main() -> None:
-    open_clip.add_model_config(Path(__file__).parents[1] / "qasir" / "models")
     names = " | ".join(f"N = {n}" for n in GRIDS)
     lines = [
         f"| model | pixels | image tower, M | all parameters, M | D | GFLOPs a super image | GFLOPs a video minute: {names} |",

@@ -305,8 +305,11 @@ def _build(source: VlmSource, image_size: int | None) -> Any:
         raise ModelError(f"cannot load {source.model!r} with {source.pretrained!r}{size}: {first_line}") from error
 
 
-def architecture(source: VlmSource, image_size: int) -> Any:
-    """The open_clip model without its numbers (on the meta device), to count what it costs. Nothing is read but its config."""
+def architecture(source: VlmSource, image_size: int | None = None) -> Any:
+    """The open_clip model without its numbers (on the meta device), to count what it costs. Nothing is read but its config.
+
+    image_size: pixels a side; None is the model's own.
+    """
     _register_packaged()
     with _not_told_of_random_weights(), torch.device("meta"):
         model = open_clip.create_model(
