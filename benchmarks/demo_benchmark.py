@@ -14,11 +14,11 @@ from typing import Annotated
 import typer
 from demo_sets import SETS, demo_index
 
-from qasir.annotations import read_queries
 from qasir.demo.render import render_corpus
-from qasir.evaluate import evaluate
-from qasir.scoring import Scoring
-from qasir.tune import TEMPERATURES, sum_r
+from qasir.evaluation.evaluate import evaluate
+from qasir.evaluation.query_files import read_queries
+from qasir.evaluation.tuning import TEMPERATURES, sum_r
+from qasir.retrieval.scoring import Scoring
 
 
 def main(

@@ -13,16 +13,16 @@ from typing import Annotated, Any
 import typer
 from demo_sets import SETS, demo_index
 
-from qasir.annotations import Query, read_queries
-from qasir.coarse_to_fine import CoarseToFine
 from qasir.demo.render import render_corpus
-from qasir.evaluate import Evaluation, evaluate
-from qasir.hybrid import Cascade, Fusion, HybridSearcher
-from qasir.metrics import paired_difference
-from qasir.moment_metrics import NAMES
-from qasir.scoring import Scoring
-from qasir.search import IndexSearcher
-from qasir.tune import TEMPERATURES, best_depth, best_weight, sum_r
+from qasir.evaluation.evaluate import Evaluation, evaluate
+from qasir.evaluation.metrics import paired_difference
+from qasir.evaluation.moment_metrics import NAMES
+from qasir.evaluation.query_files import Query, read_queries
+from qasir.evaluation.tuning import TEMPERATURES, best_depth, best_weight, sum_r
+from qasir.retrieval.coarse_to_fine import CoarseToFine
+from qasir.retrieval.hybrid import Cascade, Fusion, HybridSearcher
+from qasir.retrieval.scoring import Scoring
+from qasir.retrieval.searcher import IndexSearcher
 
 GRIDS = (1, 2, 3, 4)
 WITH_CELLS = (2, 3)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from pipelines.encode import Target, encode_corpus
-from qasir.corpus import list_videos
 from qasir.demo.corpus import (
     BENCHMARK_SEED,
     BENCHMARK_VIDEOS,
@@ -14,8 +13,9 @@ from qasir.demo.corpus import (
     VALIDATION_VIDEOS,
 )
 from qasir.demo.render import render_corpus
-from qasir.prepare import EncoderOptions, prepare
-from qasir.search import IndexSearcher
+from qasir.encoding.prepare import EncoderOptions, prepare
+from qasir.retrieval.searcher import IndexSearcher
+from qasir.video.corpus import list_videos
 
 SETS = {"validation": (VALIDATION_SEED, VALIDATION_VIDEOS), "test": (BENCHMARK_SEED, BENCHMARK_VIDEOS)}
 TRAINING = {"train": (TRAINING_SEED, TRAINING_VIDEOS)}

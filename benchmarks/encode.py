@@ -32,15 +32,15 @@ from PIL import Image
 
 from pipelines.cluster import connect
 from pipelines.encode import Target, encode_corpus
-from qasir.corpus import list_videos
-from qasir.decode import Clock, Video
 from qasir.demo.corpus import FRAME_RATE, frames, plan_corpus
-from qasir.index import Index
-from qasir.prepare import library_version
-from qasir.spec import EncoderSpec
-from qasir.stages.decode import decode_segments
-from qasir.stages.rows import plan_table, whole_video
-from qasir.vlm import Vlm, VlmSource, resolve
+from qasir.encoding.decode import decode_segments
+from qasir.encoding.prepare import library_version
+from qasir.encoding.rows import plan_table, whole_video
+from qasir.index.index import Index
+from qasir.index.spec import EncoderSpec
+from qasir.video.container import Clock, Video
+from qasir.video.corpus import list_videos
+from qasir.vlm.model import Vlm, VlmSource, resolve
 
 import open_clip  # isort: skip
 

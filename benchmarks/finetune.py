@@ -16,16 +16,16 @@ import typer
 from demo_sets import SETS, TRAINING, demo_index, render_set
 
 from pipelines.finetune import Split, finetune
-from qasir.annotations import Query, read_queries
-from qasir.coarse_to_fine import CoarseToFine
-from qasir.evaluate import Evaluation, evaluate
-from qasir.finetune.modules import Architecture
-from qasir.finetune.recipes import Recipe
-from qasir.finetune.train import Settings
-from qasir.metrics import paired_difference
-from qasir.scoring import Scoring
-from qasir.search import IndexSearcher, open_index
-from qasir.tune import best_temperature
+from qasir.evaluation.evaluate import Evaluation, evaluate
+from qasir.evaluation.metrics import paired_difference
+from qasir.evaluation.query_files import Query, read_queries
+from qasir.evaluation.tuning import best_temperature
+from qasir.retrieval.coarse_to_fine import CoarseToFine
+from qasir.retrieval.modules import Architecture
+from qasir.retrieval.recipe import Recipe
+from qasir.retrieval.scoring import Scoring
+from qasir.retrieval.searcher import IndexSearcher, open_index
+from qasir.training.finetune.train import Settings
 
 GATE = 0.01
 """EERCF's gate temperature, better on validation than the default of 0.1, which blurs what is one moment of many."""

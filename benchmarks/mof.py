@@ -18,14 +18,14 @@ import typer
 from demo_sets import SETS, TRAINING, render_set
 
 from pipelines.mof import make_clips, train_mof
-from qasir.annotations import Query, read_queries
-from qasir.corpus import Corpus, list_videos
-from qasir.metrics import bootstrap, paired_difference, summarise
-from qasir.mof.frame_table import FrameTable, PixelScale
-from qasir.mof.objective import Objective
-from qasir.mof.training import FRAMES_TABLE, MODEL, Material, MofSettings, MofTraining
-from qasir.tile import Tiling
-from qasir.vlm import Vlm, resolve
+from qasir.evaluation.metrics import bootstrap, paired_difference, summarise
+from qasir.evaluation.query_files import Query, read_queries
+from qasir.training.mof.frame_table import FrameTable, PixelScale
+from qasir.training.mof.objective import Objective
+from qasir.training.mof.training import FRAMES_TABLE, MODEL, Material, MofSettings, MofTraining
+from qasir.video.corpus import Corpus, list_videos
+from qasir.video.tile import Tiling
+from qasir.vlm.model import Vlm, resolve
 
 ARMS = ("mof", "plain", "dense")
 

@@ -20,13 +20,14 @@ import pyarrow as pa
 import torch
 import typer
 
-from qasir import vector_index
-from qasir.coarse_to_fine import CoarseToFine, fine_scores, recalled
-from qasir.features import Features, starts
-from qasir.index import Index, embedding_column, now
-from qasir.scoring import Scoring, score
-from qasir.search import IndexSearcher, best_first, open_index
-from qasir.spec import EncoderSpec
+from qasir.index.index import Index, embedding_column, now
+from qasir.index.ragged import starts
+from qasir.index.spec import EncoderSpec
+from qasir.retrieval import vector_index
+from qasir.retrieval.coarse_to_fine import CoarseToFine, fine_scores, recalled
+from qasir.retrieval.scoring import Scoring, score
+from qasir.retrieval.searcher import IndexSearcher, best_first, open_index
+from qasir.retrieval.vectors import Features
 
 PARTS = ("exact", "adhoc", "coarse")
 

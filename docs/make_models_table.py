@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from qasir.flops import counted
-from qasir.vlm import VlmSource, architecture
+from qasir.vlm.flops import counted
+from qasir.vlm.model import VlmSource, architecture
 
 MODELS = (
     "qasir-tiny", "MobileCLIP-S1", "MobileCLIP-S2", "MobileCLIP-B", "ViT-B-32", "ViT-B-16", "ViT-B-16-SigLIP", "ViT-B-16-SigLIP-384",

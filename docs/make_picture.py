@@ -10,13 +10,13 @@ import numpy as np
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
-from qasir.features import normalised
-from qasir.report.examples import cell_light
-from qasir.scoring import Scoring, attention_weights
-from qasir.search import open_index
-from qasir.snapshot import matrix
-from qasir.super_image import cells
-from qasir.tile import Tiling, tile
+from qasir.evaluation.report.examples import cell_light
+from qasir.index.snapshot import matrix
+from qasir.retrieval.scoring import Scoring, attention_weights
+from qasir.retrieval.searcher import open_index
+from qasir.retrieval.vectors import normalised
+from qasir.video.super_image import cells
+from qasir.video.tile import Tiling, tile
 
 SIDE, GAP, BAR = 432, 24, 90
 PAPER, INK, SOFT, ACCENT = (255, 255, 255), (28, 36, 48), (170, 178, 190), (217, 100, 44)

@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from qasir.report.template import BASE, source
+from qasir.evaluation.report.template import BASE, source
+from qasir.files.whole import write_whole
 from qasir.study.findings import Finding, findings
 from qasir.study.results import Result, read_tables
-from qasir.whole_file import write_whole
 
 DOCS = Path(__file__).parent
 RECALLS = ("R@1", "R@5", "R@10", "R@100", "SumR")

@@ -8,10 +8,10 @@ import typer
 from tqdm import tqdm
 
 from jobs.console import Json, job, print_json, run
-from qasir.finetune.checkpoint import load_checkpoint
-from qasir.finetune.tuned import Applying
-from qasir.index import Index
-from qasir.runs import Run
+from qasir.index.index import Index
+from qasir.index.lease import Run
+from qasir.retrieval.checkpoint import load_checkpoint
+from qasir.training.finetune.applying import Applying
 
 
 def apply(

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from jobs.console import Json, job, print_json, run
-from qasir import vector_index
-from qasir.index import Index
-from qasir.runs import Run
+from qasir.index.index import Index
+from qasir.index.lease import Run
+from qasir.retrieval import vector_index
 
 
 def build_vector_index(

@@ -12,11 +12,11 @@ from jobs.console import Json, duration, job, print_json, run
 from jobs.progress import EncodingProgress, failures_line, throughput_lines
 from pipelines.cluster import encoder_device
 from pipelines.encode import EncodeOptions, EncodeSummary, Target, encode_corpus
-from qasir.config import IndexConfig, load_corpus_config
-from qasir.corpus import Corpus, list_videos
 from qasir.demo.render import is_demo_video
+from qasir.encoding.corpus_config import IndexConfig, load_corpus_config
+from qasir.encoding.prepare import prepare
 from qasir.errors import ModelError, SpecError
-from qasir.prepare import prepare
+from qasir.video.corpus import Corpus, list_videos
 
 log = logging.getLogger("qasir")
 

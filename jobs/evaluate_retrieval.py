@@ -20,19 +20,19 @@ from jobs.options import (
     Temperatures,
     Weight,
 )
-from qasir.annotations import FORMATS, Query, paragraphs, read_queries
-from qasir.coarse_to_fine import CoarseToFine
 from qasir.errors import QueryError
-from qasir.evaluate import Evaluation, VideoToText, evaluate, evaluate_video_to_text, rankings_table
-from qasir.finetune.tuned import TunedSnapshot
-from qasir.hybrid import Cascade, Fusion, HybridSearcher
-from qasir.methods import method_of, open_searcher
-from qasir.metrics import DEFAULT_MV_EDGES, METRICS
-from qasir.moment_metrics import NAMES
-from qasir.report.page import render_report, sentence
-from qasir.search import IndexSearcher, Searcher
-from qasir.tune import chosen
-from qasir.whole_file import write_parquet, write_whole
+from qasir.evaluation.evaluate import Evaluation, VideoToText, evaluate, evaluate_video_to_text, rankings_table
+from qasir.evaluation.metrics import DEFAULT_MV_EDGES, METRICS
+from qasir.evaluation.moment_metrics import NAMES
+from qasir.evaluation.query_files import FORMATS, Query, paragraphs, read_queries
+from qasir.evaluation.report.page import render_report, sentence
+from qasir.evaluation.tuning import chosen
+from qasir.files.whole import write_parquet, write_whole
+from qasir.retrieval.coarse_to_fine import CoarseToFine
+from qasir.retrieval.hybrid import Cascade, Fusion, HybridSearcher
+from qasir.retrieval.methods import method_of, open_searcher
+from qasir.retrieval.searcher import IndexSearcher, Searcher
+from qasir.retrieval.tuned import TunedVectors
 
 DIRECTIONS = ("text-to-video", "video-to-text")
 
@@ -148,7 +148,7 @@ def _distribute(searcher: Searcher[Any], method: Any) -> None:
     sides = (searcher.large, searcher.small) if isinstance(searcher, HybridSearcher) else (searcher,)
     for side in sides:
         assert isinstance(side, IndexSearcher)
-        if isinstance(side.snapshot, TunedSnapshot) or side.index.spec.gates:
+        if isinstance(side.vectors, TunedVectors) or side.index.spec.gates:
             raise QueryError(
                 "--distributed scores the vectors as they are stored: for a fine-tuned checkpoint run "
                 "jobs/apply_finetuned.py first (recipe eercf with its temporal encoder is scored on one machine)"

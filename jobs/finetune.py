@@ -9,12 +9,12 @@ import typer
 from jobs.console import Json, job, print_json, run
 from pipelines.finetune import Split
 from pipelines.finetune import finetune as train
-from qasir.annotations import read_queries
-from qasir.finetune.modules import Architecture
-from qasir.finetune.recipes import RECIPES, Recipe
-from qasir.finetune.train import Settings, seconds_left
-from qasir.scoring import DEFAULT_GATE_TEMPERATURE, DEFAULT_TEMPERATURE
-from qasir.search import open_index
+from qasir.evaluation.query_files import read_queries
+from qasir.retrieval.modules import Architecture
+from qasir.retrieval.recipe import RECIPES, Recipe
+from qasir.retrieval.scoring import DEFAULT_GATE_TEMPERATURE, DEFAULT_TEMPERATURE
+from qasir.retrieval.searcher import open_index
+from qasir.training.finetune.train import Settings, seconds_left
 
 
 def finetune(

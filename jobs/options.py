@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from qasir.scoring import AGGREGATIONS, DEFAULT_GATE_TEMPERATURE, DEFAULT_TEMPERATURE
+from qasir.retrieval.scoring import AGGREGATIONS, DEFAULT_GATE_TEMPERATURE, DEFAULT_TEMPERATURE
 
 Indexes = Annotated[
     list[str], typer.Option("--index", help="The index; with --hybrid twice, the expensive model's first.")

@@ -12,10 +12,10 @@ from jobs.encode_corpus import CommitEvery, DecodeTimeout, GpusPerEncoder, targe
 from jobs.progress import EncodingProgress, failures_line
 from pipelines.encode import EncodeOptions
 from pipelines.reindex import ReindexOptions, ReindexSummary, plan_reindex, reindex_corpus
-from qasir.config import IndexConfig, load_corpus_config
-from qasir.corpus import Corpus, list_videos
-from qasir.index import Index
-from qasir.prepare import check_options
+from qasir.encoding.corpus_config import IndexConfig, load_corpus_config
+from qasir.encoding.prepare import check_options
+from qasir.index.index import Index
+from qasir.video.corpus import Corpus, list_videos
 
 
 def reindex(

@@ -10,9 +10,9 @@ from jobs.console import Json, job, print_json, run
 from jobs.progress import EncodingProgress
 from pipelines.study import Step
 from pipelines.study import run_study as study
+from qasir.files.whole import write_whole
 from qasir.study.config import load_study_config
 from qasir.study.page import render_study
-from qasir.whole_file import write_whole
 
 
 def run_study(

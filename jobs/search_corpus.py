@@ -18,8 +18,8 @@ from jobs.options import (
     Temperatures,
     Weight,
 )
-from qasir.methods import method_of, open_searcher
-from qasir.search import IndexSearcher
+from qasir.retrieval.methods import method_of, open_searcher
+from qasir.retrieval.searcher import IndexSearcher
 
 
 def search(

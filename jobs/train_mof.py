@@ -8,13 +8,13 @@ import typer
 
 from jobs.console import Json, job, print_json, run
 from pipelines.mof import train_mof as train
-from qasir.annotations import read_queries
-from qasir.corpus import list_videos
-from qasir.finetune.train import seconds_left
-from qasir.mof.objective import LAYERS, POOLINGS, Objective
-from qasir.mof.training import METHODS, MODEL, MofSettings
-from qasir.scoring import DEFAULT_TEMPERATURE
-from qasir.vlm import Vlm, resolve
+from qasir.evaluation.query_files import read_queries
+from qasir.retrieval.scoring import DEFAULT_TEMPERATURE
+from qasir.training.finetune.train import seconds_left
+from qasir.training.mof.objective import LAYERS, POOLINGS, Objective
+from qasir.training.mof.training import METHODS, MODEL, MofSettings
+from qasir.video.corpus import list_videos
+from qasir.vlm.model import Vlm, resolve
 
 
 def train_mof(

@@ -9,7 +9,7 @@ import torch
 import typer
 
 from jobs.console import Json, job, print_json, run
-from qasir.training.packaged import TrainingPlan, model_config, packaged_config, train
+from qasir.demo.train_packaged import TrainingPlan, model_config, packaged_config, train
 
 _PLAN = TrainingPlan()
 
@@ -23,7 +23,7 @@ def train_packaged_vlm(
         Path | None,
         typer.Option(
             help="The weights to write; with --config a folder, which other jobs take as --model local-dir:FOLDER.",
-            show_default="qasir/models/qasir-tiny.safetensors",
+            show_default="qasir/vlm/packaged/qasir-tiny.safetensors",
         ),
     ] = None,
     checkpoint: Annotated[
@@ -39,7 +39,7 @@ def train_packaged_vlm(
     name = "qasir-tiny" if config is None else config.stem
     if config is not None and output is None:
         raise typer.BadParameter("--config needs --output, a folder")
-    output = output or Path(f"qasir/models/{name}.safetensors")
+    output = output or Path(f"qasir/vlm/packaged/{name}.safetensors")
     sizes = packaged_config() if config is None else model_config(config)
     logging.getLogger("qasir").setLevel(logging.INFO)
     if threads is not None:

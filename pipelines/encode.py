@@ -18,22 +18,22 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 from pipelines.alone import deaths
 from pipelines.cluster import connect, hand_on, may_grow, node_cpus, total_cpus, total_gpus
 from pipelines.workers import CUTTER_CPUS, DECODER_CPUS, WRITER_CPUS, Workers
-from qasir.changes import compare
-from qasir.commit import Committer, Progress
-from qasir.corpus import Corpus, VideoFile
+from qasir.encoding.commit import Committer, Progress
+from qasir.encoding.cut import SEGMENT_BYTES, SEGMENT_S, cut_videos
+from qasir.encoding.decode import decode_segments
+from qasir.encoding.encode import Encoder
+from qasir.encoding.rows import Receipt, plan_table, whole_video
+from qasir.encoding.throughput import Throughput
+from qasir.encoding.write import write_rows
 from qasir.errors import QasirError
-from qasir.flops import architecture_gflops
-from qasir.index import Index
-from qasir.runs import Run
-from qasir.spec import EncoderSpec
-from qasir.stages.cut import SEGMENT_BYTES, SEGMENT_S, cut_videos
-from qasir.stages.decode import decode_segments
-from qasir.stages.encode import Encoder
-from qasir.stages.rows import Receipt, plan_table, whole_video
-from qasir.stages.write import write_rows
-from qasir.throughput import Throughput
-from qasir.upkeep import DATA_TABLES, compact
-from qasir.vlm import VlmSource
+from qasir.index.changes import compare
+from qasir.index.index import Index
+from qasir.index.lease import Run
+from qasir.index.maintenance import DATA_TABLES, compact
+from qasir.index.spec import EncoderSpec
+from qasir.video.corpus import Corpus, VideoFile
+from qasir.vlm.flops import architecture_gflops
+from qasir.vlm.model import VlmSource
 
 log = logging.getLogger(__name__)
 

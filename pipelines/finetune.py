@@ -21,15 +21,15 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
 
 from pipelines.cluster import connect, node_cpus, total_gpus
-from qasir.annotations import Query
 from qasir.errors import QasirError, SpecError
-from qasir.evaluate import answerable
-from qasir.finetune.checkpoint import save_checkpoint
-from qasir.finetune.examples import Pairs, VideoRows, check_numbers, collate, load_videos, settled_batch_size
-from qasir.finetune.recipes import Batch
-from qasir.finetune.train import Settings, Training, Validation
-from qasir.resume import check_same, load_state, save_state
-from qasir.search import IndexSearcher
+from qasir.evaluation.evaluate import answerable
+from qasir.evaluation.query_files import Query
+from qasir.retrieval.searcher import IndexSearcher
+from qasir.training.finetune.examples import Pairs, VideoRows, check_numbers, collate, load_videos, settled_batch_size
+from qasir.training.finetune.objective import Batch
+from qasir.training.finetune.saving import save_checkpoint
+from qasir.training.finetune.train import Settings, Training, Validation
+from qasir.training.state import check_same, load_state, save_state
 
 log = logging.getLogger(__name__)
 

@@ -14,19 +14,19 @@ import ray.data
 from ray.data import TaskPoolStrategy
 
 from pipelines.cluster import connect, total_cpus
-from qasir.annotations import Query
-from qasir.corpus import Corpus
 from qasir.errors import QasirError, SpecError
-from qasir.memory import give_back_large_blocks
-from qasir.mof.clips import CLIPS_SCHEMA, read_clips
-from qasir.mof.frame_table import ClipTable, PixelScale
-from qasir.mof.picture import before_and_after
-from qasir.mof.training import MODEL, Material, MofSettings, MofTraining
-from qasir.resume import check_same, load_state, save_state
-from qasir.spec import check_fps, check_grid
-from qasir.tile import Tiling
-from qasir.vlm import Vlm
-from qasir.whole_file import write_bytes, write_whole
+from qasir.evaluation.query_files import Query
+from qasir.files.whole import write_bytes, write_whole
+from qasir.index.spec import check_fps, check_grid
+from qasir.training.mof.allocator import give_back_large_blocks
+from qasir.training.mof.clips import CLIPS_SCHEMA, read_clips
+from qasir.training.mof.frame_table import ClipTable, PixelScale
+from qasir.training.mof.picture import before_and_after
+from qasir.training.mof.training import MODEL, Material, MofSettings, MofTraining
+from qasir.training.state import check_same, load_state, save_state
+from qasir.video.corpus import Corpus
+from qasir.video.tile import Tiling
+from qasir.vlm.model import Vlm
 
 log = logging.getLogger(__name__)
 

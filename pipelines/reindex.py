@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 
 from pipelines.encode import EncodeOptions, Encoding, OnProgress, Target
-from qasir.changes import Changes, compare
-from qasir.corpus import Corpus
-from qasir.index import Index
-from qasir.prepare import source_to_extend
-from qasir.runs import Run
-from qasir.upkeep import DATA_TABLES, compact, drop_old, newest_tag, tag, update_vector_index
+from qasir.encoding.prepare import source_to_extend
+from qasir.index.changes import Changes, compare
+from qasir.index.index import Index
+from qasir.index.lease import Run
+from qasir.index.maintenance import DATA_TABLES, compact, drop_old, newest_tag, tag, update_vector_index
+from qasir.video.corpus import Corpus
 
 _SMALL_FRAGMENTS = 8
 """A nightly run adds a fragment or two: merged about once a week."""

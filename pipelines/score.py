@@ -8,9 +8,10 @@ import ray
 from numpy.typing import NDArray
 
 from pipelines.cluster import connect
-from qasir.scoring import Scoring
-from qasir.snapshot import Snapshot, numbered, runs_of
-from qasir.stages.score import score_features, score_fragment
+from qasir.index.ragged import numbered, runs_of
+from qasir.index.snapshot import Snapshot
+from qasir.retrieval.fragments import score_features, score_fragment
+from qasir.retrieval.scoring import Scoring
 
 _CPUS_A_TASK = 1.0
 

@@ -13,22 +13,22 @@ import numpy as np
 from pipelines.cluster import encoder_device
 from pipelines.encode import Snapshot as EncodingSnapshot
 from pipelines.encode import Target, encode_corpus
-from qasir.annotations import Query, paragraphs, read_queries
-from qasir.corpus import list_videos
+from qasir.encoding.prepare import EncoderOptions, prepare
+from qasir.encoding.rows import MAX_INDEXES
 from qasir.errors import QasirError
-from qasir.evaluate import evaluate
-from qasir.finetune.checkpoint import Checkpoint, load_checkpoint
-from qasir.hybrid import HybridSearcher
-from qasir.index import Index
-from qasir.methods import method_of
-from qasir.prepare import EncoderOptions, prepare
-from qasir.search import IndexSearcher, Searcher
-from qasir.stages.rows import MAX_INDEXES
+from qasir.evaluation.evaluate import evaluate
+from qasir.evaluation.query_files import Query, paragraphs, read_queries
+from qasir.evaluation.tuning import chosen
+from qasir.index.index import Index
+from qasir.retrieval.checkpoint import Checkpoint, load_checkpoint
+from qasir.retrieval.hybrid import HybridSearcher
+from qasir.retrieval.methods import method_of
+from qasir.retrieval.searcher import IndexSearcher, Searcher
 from qasir.study.config import HybridChoice, Material, StudyConfig, TwoStageChoice
 from qasir.study.results import Result, ResultFiles, digest, done, failed, write_tables
 from qasir.study.settings import Setting, Side, settings
-from qasir.tune import chosen
-from qasir.vlm import Vlm
+from qasir.video.corpus import list_videos
+from qasir.vlm.model import Vlm
 
 _TIMED_IMAGES = 16
 _OPEN_SEARCHERS = 6

@@ -5,12 +5,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qasir.coarse_to_fine import CoarseToFine
     from qasir.errors import QasirError
-    from qasir.hybrid import Cascade, Fusion, HybridSearcher, open_hybrid
-    from qasir.scoring import Scoring
-    from qasir.search import Hit, Hits, IndexSearcher, ManyHits, open_index, open_tables
-    from qasir.snapshot import Snapshot
+    from qasir.index.snapshot import Snapshot
+    from qasir.retrieval.coarse_to_fine import CoarseToFine
+    from qasir.retrieval.hybrid import Cascade, Fusion, HybridSearcher, open_hybrid
+    from qasir.retrieval.scoring import Scoring
+    from qasir.retrieval.searcher import Hit, Hits, IndexSearcher, ManyHits, open_index, open_tables
 
 __all__ = [
     "Cascade",
@@ -31,13 +31,13 @@ __all__ = [
 
 _WHERE = {
     "QasirError": "errors",
-    "CoarseToFine": "coarse_to_fine",
-    "Cascade": "hybrid",
-    "Fusion": "hybrid",
-    "HybridSearcher": "hybrid",
-    "open_hybrid": "hybrid",
-    "Scoring": "scoring",
-    "Snapshot": "snapshot",
+    "Snapshot": "index.snapshot",
+    "CoarseToFine": "retrieval.coarse_to_fine",
+    "Cascade": "retrieval.hybrid",
+    "Fusion": "retrieval.hybrid",
+    "HybridSearcher": "retrieval.hybrid",
+    "open_hybrid": "retrieval.hybrid",
+    "Scoring": "retrieval.scoring",
 }
 
 os.environ.setdefault("LANCE_LOG", "error")  # Lance reports every new table as a warning
@@ -47,4 +47,4 @@ def __getattr__(name: str) -> Any:
     """Public names load on first use: a decoding worker imports this package but must not wait for torch."""
     if name not in __all__:
         raise AttributeError(f"module 'qasir' has no attribute {name!r}")
-    return getattr(import_module(f"qasir.{_WHERE.get(name, 'search')}"), name)
+    return getattr(import_module(f"qasir.{_WHERE.get(name, 'retrieval.searcher')}"), name)

@@ -9,8 +9,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests are about CPU results
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 from qasir.demo.render import render_corpus
-from qasir.index import Index
-from qasir.prepare import EncoderOptions, prepare
+from qasir.encoding.prepare import EncoderOptions, prepare
+from qasir.index.index import Index
 from tests.videos import write_video
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -54,7 +54,7 @@ def demo(tmp_path_factory) -> Path:
 def demo_index(demo, local_ray, tmp_path_factory) -> Index:
     """The demo encoded through the whole pipeline; tests must not write to it."""
     from pipelines.encode import Target, encode_corpus
-    from qasir.corpus import list_videos
+    from qasir.video.corpus import list_videos
 
     corpus = list_videos(str(demo / "videos"))
     index, source = prepare(EncoderOptions(), str(tmp_path_factory.mktemp("index") / "demo"), corpus)

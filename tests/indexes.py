@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from qasir.index import Index, embedding_column, now
-from qasir.spec import EncoderSpec
+from qasir.index.index import Index, embedding_column, now
+from qasir.index.spec import EncoderSpec
 
 DIM = 16
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qasir import upkeep
+from qasir.index import maintenance as upkeep
 
 DOC = Path(__file__).parents[1] / "docs" / "tables.md"
 EXAMPLES = re.findall(r"## ([^\n]+)\n(?:(?!\n## ).)*?```python\n(.*?)```", DOC.read_text(), re.DOTALL)

@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 
 from qasir.demo.corpus import FRAME_RATE, HEIGHT, WIDTH, DemoVideo, frames, plan_corpus
 from qasir.demo.sprites import sprite_licence
-from qasir.whole_file import write_whole
+from qasir.files.whole import write_whole
 
 DEMO_TAG = "qasir demo"
 """The `comment` in every demo video's metadata, by which it is known as one."""

@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from qasir.report.charts import Frame, Point, opened, x_label, x_tick, y_tick
+from qasir.evaluation.report.charts import Frame, Point, opened, x_label, x_tick, y_tick
 
 _COLOURS = (
     "var(--accent)",

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qasir.annotations import FORMATS
+from qasir.encoding.prepare import EncoderOptions
 from qasir.errors import QueryError
-from qasir.metrics import DEFAULT_MV_EDGES, check_edges
-from qasir.prepare import EncoderOptions
-from qasir.yaml_file import Keys, YamlFile, entry_model
+from qasir.evaluation.metrics import DEFAULT_MV_EDGES, check_edges
+from qasir.evaluation.query_files import FORMATS
+from qasir.files.yaml_file import Keys, YamlFile, entry_model
 
 KEYS = (
     "videos", "queries", "format", "paragraphs", "validation", "mv_edges", "encoders", "scorings", "finetuned", "hybrids",

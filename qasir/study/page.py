@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qasir.metrics import RECALL_AT
-from qasir.report.template import render
+from qasir.evaluation.metrics import RECALL_AT
+from qasir.evaluation.report.template import render
 from qasir.study.findings import findings
 from qasir.study.results import Result
 

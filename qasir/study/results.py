@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from qasir.evaluate import Evaluation
-from qasir.hybrid import Cascade, Fusion
-from qasir.metrics import METRICS, RECALL_AT
-from qasir.scoring import Scoring
+from qasir.evaluation.evaluate import Evaluation
+from qasir.evaluation.metrics import METRICS, RECALL_AT
+from qasir.files.whole import write_parquet, write_whole
+from qasir.retrieval.hybrid import Cascade, Fusion
+from qasir.retrieval.scoring import Scoring
 from qasir.study.settings import Setting
-from qasir.whole_file import write_parquet, write_whole
 
 DONE, FAILED = "done", "failed"
 _VERSION = 1

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from qasir.finetune.checkpoint import Checkpoint
-from qasir.prepare import EncoderOptions
+from qasir.encoding.prepare import EncoderOptions
+from qasir.retrieval.checkpoint import Checkpoint
 from qasir.study.config import HybridChoice, ScoringChoice, StudyConfig, TwoStageChoice
 
 KINDS = ("zero-shot", "sparse", "two-stage", "fine-tuned", "hybrid")

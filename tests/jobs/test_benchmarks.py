@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs import encode_corpus, evaluate_retrieval, finetune
-from qasir.annotations import read_queries
+from qasir.evaluation.query_files import read_queries
 from tests.jobs.test_jobs import call
 from tests.videos import write_video
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qasir.index import Index
+from qasir.index.index import Index
 from tests.videos import write_video
 
 N_KILLS = int(os.environ.get("QASIR_KILLS", "3"))

@@ -6,9 +6,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from jobs import encode_corpus, train_mof
-from qasir.annotations import read_queries
 from qasir.errors import QasirError, QueryError, SpecError
-from qasir.vlm import Vlm, resolve
+from qasir.evaluation.query_files import read_queries
+from qasir.vlm.model import Vlm, resolve
 from tests.jobs.killing import kill_once_there
 from tests.jobs.test_jobs import call
 from tests.videos import write_video
@@ -112,7 +112,7 @@ def test_what_mof_is_compared_with(options, method, tmp_path, local_ray):
 
 
 def test_frames_that_are_clamped_are_colours(options, tmp_path, local_ray):
-    from qasir.mof.frame_table import FrameTable, PixelScale
+    from qasir.training.mof.frame_table import FrameTable, PixelScale
 
     args = ("--clamp", "--grid", "2", "--epochs", "1")
     status, *_ = call(train_mof, *options, "--output", tmp_path / "out", *QUICK, *args)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pyarrow.fs
 import pytest
 
-from qasir import source
-from qasir.decode import Clock, Video
-from qasir.index import Index
+from qasir.index.index import Index
+from qasir.video import opening as source
+from qasir.video.container import Clock, Video
 from tests.videos import write_video
 
 KEY, SECRET = "AKIAQASIR", "not-a-secret"

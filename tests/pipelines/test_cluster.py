@@ -16,7 +16,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from pipelines.workers import Workers
 from qasir.errors import SpecError
-from qasir.index import Index
+from qasir.index.index import Index
 from tests.videos import write_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,8 +83,8 @@ doomed = cluster.add_node(num_cpus=2, object_store_memory=150 << 20)
 ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
 
 from pipelines.encode import EncodeOptions, Target, encode_corpus
-from qasir.corpus import list_videos
-from qasir.prepare import EncoderOptions, prepare
+from qasir.video.corpus import list_videos
+from qasir.encoding.prepare import EncoderOptions, prepare
 
 corpus = list_videos(sys.argv[1])
 target = Target(*prepare(EncoderOptions(grid=1, fps=1.0, image_size=96, thumbnails=False), sys.argv[2], corpus))

@@ -12,17 +12,18 @@ import pytest
 import pipelines.encode
 import pipelines.workers
 from pipelines.encode import EncodeOptions, Target, _n_together, encode_corpus
-from qasir.annotations import Query
-from qasir.corpus import list_videos
+from qasir.encoding.alarm import Alarm
+from qasir.encoding.decode import decode_segments
+from qasir.encoding.encode import Encoder
+from qasir.encoding.prepare import EncoderOptions, prepare
 from qasir.errors import ERROR_KINDS, QasirError
-from qasir.evaluate import evaluate
-from qasir.index import Index
-from qasir.prepare import EncoderOptions, prepare
-from qasir.scoring import Scoring
-from qasir.search import IndexSearcher
-from qasir.stages.alarm import Alarm
-from qasir.stages.decode import decode_segments
-from qasir.stages.encode import Encoder
+from qasir.evaluation.evaluate import evaluate
+from qasir.evaluation.query_files import Query
+from qasir.index.index import Index
+from qasir.retrieval.scoring import Scoring
+from qasir.retrieval.searcher import IndexSearcher
+from qasir.retrieval.vector_source import StoredVectors
+from qasir.video.corpus import list_videos
 from tests.videos import write_audio, write_video
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -65,7 +66,7 @@ def test_every_video_is_encoded_and_measured(videos, tmp_path):
     assert rows["a"]["codec"] == "h264"
     assert rows["a"]["fps"] == 10.0
     assert (rows["a"]["width"], rows["a"]["height"]) == (64, 48)
-    images = index.snapshot().load()
+    images = StoredVectors(index.snapshot()).load()
     assert images.features.length.tolist() == [2, 2, 1]
     mine = images.features.of(0).mean(axis=0)
     np.testing.assert_allclose(rows["a"]["embedding"], mine, atol=2e-3)

@@ -9,12 +9,13 @@ import pytest
 
 from pipelines.encode import EncodeOptions, Target, encode_corpus
 from pipelines.reindex import ReindexOptions, plan_reindex, reindex_corpus
-from qasir.corpus import list_videos
+from qasir.encoding.prepare import EncoderOptions, prepare
 from qasir.errors import CorpusError, IndexHeldError, ModelError
-from qasir.index import Index
-from qasir.prepare import EncoderOptions, prepare
-from qasir.runs import Run
-from qasir.upkeep import newest_tag
+from qasir.index.index import Index
+from qasir.index.lease import Run
+from qasir.index.maintenance import newest_tag
+from qasir.retrieval.vector_source import StoredVectors
+from qasir.video.corpus import list_videos
 from tests.videos import write_video
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -173,7 +174,7 @@ def test_a_held_index_and_changed_weights_are_errors(corpus, monkeypatch):
     with Run(index, "encode_corpus"), pytest.raises(IndexHeldError, match="encode_corpus"):
         reindex(folder, index)
     write_video(folder / "new.mp4", 25)
-    monkeypatch.setattr("qasir.vlm.VlmSource.fingerprint", lambda self: "sha256:other")
+    monkeypatch.setattr("qasir.vlm.model.VlmSource.fingerprint", lambda self: "sha256:other")
     with pytest.raises(ModelError, match="sha256:other now"):
         reindex(folder, index)
 
@@ -217,9 +218,9 @@ def test_several_indexes_from_one_decode(encoded, tmp_path):
     together = [Target(*prepare(options, str(tmp_path / name), corpus)) for name, options in wanted.items()]
     summaries = encode_corpus(corpus, together, EncodeOptions(segment_s=1, segment_bytes=0))
     assert [(s.encoded, s.failed) for s in summaries] == [(N_VIDEOS, 1)] * 3
-    alone = Index.open(str(encoded / "index")).snapshot().load()
+    alone = StoredVectors(Index.open(str(encoded / "index")).snapshot()).load()
     for target in (together[0], together[2]):
-        mine = target.index.snapshot().load()
+        mine = StoredVectors(target.index.snapshot()).load()
         assert mine.video_ids == alone.video_ids
         assert mine.features.length.tolist() == alone.features.length.tolist()
         assert abs(mine.features.vectors - alone.features.vectors).max() < 2e-3

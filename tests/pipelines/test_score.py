@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from pipelines.score import DistributedScores
-from qasir.features import Features
-from qasir.scoring import Scoring, score
-from qasir.search import open_index
+from qasir.retrieval.scoring import Scoring, score
+from qasir.retrieval.searcher import open_index
+from qasir.retrieval.vectors import Features
 from tests.indexes import DIM, make_index, unit
 
 

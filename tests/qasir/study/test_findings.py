@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qasir.metrics import bootstrap, summarise
+from qasir.evaluation.metrics import bootstrap, summarise
 from qasir.study.findings import difference, findings, pareto
 from qasir.study.page import render_study
 from qasir.study.results import DONE, RESULTS_SCHEMA, Result, label

@@ -1,7 +1,7 @@
 from types import SimpleNamespace
 
-from qasir.finetune.recipes import Recipe
-from qasir.prepare import EncoderOptions
+from qasir.encoding.prepare import EncoderOptions
+from qasir.retrieval.recipe import Recipe
 from qasir.study.config import HybridChoice, Material, ScoringChoice, StudyConfig, TwoStageChoice
 from qasir.study.settings import settings
 

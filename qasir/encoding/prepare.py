@@ -1,0 +1,110 @@
+"""From the options a person gives to a checked encoder spec and an open index, before any work starts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from qasir.errors import ModelError, SpecError
+from qasir.index.index import Index
+from qasir.index.spec import EncoderSpec, check_fit, check_fps, check_grid, check_precision
+from qasir.video.corpus import Corpus
+from qasir.video.super_image import Fit
+from qasir.vlm.model import Vlm, VlmSource, resolve, resolve_precision
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """What decides an index's rows, as given; `pretrained` and `image_size` None mean the model's own."""
+
+    model: str = "qasir-tiny"
+    pretrained: str | None = None
+    grid: int = 3
+    fps: float = 1.0
+    image_size: int | None = None
+    fit: Fit = "squash"
+    precision: str = "auto"
+    cells: bool = True
+    thumbnails: bool = True
+
+
+def prepare(
+    options: EncoderOptions, index_uri: str, corpus: Corpus, *, device_type: Callable[[], str] | None = None
+) -> tuple[Index, VlmSource]:
+    """Check every option, load the model once to know its sizes, and open or create the index.
+
+    "auto" precision follows an index that is there already, so that one made on a GPU can be kept up to date without one;
+    for a new one device_type() tells what encoders will run on ("cuda" or "cpu"). Raises SpecError, ModelError.
+    """
+    check_grid(options.grid)
+    check_fps(options.fps)
+    check_fit(options.fit)
+    check_precision(options.precision)
+    existing = Index.find(index_uri)
+    source = resolve(options.model, _absolute(options.pretrained))
+    precision = options.precision
+    if precision == "auto" and existing is not None:
+        precision = existing.spec.precision
+    precision = resolve_precision(precision, device_type=device_type)
+    vlm = Vlm(source, image_size=options.image_size, precision=precision, device="cpu")
+    if options.cells:
+        vlm.check_cells()
+    spec = EncoderSpec(
+        model=source.model,
+        pretrained=source.pretrained,
+        weights=source.fingerprint(),
+        grid=options.grid,
+        image_size=vlm.image_size,
+        fps=options.fps,
+        embedding_dim=vlm.embedding_dim,
+        precision=precision,
+        fit=options.fit,
+        cells=options.cells,
+        thumbnails=options.thumbnails,
+        library_version=library_version(),
+    )
+    return Index.open_or_create(index_uri, spec, corpus.root, corpus.source), source
+
+
+def check_options(options: EncoderOptions, index: Index) -> None:
+    """Whether an index was made with these options, as far as can be told without loading a model. Raises SpecError."""
+    # `pretrained` says where weights are, not what they are.
+    names = [field.name for field in fields(EncoderOptions) if field.name != "pretrained"]
+    asked = {name: getattr(options, name) for name in names if getattr(options, name) not in (None, "auto")}
+    differences = [
+        f"  {name}: {getattr(index.spec, name)} in the index, {value} asked for"
+        for name, value in asked.items()
+        if getattr(index.spec, name) != value
+    ]
+    if differences:
+        raise SpecError(f"the index at {index.uri} was made with another encoder spec:\n" + "\n".join(differences))
+
+
+def source_to_extend(index: Index) -> VlmSource:
+    """The model that made an index, for encoding more videos into it. Raises ModelError when its weights have changed."""
+    if index.spec.finetuned:
+        raise SpecError(
+            f"the index at {index.uri} was made by applying {index.spec.finetuned}: re-index the one it was made from, "
+            "then run jobs/apply_finetuned.py again"
+        )
+    source = resolve(index.spec.model, index.spec.pretrained or None)
+    found = source.fingerprint()
+    if found != index.spec.weights:
+        raise ModelError(
+            f"the weights of {index.spec.model!r} are not those that made the index at {index.uri}: {found} now, "
+            f"{index.spec.weights} then; put the old ones back, or encode into a new index"
+        )
+    return source
+
+
+def _absolute(pretrained: str | None) -> str | None:
+    if pretrained is not None and Path(pretrained).is_file():
+        return str(Path(pretrained).absolute())
+    return pretrained
+
+
+def library_version() -> str:
+    try:
+        return version("qasir")
+    except PackageNotFoundError:
+        return "0"

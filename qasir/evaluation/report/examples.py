@@ -1,0 +1,163 @@
+"""Picks example queries and gathers what the report shows of them: thumbnails, attention, moments."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qasir.evaluation.evaluate import Evaluation
+from qasir.evaluation.query_files import Query
+from qasir.evaluation.report.charts import Span, timeline
+from qasir.index.snapshot import Snapshot, matrix
+from qasir.retrieval.coarse_to_fine import CoarseToFine
+from qasir.retrieval.hybrid import Cascade, Fusion, HybridSearcher
+from qasir.retrieval.scoring import Scoring, attention_weights
+from qasir.retrieval.searcher import IndexSearcher, Searcher, best_first
+
+_EXAMPLES_EACH = 4
+_VIDEOS_SHOWN = 3
+_IMAGES_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class ShownImage:
+    """One super image: its JPEG as a data URI (None when not stored), and light over each cell, 0 (dark) to 1."""
+
+    picture: str | None
+    start_s: float
+    end_s: float
+    weight: float
+    light: list[float]
+    is_peak: bool
+
+
+@dataclass(frozen=True)
+class ShownVideo:
+    """One ranked video of an example."""
+
+    rank: int
+    video_id: str
+    score: float
+    is_true: bool
+    images: list[ShownImage]
+    n_hidden: int
+    line: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query with its first videos, and the true one behind them if it is not among them."""
+
+    query: Query
+    rank: int
+    videos: list[ShownVideo]
+
+
+def pick(evaluation: Evaluation, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Queries answered right (rank 1) and wrong, spread over the file by a fixed seed."""
+    rank = evaluation.rank[: len(evaluation.queries)]
+    generator = np.random.default_rng(seed)
+    chosen = []
+    for which in (np.flatnonzero(rank == 1), np.flatnonzero(rank > 1)):
+        some = generator.permutation(which)
+        videos: set[str] = set()
+        kept = []
+        for q in some.tolist():
+            if evaluation.queries[q].video_id not in videos:
+                kept.append(q)
+                videos.add(evaluation.queries[q].video_id)
+        chosen.append(kept[:_EXAMPLES_EACH])
+    return chosen[0], chosen[1]
+
+
+def example(evaluation: Evaluation, searcher: Searcher[Any], query: int) -> Example:
+    asked = evaluation.queries[query]
+    order = best_first(evaluation.values[query : query + 1], len(searcher.video_ids))[0].tolist()
+    true = searcher.video_ids.index(asked.video_id)
+    shown = order[:_VIDEOS_SHOWN] + ([true] if true not in order[:_VIDEOS_SHOWN] else [])
+    scored = {v: float(evaluation.values[query, v]) for v in shown}
+    videos = [_video(searcher, evaluation.method, asked, v, order.index(v) + 1, scored[v]) for v in shown]
+    return Example(asked, int(evaluation.rank[query]), videos)
+
+
+def _video(searcher: Searcher[Any], method: Any, asked: Query, video: int, rank: int, score: float) -> ShownVideo:
+    video_id = searcher.video_ids[video]
+    pointer = searcher.pointer
+    text = pointer.encode([asked.text])[0]
+    table = pointer.vectors.load("super-image", [video_id])
+    similarity = table.features.vectors @ text
+    weights = attention_weights(similarity, attending(method, pointer, searcher))
+    spans = [
+        Span(start, end, float(w / max(weights.max(), 1e-9)))
+        for start, end, w in zip(table.start_s.tolist(), table.end_s.tolist(), weights, strict=True)
+    ]
+    start, end = searcher.moments([asked.text], [(0, video_id)])[0].tolist()
+    is_true = video_id == asked.video_id
+    true = [Span(*moment) for moment in asked.moments] if is_true else []
+    peak = int(similarity.argmax())
+    shown = sorted({peak, *np.argsort(-weights, kind="stable")[:_IMAGES_SHOWN].tolist()})[:_IMAGES_SHOWN]
+    return ShownVideo(
+        rank=rank,
+        video_id=video_id,
+        score=score,
+        is_true=is_true,
+        images=_images(pointer.snapshot, video_id, text, weights, shown, peak),
+        n_hidden=len(weights) - len(shown),
+        line=timeline(float(searcher.durations_s[video]), spans, Span(start, end), true),
+    )
+
+
+def attending(method: Any, pointer: IndexSearcher, searcher: Searcher[Any]) -> Scoring:
+    """The scoring whose attention over super images a report draws."""
+    if isinstance(method, Scoring):
+        return method
+    if isinstance(method, CoarseToFine):
+        return Scoring("tib", gate_temperature=method.gate_temperature)
+    assert isinstance(searcher, HybridSearcher)
+    assert isinstance(method, Fusion | Cascade)
+    return method.large if pointer is searcher.large else method.small
+
+
+def cell_light(text: NDArray[np.float32], cells: NDArray[np.float32], n_valid: int) -> list[float]:
+    """How well each cell fits the query, from 0 (worst of the filled ones) to 1 (best); blank cells get 0."""
+    similarity = cells[:n_valid] @ text
+    spread = float(similarity.max() - similarity.min())
+    light = (similarity - similarity.min()) / spread if spread > 0 else np.ones(n_valid)
+    return [*light.astype(float).tolist(), *([0.0] * (len(cells) - n_valid))]
+
+
+def _images(
+    snapshot: Snapshot, video_id: str, text: NDArray[np.float32], weights: NDArray[np.float32],
+    positions: Sequence[int], peak: int,
+) -> list[ShownImage]:  # fmt: skip
+    spec = snapshot.spec
+    stored = [name for name, there in (("cell_embeddings", spec.cells), ("thumbnail", spec.thumbnails)) if there]
+    rows = snapshot.super_images(["start_s", "end_s", "n_valid", *stored], video_ids=[video_id])
+    cells = (
+        matrix(rows["cell_embeddings"], spec.grid**2 * spec.embedding_dim)
+        .astype(np.float32)
+        .reshape(len(rows), spec.grid**2, -1)
+        if spec.cells
+        else None
+    )
+    out = []
+    for i in positions:
+        row = rows.slice(i, 1).to_pylist()[0]
+        out.append(
+            ShownImage(
+                picture=data_uri(row["thumbnail"]) if spec.thumbnails else None,
+                start_s=row["start_s"],
+                end_s=row["end_s"],
+                weight=float(weights[i]),
+                light=cell_light(text, cells[i], row["n_valid"]) if cells is not None else [],
+                is_peak=i == peak,
+            )
+        )
+    return out
+
+
+def data_uri(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

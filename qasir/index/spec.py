@@ -1,0 +1,102 @@
+"""The encoder spec: everything that decides what an index's rows contain."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from typing import Any
+
+from qasir.errors import SpecError
+from qasir.video.super_image import Fit, cell_edges
+
+PIXELS_VERSION = 1
+"""Raised whenever the same video under the same settings would give other pixels or other embeddings."""
+
+FITS = ("squash", "letterbox")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_INFORMATION = frozenset({"library_version", "pretrained", "finetuned"})
+_MAX_GRID = 16
+_MAX_FPS = 240.0
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """How videos become rows. Two specs describe the same rows when their `identity` is equal.
+
+    image_size: pixels a side of a super image; fps: samples a second; embedding_dim: D; weights: the SHA-256 of a
+    local checkpoint, or the open_clip tag; precision: what the image tower computes in, never "auto" here.
+
+    finetuned: the folder of the fine-tuned checkpoint that was applied to the rows, "" for none; finetuned_weights: its
+    SHA-256; gates: whether super images also store what a text-gated interaction weighs by.
+    """
+
+    model: str
+    pretrained: str
+    weights: str
+    grid: int
+    image_size: int
+    fps: float
+    embedding_dim: int
+    precision: str
+    fit: Fit = "squash"
+    cells: bool = True
+    thumbnails: bool = True
+    interpolation: str = "bicubic"
+    colour: str = "tagged matrix and range, else BT.709 from 720 lines and BT.601 below; no transfer conversion"
+    pixels_version: int = PIXELS_VERSION
+    finetuned: str = ""
+    finetuned_weights: str = ""
+    gates: bool = False
+    library_version: str = ""
+
+    def __post_init__(self) -> None:
+        check_grid(self.grid)
+        check_fps(self.fps)
+        check_fit(self.fit)
+        cell_edges(self.image_size, self.grid)
+
+    @property
+    def rate(self) -> Fraction:
+        """fps as the exact rational its decimal form means."""
+        return Fraction(str(self.fps))
+
+    @property
+    def frames_per_super_image(self) -> int:
+        return self.grid * self.grid
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The fields that must agree for rows to belong in one index."""
+        return {name: value for name, value in asdict(self).items() if name not in _INFORMATION}
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "EncoderSpec":
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in json.loads(text).items() if name in known})
+
+    def differences(self, other: "EncoderSpec") -> dict[str, tuple[Any, Any]]:
+        """{field: (ours, theirs)} over the identity."""
+        mine, theirs = self.identity, other.identity
+        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+
+
+def check_grid(grid: int) -> None:
+    if not 1 <= grid <= _MAX_GRID:
+        raise SpecError(f"grid {grid}: choose a whole number from 1 to {_MAX_GRID}")
+
+
+def check_fps(fps: float) -> None:
+    if not 0.0 < fps <= _MAX_FPS:
+        raise SpecError(f"fps {fps}: choose a sampling rate above 0 and up to {_MAX_FPS:g} frames a second")
+
+
+def check_fit(fit: str) -> None:
+    if fit not in FITS:
+        raise SpecError(f"fit {fit!r}: choose one of {', '.join(FITS)}")
+
+
+def check_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise SpecError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")

@@ -1,0 +1,66 @@
+"""Stage: scores the super images of one Lance fragment, for a corpus that does not fit one machine's memory."""
+
+import lance
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from qasir.index.ragged import runs_of
+from qasir.index.schemas import embedding_type
+from qasir.index.snapshot import matrix, readable
+from qasir.retrieval.scoring import Scoring, score
+from qasir.retrieval.vectors import Features, normalised
+
+COLUMNS = ["video_id", "fingerprint", "position", "embedding"]
+
+
+def scored_schema(n_queries: int, dim: int) -> pa.Schema:
+    """A row a video that lies wholly in the fragment, with its scores; or, for one that does not, a row a super image."""
+    return pa.schema(
+        [
+            pa.field("video_id", pa.string()),
+            pa.field("scores", pa.list_(pa.float32(), n_queries)),
+            pa.field("position", pa.int32()),
+            pa.field("embedding", embedding_type(dim)),
+        ]
+    )
+
+
+def score_fragment(
+    fragments: pa.Table, *, uri: str, version: int, current: pa.Table, queries: NDArray[np.float32], scoring: Scoring
+) -> pa.Table:
+    """fragments: one row with a `fragment` number of the dataset at uri; current: video_id, fingerprint and n_super_images
+    of the encoded videos; queries (Q, D)."""
+    (number,) = fragments["fragment"].to_pylist()
+    dataset = lance.dataset(uri, version=version)
+    (fragment,) = [one for one in dataset.get_fragments() if one.fragment_id == number]
+    rows = fragment.to_table(columns=COLUMNS)
+    rows = readable(rows, current).sort_by([("video_id", "ascending"), ("position", "ascending")])
+    whole = dict(zip(current["video_id"].to_pylist(), current["n_super_images"].to_pylist(), strict=True))
+    ids, first, length = runs_of(rows["video_id"])
+    complete = np.array([whole[video_id] for video_id in ids], dtype=np.int64) == length
+    dim = queries.shape[1]
+    schema = scored_schema(len(queries), dim)
+    values = score_features(rows, first[complete], length[complete], queries, scoring)
+    scored = pa.table(
+        {
+            "video_id": pa.array(
+                [video_id for video_id, is_whole in zip(ids, complete, strict=True) if is_whole], pa.string()
+            ),
+            "scores": pa.FixedSizeListArray.from_arrays(pa.array(values.T.ravel()), len(queries)),
+        }
+    )
+    split = rows.filter(pa.array(np.repeat(~complete, length), pa.bool_())).select(
+        ["video_id", "position", "embedding"]
+    )
+    return pa.concat_tables([schema.empty_table(), scored, split], promote_options="default")
+
+
+def score_features(
+    rows: pa.Table, first: NDArray[np.int64], length: NDArray[np.int64], queries: NDArray[np.float32], scoring: Scoring
+) -> NDArray[np.float32]:
+    """(Q, V) scores of the videos whose rows start at first and are length many."""
+    if not len(first):
+        return np.zeros((len(queries), 0), np.float32)
+    vectors = normalised(matrix(rows["embedding"], queries.shape[1]))
+    return score(queries, Features(first, length, vectors), scoring)

@@ -1,0 +1,286 @@
+"""Reads a video at fixed rates, exactly.
+
+Time: t = 0 is the first displayed frame. Sample k is the frame on display at k / rate, that is, the last one whose
+timestamp is <= k / rate, for every k / rate before the last frame's timestamp plus its duration. Timestamps are compared
+as exact rationals, so variable frame rates and odd time bases need no tolerance.
+
+Several rates, and any stretch of samples, come from one pass over the file; `qasir.video.lookahead` leaves out the decoding
+that no sample depends on. Damage that touches no frame a sample depends on may go unnoticed.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+
+import av.error
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from qasir.errors import VideoError
+from qasir.video.lookahead import Inexact, Lookahead
+from qasir.video.opening import matroska_is_cut, message, open_container
+
+log = logging.getLogger(__name__)
+
+MAX_FRAME_PIXELS = 8192 * 4352
+"""Frames with more pixels than this (a little over 8K) are refused before memory is taken."""
+MAX_GAP_S = 3600
+"""A frame cannot be on display for longer than this: larger jumps are broken timestamps."""
+_SOUGHT_EXACTLY = ("mov", "matroska")
+"""Demuxers with an index of keyframes by exact time."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Samples k = start .. stop - 1 at k / rate seconds; stop None means to the end of the video."""
+
+    rate: Fraction
+    start: int = 0
+    stop: int | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sample `index` of the clock numbered `clock`: the frame on display at index / rate."""
+
+    clock: int
+    index: int
+    frame: VideoFrame
+
+
+class _Hand:
+    """Where one clock stands, in ticks of the stream's time base since the first displayed frame."""
+
+    def __init__(self, clock: Clock, time_base: Fraction) -> None:
+        period = 1 / (clock.rate * time_base)
+        self._num, self._den = period.numerator, period.denominator
+        self._clock = clock
+        self.index = clock.start
+        self.tick = self._floor(self.index)
+
+    @property
+    def done(self) -> bool:
+        return self._clock.stop is not None and self.index >= self._clock.stop
+
+    @property
+    def to_the_end(self) -> bool:
+        return self._clock.stop is None
+
+    @property
+    def within(self) -> bool:
+        """Whether the frame on display now belongs to this clock's stretch of the video."""
+        return (self.index > self._clock.start or self.index == 0) and not self.done
+
+    def _floor(self, index: int) -> int:
+        return index * self._num // self._den
+
+    def advance(self) -> None:
+        self.index += 1
+        self.tick = self._floor(self.index)
+
+    def next_from(self, tick: int) -> int | None:
+        """The tick (rounded down) of the first sample not yet taken whose time is >= `tick`."""
+        index = max(self.index, -(-tick * self._den // self._num))
+        return None if self._clock.stop is not None and index >= self._clock.stop else self._floor(index)
+
+
+class Video:
+    """An open video file. Iterate `samples`; then `duration_s` (None unless the end was reached) and `decode_errors` are known.
+
+    uri: a path, or a URI of any filesystem pyarrow knows. alive() is called as the file is read, so that a caller can
+    tell a slow video from one that hangs. Raises VideoError with a kind of `qasir.errors.ERROR_KINDS`.
+    """
+
+    def __init__(self, uri: str, *, alive: Callable[[], None] = lambda: None) -> None:
+        self.uri = uri
+        self._alive = alive
+        self._open()
+        context = self._stream.codec_context
+        self.width, self.height = context.width, context.height
+        self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
+        self.codec = context.name
+        self.decode_errors = 0
+        self.first_error: str | None = None
+        self.duration_s: float | None = None
+
+    def _open(self) -> None:
+        self._container = open_container(self.uri)
+        try:
+            self._stream = self._video_stream()
+        except VideoError:
+            self._container.close()
+            raise
+        assert self._stream.time_base is not None
+        self._time_base = self._stream.time_base
+        self._stream.codec_context.thread_count = (
+            1  # many videos are decoded at once; a decoder's own threads only wait
+        )
+
+    def __enter__(self) -> "Video":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._container.close()
+
+    @property
+    def frame_rate(self) -> float:
+        """Average frames a second as the container states or guesses it; 0 where it says nothing."""
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        return float(rate) if rate else 0.0
+
+    @property
+    def stated_duration_s(self) -> float | None:
+        """What the header says of a file that can be sought exactly; None for any other."""
+        if not any(name in self._container.format.name for name in _SOUGHT_EXACTLY) or not self._container.duration:
+            return None
+        return float(Fraction(self._container.duration, av.time_base))
+
+    def _video_stream(self) -> VideoStream:
+        streams = [s for s in self._container.streams.video if not _is_cover(s)]
+        if not streams:
+            found = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
+            raise VideoError("no_video_stream", f"no video stream (the file holds: {found})")
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise VideoError("unsupported_codec", "no decoder for the video stream")
+        _check_size(stream.codec_context.width, stream.codec_context.height)
+        return stream
+
+    def samples(self, clocks: Sequence[Clock], *, allow_partial: bool = False) -> Iterator[Sample]:
+        """Every clock's samples, each clock's in order. To be iterated once.
+
+        Damage raises VideoError("decode"), or with allow_partial is counted and passed over.
+        """
+        hands = [_Hand(clock, self._time_base) for clock in clocks]
+        if all(hand.done for hand in hands):
+            return
+        try:
+            yield from self._shown(self._sampled_frames(hands), hands)
+            return
+        except Inexact as reason:
+            log.debug("%s: decoding every frame: %s", self.uri, reason)
+        self._container.close()
+        self._open()
+        yield from self._shown(self._every_frame(hands, allow_partial), hands)
+
+    def seeks_exactly(self, at_s: Sequence[float]) -> bool:
+        """Whether seconds from the middle can be decoded without all that comes before them, tried at each of these."""
+        try:
+            for at in at_s:
+                hands = [_Hand(Clock(Fraction(1), int(at), int(at) + 1), self._time_base)]
+                for _ in self._shown(self._sampled_frames(hands), hands):
+                    pass
+                self._container.close()
+                self._open()
+        except Inexact:
+            return False
+        return True
+
+    def _shown(self, frames: Iterator[tuple[VideoFrame, int]], hands: list[_Hand]) -> Iterator[Sample]:
+        """Gives every sample its frame; frames come as (frame, tick until which it is on display)."""
+        for frame, until in frames:
+            for clock, hand in enumerate(hands):
+                while hand.tick < until and not hand.done:  # until is whole, so a rounded-down time compares exactly
+                    yield Sample(clock, hand.index, frame)
+                    hand.advance()
+            if all(hand.done for hand in hands):
+                return
+
+    def _sampled_frames(self, hands: list[_Hand]) -> Iterator[tuple[VideoFrame, int]]:
+        def next_sample(tick: int) -> int | None:
+            return min((t for t in (hand.next_from(tick) for hand in hands) if t is not None), default=None)
+
+        lookahead = Lookahead(
+            self._container, self._stream, next_sample, alive=self._alive, max_gap=int(MAX_GAP_S / self._time_base),
+            start=min(hand.tick for hand in hands) if self.stated_duration_s is not None else 0,
+        )  # fmt: skip
+        last = 0
+        for frame, at, until in lookahead.frames():
+            _check_size(frame.width, frame.height)
+            if until is not None:
+                last = at
+                yield frame, until
+            elif self._is_cut():
+                raise Inexact("cut short")
+            else:
+                yield frame, self._ends_at(frame, at, at - last)
+
+    def _every_frame(self, hands: list[_Hand], allow_partial: bool) -> Iterator[tuple[VideoFrame, int]]:
+        held: VideoFrame | None = None
+        first = held_at = 0
+        step = self._usual_step()
+        for frame in self._decoded(hands, allow_partial):
+            if held is None:
+                first = frame.pts if frame.pts is not None else 0
+            else:
+                at = max(held_at, frame.pts - first if frame.pts is not None else held_at + step)
+                if (at - held_at) * self._time_base > MAX_GAP_S:
+                    gap, when = float((at - held_at) * self._time_base), float(held_at * self._time_base)
+                    raise VideoError("timestamps", f"timestamps jump by {gap:.0f} s at {when:.3f} s")
+                yield held, at
+                step = at - held_at or step
+                held_at = at
+            held = frame
+        if held is None:
+            raise VideoError("no_frames", self.first_error or "not one frame could be decoded")
+        yield held, self._ends_at(held, held_at, step)
+
+    def _ends_at(self, last: VideoFrame, at: int, step: int) -> int:
+        """The tick at which the video ends, known once its last frame is; `step` is what came before that frame."""
+        end = at + (last.duration or step or self._usual_step() or 1)
+        self.duration_s = float(end * self._time_base)
+        return end
+
+    def _usual_step(self) -> int:
+        """Ticks a frame lasts by the stated frame rate; 0 when none is stated."""
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        return max(1, round(1 / (rate * self._time_base))) if rate else 0
+
+    def _decoded(self, hands: list[_Hand], allow_partial: bool) -> Iterator[VideoFrame]:
+        def damage(text: str, *, is_mine: bool | None = None) -> None:
+            self.decode_errors += any(hand.within for hand in hands) if is_mine is None else is_mine
+            self.first_error = self.first_error or text
+            if not allow_partial:
+                raise VideoError("decode", text)
+
+        reads_the_end = any(hand.to_the_end for hand in hands)
+        n_packets = 0
+        try:
+            for packet in self._container.demux(self._stream):
+                self._alive()
+                n_packets += packet.size > 0
+                if packet.is_corrupt:
+                    damage("a packet is cut short or marked corrupt")
+                try:
+                    frames = packet.decode()
+                except av.error.FFmpegError as error:
+                    damage(message(error))
+                    continue
+                for frame in frames:
+                    assert isinstance(frame, VideoFrame)
+                    _check_size(frame.width, frame.height)
+                    yield frame
+        except av.error.FFmpegError as error:
+            damage(message(error))
+        if n_packets < self._stream.frames:
+            damage(f"the file is cut short: {n_packets} of {self._stream.frames} packets", is_mine=reads_the_end)
+        elif self._is_cut():
+            damage("the file is cut short: it ends before its Matroska segment does", is_mine=reads_the_end)
+
+    def _is_cut(self) -> bool:
+        return "matroska" in self._container.format.name and matroska_is_cut(self.uri)
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    """Cover art travels as a video stream of one picture."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_FRAME_PIXELS:
+        raise VideoError("too_large", f"frames of {width}x{height} px; the limit is {MAX_FRAME_PIXELS:,} pixels")

@@ -1,0 +1,50 @@
+"""Draws video frames into the cells of a super image."""
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from qasir.video.super_image import Cell, Fit, fit_inside
+
+_FIRST_HD_HEIGHT = 720
+_MATRIX = {
+    1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M, 9: Colorspace.BT2020, 10: Colorspace.BT2020,
+}  # fmt: skip
+"""ITU-T H.273 matrix coefficients -> swscale's name; anything else goes by the number of lines."""
+
+
+class FramePainter:
+    """Draws frames into cells: swscale scales each straight to its size there, in one conversion.
+
+    pixel_aspect: width over height of one coded pixel (1 for square ones).
+    """
+
+    def __init__(self, fit: Fit, pixel_aspect: float = 1.0) -> None:
+        self.fit = fit
+        self.pixel_aspect = pixel_aspect
+        self._scalers: dict[tuple[int, int], VideoReformatter] = {}
+
+    def draw(self, frame: VideoFrame, image: NDArray[np.uint8], cell: Cell) -> None:
+        """Fill `cell` of image (S, S, 3) with the frame, upright; with letterbox, what it leaves free is untouched."""
+        turns = round(frame.rotation / 90) % 4  # counter-clockwise quarter turns to stand upright
+        sideways = turns % 2 == 1
+        aspect = frame.width * self.pixel_aspect / frame.height
+        box = fit_inside(cell, 1.0 / aspect if sideways else aspect, self.fit)
+        width, height = (box.height, box.width) if sideways else (box.width, box.height)
+        pixels = self._scaled(frame, width, height)
+        image[box.top : box.bottom, box.left : box.right] = np.rot90(pixels, turns) if turns else pixels
+
+    def _scaled(self, frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
+        scaler = self._scalers.setdefault((width, height), VideoReformatter())
+        matrix = _MATRIX.get(
+            int(frame.colorspace), Colorspace.ITU709 if frame.height >= _FIRST_HD_HEIGHT else Colorspace.ITU601
+        )
+        scaled = scaler.reformat(
+            frame, width, height, "rgb24", src_colorspace=matrix, dst_colorspace=matrix,
+            dst_color_range=ColorRange.JPEG, interpolation=Interpolation.BICUBIC, threads=1,
+        )  # fmt: skip
+        plane = scaled.planes[0]
+        rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(height, plane.line_size)
+        return rows[:, : width * 3].reshape(height, width, 3)

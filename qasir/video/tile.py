@@ -1,0 +1,149 @@
+"""Turns a video into its super images, for several tilings in one pass over the file."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qasir.video.container import Clock, Sample, Video
+from qasir.video.painter import FramePainter
+from qasir.video.super_image import Fit, cells
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How frames become super images: `rate` samples a second, N = `grid`, `image_size` pixels a side."""
+
+    rate: Fraction
+    grid: int
+    image_size: int
+    fit: Fit = "squash"
+
+    @property
+    def per_image(self) -> int:
+        return self.grid * self.grid
+
+    def first_position(self, seconds: Fraction) -> int:
+        """The first super image whose first sample's time is >= `seconds`."""
+        ahead = seconds * self.rate / self.per_image
+        return -(-ahead.numerator // ahead.denominator)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Super images `start` .. `stop` - 1 of a tiling (stop None: to the end of the video), without those in `skip`."""
+
+    tiling: Tiling
+    start: int = 0
+    stop: int | None = None
+    skip: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class SuperImage:
+    """One super image. `pixels` is (S, S, 3) uint8 RGB; `n_valid` cells are filled, the rest are black.
+
+    start_s is its first sample's time; end_s = min(last sample's time + 1 / rate, duration).
+    """
+
+    position: int
+    start_s: float
+    end_s: float
+    n_valid: int
+    pixels: NDArray[np.uint8]
+
+
+class Tiler:
+    """Collects samples into what is wanted. `n_sampled` and `n_super_images` count the wanted stretch, skipped ones too."""
+
+    def __init__(self, wanted: Wanted, pixel_aspect: float) -> None:
+        self.wanted = wanted
+        self._tiling = wanted.tiling
+        self._layout = cells(self._tiling.image_size, self._tiling.grid)
+        self._painter = FramePainter(self._tiling.fit, pixel_aspect)
+        self._last: int | None = None
+        self._pixels: NDArray[np.uint8] | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """The samples to decode: what is skipped at the start is left out, but for what may prove to be the video's end.
+
+        One more than drawn, because only the next sample shows that the last one lasts its whole period.
+        """
+        first, per_image, stop = self.wanted.start, self._tiling.per_image, self.wanted.stop
+        if stop is not None and stop <= first:
+            return Clock(self._tiling.rate, 0, 0)
+        while first + 1 in self.wanted.skip and first in self.wanted.skip and (stop is None or first + 1 < stop):
+            first += 1
+        return Clock(self._tiling.rate, first * per_image, None if stop is None else stop * per_image + 1)
+
+    @property
+    def n_sampled(self) -> int:
+        return 0 if self._last is None else self._last + 1 - self.wanted.start * self._tiling.per_image
+
+    @property
+    def n_super_images(self) -> int:
+        return n_super_images(self.n_sampled, self._tiling.grid)
+
+    def add(self, sample: Sample) -> SuperImage | None:
+        """Draw a sample. A super image is out when the next one begins, which shows that its last sample is whole."""
+        position, at = divmod(sample.index, self._tiling.per_image)
+        finished = None
+        if at == 0:
+            finished = self._finished(None)
+            if self.wanted.stop is not None and position >= self.wanted.stop:
+                return finished
+            if position not in self.wanted.skip:
+                side = self._tiling.image_size
+                self._pixels = np.zeros((side, side, 3), dtype=np.uint8)
+        if self._pixels is not None:
+            self._painter.draw(sample.frame, self._pixels, self._layout[at])
+        self._last = sample.index
+        return finished
+
+    def end(self, duration_s: float | None) -> SuperImage | None:
+        """The super image that the video's end leaves unfinished, if any; duration_s is None where there is no end."""
+        return self._finished(duration_s)
+
+    def _finished(self, until: float | None) -> SuperImage | None:
+        pixels, self._pixels = self._pixels, None
+        if pixels is None or self._last is None:
+            return None
+        position, at = divmod(self._last, self._tiling.per_image)
+        first = position * self._tiling.per_image
+        end_s = float((self._last + 1) / self._tiling.rate)
+        return SuperImage(
+            position=position,
+            start_s=float(first / self._tiling.rate),
+            end_s=end_s if until is None else min(end_s, until),
+            n_valid=at + 1,
+            pixels=pixels,
+        )
+
+
+def super_images(
+    video: Video, tilers: Sequence[Tiler], *, allow_partial: bool = False
+) -> Iterator[tuple[int, SuperImage]]:
+    """(number of the tiler, super image), each tiler's in order. Raises VideoError as `Video.samples` does."""
+    for sample in video.samples([tiler.clock for tiler in tilers], allow_partial=allow_partial):
+        image = tilers[sample.clock].add(sample)
+        if image is not None:
+            yield sample.clock, image
+    for number, tiler in enumerate(tilers):
+        image = tiler.end(video.duration_s)
+        if image is not None:
+            yield number, image
+
+
+def tile(uri: str, tiling: Tiling) -> Iterator[SuperImage]:
+    """All super images of one file. Raises VideoError."""
+    with Video(uri) as video:
+        for _, image in super_images(video, [Tiler(Wanted(tiling), video.pixel_aspect)]):
+            yield image
+
+
+def n_super_images(n_samples: int, grid: int) -> int:
+    """ceil(F / N^2)."""
+    return -(-n_samples // (grid * grid))

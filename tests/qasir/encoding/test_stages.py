@@ -1,0 +1,161 @@
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from qasir.encoding.cut import cut_videos
+from qasir.encoding.decode import decode_segments
+from qasir.encoding.encode import Encoder
+from qasir.encoding.rows import REPORT, SECONDS, plan_table
+from qasir.video.corpus import VideoFile
+from qasir.vlm.model import resolve
+from tests.qasir.index.test_index import SPEC
+from tests.qasir.video.test_lookahead import clip
+from tests.videos import write_video
+
+SMALL = replace(SPEC, image_size=16, fps=2.0)
+
+
+def plan(path, needs):
+    return plan_table([VideoFile("v", str(path), Path(path).stat().st_size, "f1")], {"v": needs})
+
+
+def decoded(path, specs, needs, *, segment_s=300):
+    """(tiles, reports by index) of a video, cut and decoded."""
+    segments = cut_videos(plan(path, needs), segment_s=segment_s, segment_bytes=0)
+    rows = pa.concat_tables(list(decode_segments(segments, specs))).to_pylist()
+    return [r for r in rows if r["position"] != REPORT], [r for r in rows if r["position"] == REPORT]
+
+
+def without_order(tiles):
+    return sorted((t["position"], t["start_s"], t["end_s"], t["n_valid"], t["pixels"]) for t in tiles)
+
+
+def test_a_long_video_is_cut_into_stretches_of_whole_seconds(tmp_path):
+    path = write_video(tmp_path / "v.mp4", 100)
+    rows = cut_videos(plan(path, {0: []}), segment_s=3, segment_bytes=0).to_pylist()
+    assert [(r["segment"], r["n_segments"], r["start_s"], r["stop_s"]) for r in rows] == [
+        (0, 3, 0, 3),
+        (1, 3, 3, 6),
+        (2, 3, 6, None),
+    ]
+    (row,) = cut_videos(plan(path, {0: []}), segment_s=300).to_pylist()
+    assert (row["start_s"], row["stop_s"]) == (0, None)
+
+
+def test_a_small_file_that_states_hours_is_not_cut(tmp_path):
+    path = write_video(tmp_path / "v.mp4", 100)
+    assert len(cut_videos(plan(path, {0: []}), segment_s=1, segment_bytes=path.stat().st_size // 2)) == 2
+
+
+def test_a_video_without_clean_entry_points_is_not_cut(tmp_path):
+    path = clip(tmp_path, "intra refresh")
+    assert len(cut_videos(plan(path, {0: []}), segment_s=1, segment_bytes=0)) == 1
+    assert len(cut_videos(plan(clip(tmp_path, "open GOPs"), {0: []}), segment_s=1, segment_bytes=0)) == 10
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".ts"])
+def test_what_cannot_be_sought_exactly_is_one_segment(tmp_path, suffix):
+    path = write_video(tmp_path / f"v{suffix}", 100, codec="mpeg4")
+    assert len(cut_videos(plan(path, {0: []}), segment_s=1, segment_bytes=0)) == 1
+    (tmp_path / "bad.mp4").write_bytes(b"no")
+    assert len(cut_videos(plan(tmp_path / "bad.mp4", {0: []}), segment_s=1, segment_bytes=0)) == 1
+
+
+@pytest.mark.parametrize("grid", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(("fps", "n_frames"), [(2.0, 97), (0.7, 140), (10.0, 60), (3.0, 1)])
+def test_segments_give_what_the_uncut_video_gives(tmp_path, grid, fps, n_frames):
+    path = write_video(tmp_path / "v.mp4", n_frames, options={"g": "7", "bf": "2"})
+    spec = replace(SMALL, grid=grid, fps=fps)
+    whole, (report,) = decoded(path, [spec], {0: []})
+    for segment_s in (1, 2, 4):
+        tiles, reports = decoded(path, [spec], {0: []}, segment_s=segment_s)
+        assert without_order(tiles) == without_order(whole)
+        assert facts(reports, "n_super_images") == facts([report], "n_super_images") == len(whole)
+        assert facts(reports, "n_sampled") == facts([report], "n_sampled")
+
+
+def facts(reports, name):
+    import json
+
+    return sum(json.loads(report["report"])[name] for report in reports)
+
+
+@pytest.mark.parametrize("stated_s", [1, 60])
+def test_a_header_that_lies_about_the_duration_changes_nothing(tmp_path, monkeypatch, stated_s):
+    path = write_video(tmp_path / "v.mp4", 97, options={"g": "7"})
+    whole, _ = decoded(path, [SMALL], {0: []})
+    monkeypatch.setattr("qasir.video.container.Video.stated_duration_s", float(stated_s))
+    tiles, reports = decoded(path, [SMALL], {0: []}, segment_s=2)
+    assert without_order(tiles) == without_order(whole)
+    assert facts(reports, "n_super_images") == len(whole)
+
+
+def test_committed_positions_are_not_decoded_again_and_still_counted(tmp_path):
+    path = write_video(tmp_path / "v.mp4", 97, options={"g": "7"})
+    whole, _ = decoded(path, [SMALL], {0: []})
+    for committed in ([0, 1, 2], [0], [3, 4], list(range(len(whole))), [len(whole) - 1]):
+        for segment_s in (3, 300):
+            tiles, reports = decoded(path, [SMALL], {0: committed}, segment_s=segment_s)
+            assert without_order(tiles) == without_order(t for t in whole if t["position"] not in committed)
+            assert facts(reports, "n_super_images") == len(whole)
+            assert facts(reports, "n_new") == len(whole) - len(committed)
+
+
+def test_indexes_with_one_tiling_share_their_tiles(tmp_path):
+    path = write_video(tmp_path / "v.mp4", 97)
+    specs = [SMALL, replace(SMALL, model="other", thumbnails=True), replace(SMALL, grid=3, fps=5.0)]
+    tiles, reports = decoded(path, specs, {0: [1], 1: [], 2: []})
+    shared = [t for t in tiles if t["indexes"] in (1, 2, 3)]
+    assert {t["position"]: t["indexes"] for t in shared} == {0: 3, 1: 2, 2: 3, 3: 3, 4: 3}
+    assert all(t["thumbnail"] for t in shared)
+    own, _ = decoded(path, specs, {2: []})
+    assert without_order(t for t in tiles if t["indexes"] == 4) == without_order(own)
+    assert [r["indexes"] for r in reports] == [1, 2, 4]
+
+
+def test_one_encoder_serves_indexes_of_different_specs(tmp_path, demo_index):
+    path = write_video(tmp_path / "v.mp4", 97)
+    first = demo_index.spec
+    specs = [first, replace(first, grid=2, cells=False, thumbnails=False)]
+    tiles = pa.concat_tables(list(decode_segments(cut_videos(plan(path, {0: [], 1: []})), specs)))
+    encoder = Encoder([(resolve(first.model, first.pretrained or None), spec) for spec in specs])
+    rows = encoder(tiles).to_pylist()
+    for index, spec in enumerate(specs):
+        mine = [r for r in rows if r["index"] == index and r["position"] >= 0]
+        assert [r["position"] for r in mine] == list(range(-(-10 // spec.grid**2)))
+        assert all((r["cell_embeddings"] is not None) == spec.cells for r in mine)
+        vector = np.frombuffer(mine[0]["embedding"], np.float16).astype(np.float32)
+        assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-2)
+    assert [r["index"] for r in rows if r["position"] == REPORT] == [0, 1]
+    assert sum(r["position"] == SECONDS for r in rows) == 1
+
+
+def test_an_alarm_ends_a_process_that_hangs_with_the_interpreters_lock():
+    code = """
+import ctypes
+from qasir.encoding.alarm import Alarm
+with Alarm(0.2):
+    ctypes.PyDLL(None).sleep(60)  # PyDLL keeps the lock, as a decoder that hangs in C may
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGALRM
+
+
+def test_an_alarm_is_silent_in_time_and_afterwards():
+    code = """
+import time
+from qasir.encoding.alarm import Alarm
+with Alarm(0.3) as alarm:
+    for _ in range(5):
+        alarm.set()
+        time.sleep(0.1)
+    alarm.off()
+    time.sleep(0.5)
+time.sleep(0.5)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

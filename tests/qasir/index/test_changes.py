@@ -1,0 +1,45 @@
+import pytest
+
+from qasir.errors import CorpusError
+from qasir.index.changes import compare
+from qasir.index.index import VideoState
+from qasir.video.corpus import MISSING, Corpus, VideoFile
+
+
+def corpus(**fingerprints):
+    return Corpus("/v", "/v", tuple(VideoFile(name, f"/v/{name}", 1, f) for name, f in fingerprints.items()))
+
+
+STATES = {
+    "same": VideoState("1", "encoded"),
+    "edited": VideoState("1", "encoded"),
+    "gone": VideoState("1", "encoded"),
+    "broken": VideoState("1", "failed"),
+}
+
+
+def ids(videos):
+    return [video.video_id for video in videos]
+
+
+def test_new_changed_removed_and_unchanged():
+    changes = compare(corpus(same="1", edited="2", broken="1", fresh="1"), STATES)
+    assert (ids(changes.new), ids(changes.changed), changes.removed) == (["fresh"], ["edited"], ["gone"])
+    assert (changes.n_unchanged, changes.n_indexed) == (2, 4)
+    retry = compare(corpus(same="1", edited="2", broken="1", fresh="1"), STATES, retry_failed=True)
+    assert (ids(retry.retried), retry.n_unchanged) == (["broken"], 1)
+    assert set(ids(retry.todo)) == {"fresh", "edited", "broken"}
+
+
+def test_a_listed_file_that_is_missing_is_removed_if_it_was_encoded_and_new_if_it_was_never_seen():
+    changes = compare(corpus(same=MISSING, edited="1", gone="1", broken="1", never=MISSING), STATES)
+    assert changes.removed == ["same"]
+    assert ids(changes.new) == ["never"]
+
+
+def test_too_many_removals_are_refused():
+    changes = compare(corpus(same="1"), STATES)
+    changes.check_removed(0.75, "index")
+    with pytest.raises(CorpusError, match="3 of the 4 videos of index are gone, 'broken' first"):
+        changes.check_removed(0.74, "index")
+    compare(corpus(same="1"), {}).check_removed(0.0, "index")

@@ -1,0 +1,372 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from qasir import open_hybrid, open_index, open_tables
+from qasir.errors import NoIndexError, QueryError, SpecError
+from qasir.index import maintenance as upkeep
+from qasir.index.index import Index
+from qasir.retrieval import vector_index
+from qasir.retrieval.coarse_to_fine import CoarseToFine, fine_scores
+from qasir.retrieval.hybrid import Cascade, Fusion, standardised
+from qasir.retrieval.scoring import Scoring, score
+from qasir.retrieval.searcher import HITS_SCHEMA, best_first
+from qasir.retrieval.vectors import Features
+from tests.indexes import DIM, give_texts, make_index, unit
+
+LENGTHS = [1, 5, 3, 3, 8, 2, 4]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_index(tmp_path_factory.mktemp("made") / "i", LENGTHS, failed=["x/bad"])
+
+
+@pytest.fixture
+def searcher(made):
+    return open_index(made.uri)
+
+
+@pytest.fixture
+def texts(searcher):
+    return give_texts(searcher, unit(np.random.default_rng(5).standard_normal((6, DIM))))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """Enough videos for a vector index to be something else than everything."""
+    index = make_index(tmp_path_factory.mktemp("large") / "i", [4] * 2000, grid=1, cells=False)
+    vector_index.build(index)
+    return index
+
+
+def test_hits_become_tables(searcher, texts):
+    hits = searcher.search(texts[0], top_k=3)
+    assert hits.exact
+    assert len(hits) == 3
+    assert hits[0].score >= hits[1].score >= hits[2].score
+    table = hits.to_arrow()
+    assert table.schema == HITS_SCHEMA
+    assert table["rank"].to_pylist() == [1, 2, 3]
+    assert hits.to_pandas().video_id.tolist() == [hit.video_id for hit in hits]
+    many = searcher.search_many(texts, top_k=2)
+    assert len(many.to_arrow()) == 12
+    assert many.to_pandas()["query"].unique().tolist() == texts
+    assert [hit.video_id for hit in many[0]] == [hit.video_id for hit in hits[:2]]
+
+
+def test_more_hits_than_videos_are_all_videos(searcher, texts):
+    assert len(searcher.search(texts[0], top_k=100)) == len(LENGTHS)
+
+
+def test_a_filter_leaves_the_ranking_of_what_it_keeps(searcher, texts):
+    everything = searcher.search(texts[1], top_k=100)
+    kept = searcher.select("duration_s > 10")
+    assert 0 < len(kept) < len(LENGTHS)
+    filtered = searcher.search(texts[1], top_k=100, where="duration_s > 10")
+    assert list(filtered) == [hit for hit in everything if hit.video_id in kept]
+    for method in (Scoring(), CoarseToFine("video", 2), CoarseToFine("super-image", 2, ("super-image",))):
+        assert searcher.search(texts[1], 3, method, where="codec = 'none'") == []
+    # A filter stays inside its parentheses.
+    assert len(searcher.search(texts[1], top_k=100, where="duration_s > 1e9 OR status = 'failed'")) == 0
+
+
+@pytest.mark.parametrize(
+    "where", ["no_such > 1", "duration_s >", "1 = 1) OR (1 = 1", "duration_s > 1 and more", "status", " "]
+)
+def test_a_bad_filter_is_an_error_that_names_the_columns(searcher, texts, where):
+    with pytest.raises(QueryError, match="duration_s"):
+        searcher.search(texts[0], where=where)
+
+
+def test_candidates_of_the_vector_index_are_scored_exactly(large):
+    searcher = open_index(large.uri)
+    rng = np.random.default_rng(1)
+    images = searcher.images.features.vectors
+    near = unit(images[rng.choice(len(images), 30)] + 0.3 * unit(rng.standard_normal((30, DIM))))
+    names = give_texts(searcher, near)
+    exact = searcher.search_many(names, 10, exact=True)
+    found = searcher.search_many(names, 10)
+    assert all(hits.exact for hits in exact)
+    assert not any(hits.exact for hits in found)
+    same = 0
+    for a, b in zip(exact, found, strict=True):
+        scores = {hit.video_id: hit.score for hit in a}
+        same += len({hit.video_id for hit in b} & set(scores))
+        assert all(hit.score == pytest.approx(scores[hit.video_id], abs=1e-5) for hit in b if hit.video_id in scores)
+    assert same >= 0.95 * 300
+
+
+@pytest.mark.parametrize(
+    "where", ["video_id < 'v050'", "duration_s > 1e9", "video_id >= 'v300' AND n_super_images = 4"]
+)
+def test_filters_lose_nothing_through_the_vector_index(large, where):
+    searcher = open_index(large.uri)
+    names = give_texts(searcher, unit(np.random.default_rng(3).standard_normal((10, DIM))))
+    exact = searcher.search_many(names, 10, where=where, exact=True)
+    found = searcher.search_many(names, 10, where=where)
+    same = [len({h.video_id for h in a} & {h.video_id for h in b}) for a, b in zip(exact, found, strict=True)]
+    assert [len(hits) for hits in found] == [len(hits) for hits in exact]
+    assert sum(same) >= 0.95 * sum(len(hits) for hits in exact)
+
+
+def test_what_was_preloaded_is_found_as_what_is_read(large, monkeypatch):
+    searcher, preloaded = open_index(large.uri), open_index(large.uri)
+    names = give_texts(searcher, unit(np.random.default_rng(4).standard_normal((5, DIM))))
+    give_texts(preloaded, searcher.encode(names))
+    assert preloaded.preload() > 8000 * DIM * 2
+    read = searcher.search_many(names, 10)
+    monkeypatch.setattr(preloaded.snapshot.images_dataset, "take", lambda *_, **__: pytest.fail("read from the table"))
+    assert preloaded.search_many(names, 10) == read
+
+
+def test_rows_that_came_after_the_vector_index_are_found(tmp_path):
+    index = make_index(tmp_path / "i", [4] * 100, grid=1, cells=False)
+    vector_index.build(index)
+    make_index(tmp_path / "i", [4] * 3, grid=1, cells=False, prefix="w", seed=9)
+    searcher = open_index(index.uri)
+    target = searcher.vectors.load("super-image", ["w001"]).features.vectors[2]
+    (text,) = give_texts(searcher, target[None])
+    assert searcher.search(text, 1)[0].video_id == "w001"
+
+
+def test_a_vector_index_needs_rows_and_asking_for_none_is_an_error(made, searcher, texts):
+    with pytest.raises(NoIndexError, match="fewer than 256"):
+        vector_index.build(made)
+    with pytest.raises(NoIndexError, match="build_vector_index"):
+        searcher.search(texts[0], exact=False)
+
+
+# Coarse to fine
+
+
+@pytest.mark.parametrize("recall", ["video", "super-image"])
+@pytest.mark.parametrize("rerank", [("super-image",), ("cell",), ("super-image", "cell")])
+def test_re_ranking_everything_is_scoring_every_video_finely(searcher, texts, recall, rerank):
+    method = CoarseToFine(recall, 100, rerank)
+    values = searcher.score(texts, method)
+    queries = searcher.encode(texts)
+    for q, query in enumerate(queries.astype(np.float64)):
+        for v, video_id in enumerate(searcher.video_ids):
+            images = searcher.vectors.load("super-image", [video_id]).features.vectors.astype(np.float64)
+            cells = searcher.vectors.load("cell", [video_id]).features.vectors.astype(np.float64)
+            expected = 0.5 * searcher.videos.vectors[v] @ query
+            if "super-image" in rerank:
+                gate = np.exp(images @ query / 0.1)
+                pooled = (gate[:, None] * images).sum(0)
+                expected += 0.8 * weighted(images @ query) + 0.2 * pooled @ query / np.linalg.norm(pooled)
+            if "cell" in rerank:
+                expected += 0.2 * weighted(cells @ query)
+            assert values[q, v] == pytest.approx(expected, abs=1e-4)
+
+
+def weighted(similarity):
+    w = np.exp((similarity - similarity.max()) / 0.01)
+    return float(w @ similarity / w.sum())
+
+
+def test_only_recalled_videos_are_read_and_the_others_rank_below_in_coarse_order(searcher, texts, monkeypatch):
+    read = []
+    load = type(searcher.vectors).load
+    monkeypatch.setattr(
+        type(searcher.vectors), "load", lambda self, name, ids: read.append((name, list(ids))) or load(self, name, ids)
+    )
+    coarse = searcher.score(texts[:1], CoarseToFine("video", 100))  # everything, to fill nothing but the reading log
+    read.clear()
+    values = searcher.score(texts[:1], CoarseToFine("video", 2, ("super-image",)))[0]
+    by_video = searcher.encode(texts[:1])[0] @ searcher.videos.vectors.T
+    expected = sorted(searcher.video_ids[v] for v in np.argsort(-by_video)[:2])
+    assert read == [("super-image", expected)]
+    order = np.argsort(-values)
+    assert set(order[:2]) == set(np.argsort(-by_video)[:2])
+    assert order[2:].tolist() == np.argsort(-by_video)[2:].tolist()
+    assert coarse.shape == (1, len(LENGTHS))
+
+
+def test_a_filter_comes_before_the_first_stage(searcher, texts, hybrid):
+    """Or what a stage recalls could all be filtered away."""
+    queries = searcher.encode(texts)
+    by_video = queries[0] @ searcher.videos.vectors.T
+    worst = searcher.video_ids[int(by_video.argmin())]
+    (hit,) = searcher.search(texts[0], 5, CoarseToFine("video", 1), where=f"video_id = '{worst}'")
+    everything = searcher.score(texts[:1], CoarseToFine("video", 100))[0]
+    assert hit.score == pytest.approx(everything[by_video.argmin()], abs=1e-5)
+    both, names = hybrid
+    liked_least = both.video_ids[int(both.small.score(names[:1])[0].argmin())]
+    (hit,) = both.search(names[0], 5, Cascade(1), where=f"video_id = '{liked_least}'")
+    large = both.large.score(names[:1])[0]
+    assert hit.score == pytest.approx(large[both.large.videos.place[liked_least]], abs=1e-5)
+
+
+def test_blank_cells_do_not_count(searcher):
+    table = searcher.vectors.load("cell")
+    assert table.features.length.tolist() == [4 * n - 1 for n in LENGTHS]
+    v = table.place["v001"]
+    rows = slice(table.features.first[v], table.features.first[v] + table.features.length[v])
+    assert table.start_s[rows].tolist() == list(range(19))
+    assert table.end_s[rows].tolist() == list(range(1, 20))
+
+
+def test_an_index_without_cells_is_not_asked_for_cells(tmp_path):
+    searcher = open_index(make_index(tmp_path / "i", [2, 3], cells=False).uri)
+    (text,) = give_texts(searcher, unit(np.ones((1, DIM))))
+    with pytest.raises(QueryError, match="--no-cells"):
+        searcher.search(text, 1, CoarseToFine())
+    with pytest.raises(QueryError, match="--no-cells"):
+        searcher.moments([text], [(0, "v000")], "cell")
+    with pytest.raises(QueryError, match="needs an index of grid 1"):
+        searcher.search(text, 1, Scoring("sparse:2"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"recall": "frame"}, "video, super-image"),
+        ({"recall_k": 0}, "recall-k 0"),
+        ({"rerank": ("patch",)}, "super-image, cell"),
+        ({"rerank": ()}, "super-image, cell"),
+    ],
+)
+def test_bad_settings_say_what_is_possible(settings, message):
+    with pytest.raises(QueryError, match=message):
+        CoarseToFine(**settings)
+    with pytest.raises(SpecError, match="gate temperature"):
+        CoarseToFine(gate_temperature=0)
+
+
+def test_fine_scores_of_single_vectors():
+    rng = np.random.default_rng(0)
+    queries, one = unit(rng.standard_normal((3, 8))), unit(rng.standard_normal((5, 8)))
+    fine = {"super-image": Features.single(one), "cell": Features.single(one)}
+    values = fine_scores(queries, one, fine, CoarseToFine())
+    np.testing.assert_allclose(values, (0.5 + 0.8 + 0.2 + 0.2) * queries @ one.T, atol=1e-5)
+
+
+# Hybrid
+
+
+@pytest.fixture
+def hybrid(made, tmp_path):
+    make_index(tmp_path / "small", [2 * n for n in LENGTHS], seed=7, grid=1, cells=False, dim=DIM)
+    searcher = open_hybrid(made.uri, str(tmp_path / "small"))
+    rng = np.random.default_rng(8)
+    names = give_texts(searcher.large, unit(rng.standard_normal((4, DIM))))
+    give_texts(searcher.small, unit(rng.standard_normal((4, DIM))))
+    return searcher, names
+
+
+def test_fusion_is_a_weighted_sum_of_standardised_scores(hybrid):
+    searcher, names = hybrid
+    large, small = searcher.large.score(names), searcher.small.score(names, Scoring("max"))
+    expected = 0.7 * (large - large.mean(1, keepdims=True)) / large.std(1, keepdims=True)
+    expected += 0.3 * (small - small.mean(1, keepdims=True)) / small.std(1, keepdims=True)
+    found = searcher.score(names, Fusion(0.7, Scoring(), Scoring("max")))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    alone = searcher.score(names, Fusion(1.0))
+    assert (np.argsort(-alone, axis=1) == np.argsort(-large, axis=1)).all()
+
+
+def test_a_constant_row_standardises_to_zero():
+    values = np.array([[0.3, 0.3, 0.3], [0.0, 0.0, 0.0], [1.0, 2.0, 3.0]], np.float32)
+    assert standardised(values)[:2].tolist() == [[0, 0, 0], [0, 0, 0]]
+    np.testing.assert_allclose(standardised(values)[2], [-1.224745, 0, 1.224745], atol=1e-5)
+
+
+def test_a_cascade_scores_only_what_the_small_model_liked(hybrid):
+    searcher, names = hybrid
+    small, large = searcher.small.score(names), searcher.large.score(names)
+    values = searcher.score(names, Cascade(3))
+    for q in range(len(names)):
+        order, liked = np.argsort(-values[q]), set(np.argsort(-small[q])[:3])
+        assert set(order[:3]) == liked
+        assert order[:3].tolist() == sorted(liked, key=lambda v: -large[q, v])
+        assert order[3:].tolist() == [v for v in np.argsort(-small[q]) if v not in liked]
+    everything = searcher.score(names, Cascade(100))
+    np.testing.assert_allclose(everything, large, atol=1e-5)
+
+
+def test_hybrid_hits_have_moments_and_obey_filters(hybrid):
+    searcher, names = hybrid
+    hits = searcher.search(names[0], 3, where="duration_s > 10")
+    assert 0 < len(hits) <= 3
+    assert all(hit.end_s > hit.start_s for hit in hits)
+
+
+def test_indexes_of_different_corpora_say_what_is_missing_where(made, tmp_path):
+    other = make_index(tmp_path / "other", [2, 2], prefix="w")
+    with pytest.raises(QueryError, match=r"lacks w000, w001; .*lacks v000, v001, v002, v003, v004 and 2 more"):
+        open_hybrid(made.uri, other.uri)
+
+
+def test_videos_that_failed_in_one_index_are_left_out(made, tmp_path):
+    small = make_index(tmp_path / "small", LENGTHS[:-1], failed=[f"v{len(LENGTHS) - 1:03}", "x/bad"])
+    assert len(open_hybrid(made.uri, small.uri).video_ids) == len(LENGTHS) - 1
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
+def test_bad_weights_and_depths(weight):
+    with pytest.raises(QueryError, match="weight"):
+        Fusion(weight)
+    with pytest.raises(QueryError, match="top-k 0"):
+        Cascade(0)
+
+
+# Ties, emptiness, long queries
+
+
+def test_ties_keep_the_order_of_ids():
+    values = np.array([[1.0, 2.0, 2.0, 2.0, 0.0]], np.float32)
+    assert best_first(values, 2).tolist() == [[1, 2]]
+    assert best_first(values, 9).tolist() == [[1, 2, 3, 0, 4]]
+
+
+def test_an_empty_index_and_an_unknown_version(made, tmp_path):
+    empty = Index.open_or_create(str(tmp_path / "i"), made.spec, "/videos")
+    for method in (Scoring(), CoarseToFine()):
+        searcher = open_index(empty.uri)
+        (text,) = give_texts(searcher, unit(np.ones((1, DIM))))
+        with pytest.raises(NoIndexError, match="no encoded videos"):
+            searcher.search(text, 1, method)
+    with pytest.raises(NoIndexError, match="its tags: none"):
+        open_index(made.uri, version="reindex-1")
+
+
+def test_a_snapshot_stays_what_it_was(tmp_path):
+    index = make_index(tmp_path / "i", [2, 3])
+    before = open_index(index.uri)
+    index.remove(["v000"])
+    assert open_index(index.uri).video_ids == ["v001"]
+    assert before.video_ids == ["v000", "v001"]
+    assert before.images.n_videos == 2
+
+
+def test_equal_to_scoring_the_features_by_hand(searcher, texts):
+    queries = searcher.encode(texts)
+    np.testing.assert_array_equal(searcher.score(texts), score(queries, searcher.images.features, Scoring()))
+
+
+def test_a_tagged_version_is_searched_as_it_was(tmp_path):
+    index = make_index(tmp_path / "i", [2, 3])
+    tag = upkeep.tag(index)
+    index.remove(["v000"])
+    assert open_index(index.uri).video_ids == ["v001"]
+    assert open_index(index.uri, version=tag).images.video_ids == ["v000", "v001"]
+    tables = open_tables(index.uri, version=tag)
+    assert tables.tags() == [tag]
+    assert len(tables.super_images([])) == 5
+    with pytest.raises(NoIndexError, match=tag):
+        open_tables(index.uri, version="reindex-0")
+
+
+def test_the_rule_for_other_tools_leaves_out_what_is_not_readable(tmp_path):
+    index = make_index(tmp_path / "i", [2, 3])
+    assert index.snapshot().rule() == "true"
+    stale = index.snapshot().super_images(video_ids=["v001"])
+    other = stale.set_column(1, "fingerprint", pa.array(["it's old"] * len(stale)))
+    index.commit_super_images(index.write_super_images(other))
+    tables = index.snapshot()
+    assert len(tables.super_images([])) == 5
+    assert tables.images_dataset.count_rows() == 8
+    assert tables.images_dataset.count_rows(filter=tables.rule()) == 5
+    views = tables.duckdb()
+    assert views.execute("SELECT count(*) FROM super_images").fetchall() == [(5,)]

@@ -1,0 +1,156 @@
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from qasir.errors import ModelError, QueryError
+from qasir.video.super_image import cell_overlap
+from qasir.vlm.model import Vlm, resolve, resolve_precision
+
+CONFIG = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Vlm:
+    return Vlm(resolve("qasir-tiny"))
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return np.random.default_rng(0).integers(0, 255, (3, 192, 192, 3), np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A local-dir: model with random weights of its own."""
+    model = open_clip.CLIP(**CONFIG)
+    (tmp_path / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5] * 3}})
+    )
+    torch.save(model.state_dict(), tmp_path / "open_clip_pytorch_model.bin")
+    return tmp_path
+
+
+def test_the_packaged_model_is_an_open_clip_model(tiny, pictures):
+    """Our path gives what open_clip's own calls give."""
+    embeddings, cells = tiny.encode_images(pictures)
+    assert cells is None
+    model, _, _ = open_clip.create_model_and_transforms("qasir-tiny", str(tiny.source.checkpoint))
+    mean, std = torch.tensor(model.visual.preprocess_cfg["mean"]), torch.tensor(model.visual.preprocess_cfg["std"])
+    images = ((torch.from_numpy(pictures) / 255.0 - mean) / std).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = model.eval().encode_image(images, normalize=True).numpy()
+        text = model.encode_text(open_clip.get_tokenizer("qasir-tiny")(["a penguin"]), normalize=True).numpy()
+    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
+    np.testing.assert_allclose(tiny.encode_texts(["a penguin"]), text, atol=1e-6)
+
+
+def test_the_package_stays_small(tiny):
+    assert tiny.source.checkpoint.stat().st_size < 20e6
+
+
+def test_cells_are_pooled_patch_tokens_projected_like_the_class_token(tiny, pictures):
+    embeddings, cells = tiny.encode_images(pictures, grid=3)
+    assert cells.shape == (3, 9, 192)
+    np.testing.assert_allclose(np.linalg.norm(cells, axis=-1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(embeddings, tiny.encode_images(pictures)[0], atol=1e-5)
+    tower = tiny._model.visual
+    with torch.no_grad():
+        images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() * tiny._scale + tiny._shift
+        tokens = tower.ln_post(tower.transformer(tower._embeds(images)))[:, 1:].numpy()
+    pooled = np.einsum("cp,bpw->bcw", cell_overlap(192, 3, 12), tokens) @ tower.proj.detach().numpy()
+    np.testing.assert_allclose(cells, pooled / np.linalg.norm(pooled, axis=-1, keepdims=True), atol=1e-5)
+
+
+def test_another_image_size_interpolates_position_embeddings(caplog):
+    vlm = Vlm(resolve("qasir-tiny"), image_size=256)
+    assert vlm.image_size == 256
+    assert "randomly" not in caplog.text
+    embeddings, cells = vlm.encode_images(np.zeros((1, 256, 256, 3), np.uint8), grid=2)
+    assert embeddings.shape == (1, 192)
+    assert cells.shape == (1, 4, 192)
+
+
+def test_bf16_stays_close_to_fp32(tiny, pictures):
+    low = Vlm(resolve("qasir-tiny"), precision="bf16").encode_images(pictures, grid=3)
+    high = tiny.encode_images(pictures, grid=3)
+    for a, b in zip(low, high, strict=True):
+        assert (a * b).sum(-1).min() > 0.99
+
+
+def test_local_dir_and_checkpoint_path(folder, tmp_path):
+    vlm = Vlm(resolve(f"local-dir:{folder}"))
+    assert vlm.embedding_dim == 32
+    assert vlm.image_size == 64
+    assert vlm.source.fingerprint().startswith("sha256:")
+    assert float(vlm._shift[0, 0, 0, 0]) == pytest.approx(-0.5 / 0.26862954)
+    again = Vlm(resolve("qasir-tiny", str(resolve("qasir-tiny").checkpoint)))
+    assert again.source.fingerprint() == resolve("qasir-tiny").fingerprint()
+
+
+def test_missing_weights_are_an_error_never_random(folder):
+    (folder / "open_clip_pytorch_model.bin").unlink()
+    with pytest.raises(ModelError, match="no weights file"):
+        resolve(f"local-dir:{folder}")
+    with pytest.raises(ModelError, match="open_clip_config.json"):
+        resolve("local-dir:/nowhere")
+    with pytest.raises(ModelError, match=r"needs --pretrained.*laion2b_s34b_b79k"):
+        resolve("ViT-B-32")
+    with pytest.raises(ModelError, match=r"no weights 'nope'.*openai"):
+        resolve("ViT-B-32", "nope")
+
+
+def test_a_checkpoint_of_another_model_is_an_error(folder):
+    with pytest.raises(ModelError, match="cannot load 'qasir-tiny'"):
+        Vlm(resolve("qasir-tiny", str(folder / "open_clip_pytorch_model.bin")))
+
+
+def test_an_unknown_model_says_which_exist():
+    with pytest.raises(ModelError, match=r"did you mean .*ViT-B-32.*models are .*qasir-tiny"):
+        resolve("VIT-B32")
+
+
+def test_a_model_without_patch_projection_refuses_cells():
+    vlm = Vlm.__new__(Vlm)
+    vlm.source = resolve("qasir-tiny")
+    vlm._model = open_clip.create_model("MobileCLIP-S1", pretrained=None, load_weights=False)
+    with pytest.raises(ModelError, match="--no-cells"):
+        vlm.check_cells()
+
+
+def test_empty_and_endless_queries(tiny):
+    with pytest.raises(QueryError, match="empty"):
+        tiny.encode_texts(["  "])
+    with pytest.raises(QueryError, match="10,001 characters"):
+        tiny.encode_texts(["a" * 10_001])
+    assert tiny.encode_texts(["penguin " * 500]).shape == (1, 192)
+
+
+def test_auto_precision_is_bf16_only_where_it_is_fast(monkeypatch):
+    assert resolve_precision("auto", device_type=lambda: "cuda") == "bf16"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert resolve_precision("auto", device_type=lambda: "cpu") == "bf16"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False})
+    assert resolve_precision("auto", device_type=lambda: "cpu") == "fp32"
+    with pytest.raises(ModelError, match="fp16"):
+        resolve_precision("fp16", device_type=lambda: "cpu")
+
+
+def test_a_long_query_is_cut_off_and_that_is_said_once(tiny, caplog):
+    long = ("a penguin on a blue background " * 400)[:10_000]
+    vlm = Vlm(resolve("qasir-tiny"))
+    with caplog.at_level("WARNING", logger="qasir"):
+        vlm.encode_texts(["a short one"])
+        assert not caplog.records
+        first = vlm.encode_texts([long])
+        vlm.encode_texts([long])
+    assert ["up to 24 tokens" in record.message for record in caplog.records] == [True]
+    np.testing.assert_allclose(first, vlm.encode_texts([long[:300]]), atol=1e-6)
+    with pytest.raises(QueryError, match="10,001 characters"):
+        vlm.encode_texts([long + "x"])
