@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from jobs.console import Json, job, print_json, run
+from jobs.command_line import Json, job
+from jobs.console import print_json, run
 from qasir.index.index import Index
 from qasir.index.lease import Run
 from qasir.retrieval.checkpoint import load_checkpoint

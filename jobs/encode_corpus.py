@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import Json, duration, job, print_json, run
+from jobs.command_line import Json, duration, job
+from jobs.console import print_json, run
 from jobs.progress import EncodingProgress, failures_line, throughput_lines
 from pipelines.cluster import encoder_device
 from pipelines.encode import EncodeOptions, EncodeSummary, Target, encode_corpus

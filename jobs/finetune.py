@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.console import Json, job, print_json, run
+from jobs.command_line import Json, job
+from jobs.console import print_json, run
 from pipelines.finetune import Split
 from pipelines.finetune import finetune as train
 from qasir.evaluation.query_files import read_queries

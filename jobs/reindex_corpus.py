@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.console import Json, duration, job, print_json, run
+from jobs.command_line import Json, duration, job
+from jobs.console import print_json, run
 from jobs.encode_corpus import CommitEvery, DecodeTimeout, GpusPerEncoder, target
 from jobs.progress import EncodingProgress, failures_line
 from pipelines.encode import EncodeOptions

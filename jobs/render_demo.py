@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from jobs.console import Json, job, print_json, run
+from jobs.command_line import Json, job
+from jobs.console import print_json, run
 from qasir.demo.render import render_corpus
 from qasir.errors import QasirError
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import Json, job, print_json, run
+from jobs.command_line import Json, job
+from jobs.console import print_json, run
 from jobs.progress import EncodingProgress
 from pipelines.study import Step
 from pipelines.study import run_study as study

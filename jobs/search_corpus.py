@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import Json, job, print_json, run
+from jobs.command_line import Json, job
+from jobs.console import print_json, run
 from jobs.options import (
     AggregationOption,
     FinetunedOption,

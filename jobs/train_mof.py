@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.console import Json, job, print_json, run
+from jobs.command_line import Json, job
+from jobs.console import print_json, run
 from pipelines.mof import train_mof as train
 from qasir.evaluation.query_files import read_queries
 from qasir.retrieval.scoring import DEFAULT_TEMPERATURE

@@ -8,7 +8,8 @@ from typing import Annotated
 import torch
 import typer
 
-from jobs.console import Json, job, print_json, run
+from jobs.command_line import Json, job
+from jobs.console import print_json, run
 from qasir.demo.train_packaged import TrainingPlan, model_config, packaged_config, train
 
 _PLAN = TrainingPlan()

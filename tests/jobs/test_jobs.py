@@ -17,7 +17,7 @@ from jobs import (
     train_mof,
     train_packaged_vlm,
 )
-from jobs.console import duration
+from jobs.command_line import duration
 from jobs.progress import progress_line
 from pipelines.encode import Snapshot
 from qasir.errors import QasirError

@@ -1,0 +1,103 @@
+"""Makes a job's command line from its function: an option for every parameter, and for every field of a parameter's dataclass."""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from datetime import timedelta
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from qasir.options import Option, options_of
+
+Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object with the same facts.")]
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def job(main: Callable[..., None]) -> typer.Typer:
+    """A one-command Typer app around `main`. A parameter whose type is a dataclass stands for its options
+    (`qasir.options.options_of`), which are gathered into one again."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(_flat(main))
+    return app
+
+
+def _flat(main: Callable[..., None]) -> Callable[..., None]:
+    hints = get_type_hints(main, include_extras=True)
+    groups: dict[str, tuple[type, list[Option]]] = {}
+    flat: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(main).parameters.items():
+        kind = hints[name]
+        if isinstance(kind, type) and is_dataclass(kind):
+            groups[name] = (kind, list(options_of(kind)))
+            flat += [_parameter(option) for option in groups[name][1]]
+        else:
+            flat.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+    doubled = {one.name for one in flat if sum(other.name == one.name for other in flat) > 1}
+    if doubled:
+        raise TypeError(f"{main.__name__} has two options named {', '.join(sorted(doubled))}")
+
+    @functools.wraps(main)
+    def call(**given: Any) -> None:
+        for name, (kind, options) in groups.items():
+            values = {option.field: _value(option, given.pop(option.field)) for option in options}
+            given[name] = kind(**values)
+        main(**given)
+
+    call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    return call
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    """The option as typer wants it; what must be given has no default."""
+    about: dict[str, Any] = {"help": option.doc}
+    if option.shown is not None:
+        about["show_default"] = option.shown
+    kind, default = option.type, option.default
+    if _is_time(option):
+        kind = timedelta | None if type(None) in get_args(kind) else timedelta
+        about |= {"parser": duration, "metavar": "TIME"}
+        default = None if default is None else _text(default)
+    elif isinstance(default, tuple):
+        kind, default = list[str] | None, list(default) or None
+    is_flag = kind is bool and default is False
+    names = [option.flag] if is_flag or option.flag != "--" + option.field.replace("_", "-") else []
+    made = inspect.Parameter.empty if option.required else default
+    return inspect.Parameter(
+        option.field,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=made,
+        annotation=Annotated[kind, typer.Option(*names, **about)],
+    )
+
+
+def _value(option: Option, given: Any) -> Any:
+    """What the dataclass wants of what the command line gave."""
+    if isinstance(given, timedelta) and not isinstance(option.default, timedelta):
+        return given.total_seconds()
+    return tuple(given or ()) if isinstance(option.default, tuple) else given
+
+
+def _is_time(option: Option) -> bool:
+    return option.field.endswith("_s") or option.type is timedelta
+
+
+def _text(length: float | timedelta) -> str:
+    """A length of time as `duration` reads it."""
+    seconds = length.total_seconds() if isinstance(length, timedelta) else length
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def duration(text: str) -> timedelta:
+    """A length of time on the command line: 30s, 5m, 2h, 7d, 1w."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r}: give a number and a unit, such as 30s, 5m, 2h or 7d")
+    return timedelta(**{_UNITS[match[2]]: float(match[1])})

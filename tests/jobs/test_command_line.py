@@ -1,0 +1,67 @@
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from jobs.command_line import Json, job
+from qasir.options import Doc, Flag, Shown
+
+
+@dataclass(frozen=True)
+class Made:
+    model: Annotated[str, Doc("Which model.")] = "tiny"
+    size: Annotated[int | None, Doc("Pixels."), Shown("the model's")] = None
+    commit_every_s: Annotated[float, Doc("Commit so often.")] = 30.0
+    keep: Annotated[timedelta, Doc("Keep so long.")] = timedelta(days=7)
+    cells: Annotated[bool, Doc("Store cells.")] = True
+    index: Annotated[tuple[str, ...], Doc("An index.")] = ()
+    query_format: Annotated[str, Doc("The format."), Flag("--format")] = "auto"
+    internal: int = 3
+
+
+@pytest.fixture
+def made():
+    return []
+
+
+@pytest.fixture
+def call(made):
+    def main(options: Made, query: Annotated[str, typer.Argument()], as_json: Json = False) -> None:
+        """Say it."""
+        made.append((options, query, as_json))
+
+    return lambda *words: CliRunner().invoke(job(main), words)
+
+
+def test_without_options_a_dataclass_has_its_defaults(call, made):
+    assert call("q").exit_code == 0
+    assert made == [(Made(), "q", False)]
+
+
+def test_every_field_is_an_option(call, made):
+    words = "q --model large --size 3 --commit-every 5m --keep 2d --no-cells --index a --index b --format x --json"
+    assert call(*words.split()).exit_code == 0
+    assert made == [(Made("large", 3, 300.0, timedelta(days=2), False, ("a", "b"), "x"), "q", True)]
+
+
+def test_help_says_what_each_does_and_its_default(call):
+    text = " ".join(call("--help").output.split())
+    for said in ("Which model. [default: tiny]", "the model's", "[default: 30s]", "[default: 7d]", "--format"):
+        assert said in text
+    assert "internal" not in text
+
+
+def test_a_length_of_time_that_is_none_is_a_usage_error(call):
+    result = call("q", "--keep", "soon")
+    assert result.exit_code == 2
+    assert "7d" in result.output
+
+
+def test_two_options_of_one_name_are_refused():
+    def main(options: Made, model: str) -> None: ...
+
+    with pytest.raises(TypeError, match="model"):
+        job(main)
