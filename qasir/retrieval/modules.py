@@ -58,7 +58,7 @@ class Architecture:
         if not (self.text_adapter or self.image_adapter):
             found["bottleneck"] = "is of the adapters, which are left out"
         if not self.temporal:
-            found |= {name: "is of the temporal encoder, which is left out" for name in ("layers", "heads")}
+            found |= dict.fromkeys(("layers", "heads"), "is of the temporal encoder, which is left out")
         return found
 
 

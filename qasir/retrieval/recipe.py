@@ -42,7 +42,7 @@ class Recipe:
     def useless(self) -> dict[str, str]:
         """{field: why} of what has no part in this recipe."""
         foreign, owner = (_OF_QASIR, "qasir") if self.name == "eercf" else (_OF_EERCF, "eercf")
-        found = {name: f"is of recipe {owner}" for name in foreign}
+        found = dict.fromkeys(foreign, f"is of recipe {owner}")
         if self.name == "qasir" and self.aggregation != "attention":
             found["temperature"] = f"is of attention, and aggregation {self.aggregation} has none"
         return found

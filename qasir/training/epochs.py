@@ -36,6 +36,9 @@ class EpochTraining(Stateful, Protocol):
     def run_epoch(self) -> dict[str, Any]:
         """Train for an epoch and validate; returns losses and metrics."""
 
+    def saved(self) -> None:
+        """Told when the state has been written: what only an older one needs may go."""
+
     def export(self, folder: Path) -> None:
         """Write the best so far."""
 
@@ -57,6 +60,7 @@ def run_epochs(training: EpochTraining, folder: Path | None, on_epoch: OnEpoch) 
         record = state.finish_epoch({**facts, "seconds": time.monotonic() - since}, training.weights)
         if folder is not None:
             state.save(training, folder)
+            training.saved()
             _write_history(state, folder)
             if state.best is record:
                 training.export(folder)

@@ -66,7 +66,7 @@ class TrainingState:
             return
         try:
             trained.load_state_dict(self.parts)
-        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        except (KeyError, RuntimeError, ValueError, TypeError, OSError) as error:
             raise ModelError(
                 f"{folder / LAST} does not fit what is trained ({error}): remove it to start anew"
             ) from error

@@ -96,6 +96,9 @@ class _Worker:
         losses = self._training.run_epoch(batches, epoch, forward=self._forward, rank=self.place.rank)
         return {**losses, **self._validated()}
 
+    def saved(self) -> None:
+        pass
+
     def export(self, folder: Path) -> None:
         pairs = self.task.pairs
         trained = {"queries": len(pairs.video), "videos": pairs.n_videos, **self.state.asked}

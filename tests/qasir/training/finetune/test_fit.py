@@ -23,9 +23,7 @@ from tests.qasir.training.finetune.made_up import ragged, unit_rows
 
 LENGTHS = [3, 1, 6, 2]
 VIDEOS = [0, 1, 2, 3] * 6
-QUICK = Settings(
-    architecture=Architecture(bottleneck=0.5), epochs=2, batch_size=8, lr=3e-3
-)
+QUICK = Settings(architecture=Architecture(bottleneck=0.5), epochs=2, batch_size=8, lr=3e-3)
 
 
 def make_task(folder, settings=QUICK):
