@@ -6,14 +6,14 @@ import os
 import lance
 
 _STATUS = 9
-_PRELOADED = ["tests.qasir.training.dying"]
+_PRELOADED = [__name__, "qasir.training.finetune.fit", "qasir.training.mof.learn", "qasir.demo.train_packaged"]
 
 
 def writes_survived(run, folders):
     """Run `run(folder)` for each folder in a process of its own, which ends before its 1st, 2nd, ... file replaced or table
     committed. Yields (folder, whether it ended early)."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*_PRELOADED, run.__module__])
+    context.set_forkserver_preload(_PRELOADED)
     for number, folder in enumerate(folders):
         process = context.Process(target=_run, args=(run, folder, number))
         process.start()
