@@ -1,4 +1,5 @@
-"""Makes a job's command line from its function: an option for every parameter, and for every field of a parameter's dataclass."""
+"""Makes a job's command line from its function: an option for every parameter, and for every field of a parameter's
+dataclass."""
 
 import functools
 import inspect
@@ -20,8 +21,8 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 def job(main: Callable[..., None]) -> typer.Typer:
     """A one-command Typer app around `main`. A parameter whose type is a dataclass stands for its options
-    (`qasir.options.options_of`), which are gathered into one again. A parameter `given: frozenset[str]` is no option: it gets the
-    names of the parameters and fields that the command line had a value for."""
+    (`qasir.options.options_of`), which are gathered into one again. A parameter `given: frozenset[str]` is no option:
+    it gets the names of the parameters and fields that the command line had a value for."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(_flat(main))
     return app

@@ -1,4 +1,5 @@
-"""Fine-tunes on Ray Train: workers share gradients, and tasks read the batches' videos from the index's tables ahead of them."""
+"""Fine-tunes on Ray Train: workers share gradients, and tasks read the batches' videos from the index's tables ahead of
+them."""
 
 import tempfile
 import time

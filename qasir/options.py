@@ -1,8 +1,9 @@
-"""Options that travel together are the fields of one frozen dataclass; command lines and the tables in docs are made from it.
+"""Options that travel together are the fields of one frozen dataclass; command lines and the tables in docs are made
+from it.
 
-A field is `Annotated[type, Doc("what it does")] = default`. Flag names it otherwise on the command line, Shown says what the default
-means where that is not its value, AtLeast the smallest number that makes sense. Which of its options a choice has no use for, a dataclass
-says by a property `useless`; who gave one anyway hears of it from `refuse_useless`.
+A field is `Annotated[type, Doc("what it does")] = default`. Flag names it otherwise on the command line, Shown says
+what the default means where that is not its value, AtLeast the smallest number that makes sense. Which of its options a
+choice has no use for, a dataclass says by a property `useless`; who gave one anyway hears of it from `refuse_useless`.
 """
 
 from collections.abc import Iterator, Set
@@ -18,8 +19,8 @@ __all__ = ["AtLeast", "Doc", "Flag", "Option", "Shown", "options_of", "refuse_us
 
 @dataclass(frozen=True)
 class Flag:
-    """The option's name on a command line, "--format" say, where it is not the field's; "--clamp/--no-clamp" for both ways of a bool
-    that is false by default."""
+    """The option's name on a command line, "--format" say, where it is not the field's; "--clamp/--no-clamp" for both
+    ways of a bool that is false by default."""
 
     name: str
 
@@ -56,8 +57,8 @@ class Option:
 
 
 def options_of(kind: type) -> Iterator[Option]:
-    """The options of a dataclass, in order; fields without a Doc are no options. Lengths of time (fields that end in _s) are
-    named without that ending on a command line, where they are given as 30s, 5m or 2h."""
+    """The options of a dataclass, in order; fields without a Doc are no options. Lengths of time (fields that end in
+    _s) are named without that ending on a command line, where they are given as 30s, 5m or 2h."""
     hints = get_type_hints(kind, include_extras=True)
     for field in fields(kind):
         hint = hints[field.name]

@@ -22,7 +22,8 @@ KIND = "fine-tuning"
 
 @dataclass(frozen=True)
 class Place:
-    """Which of how many workers this is, and on which device; wrapped: makes a module's gradients those of all of them."""
+    """Which of how many workers this is, and on which device; wrapped: makes a module's gradients those of all of
+    them."""
 
     rank: int = 0
     world: int = 1
@@ -34,10 +35,11 @@ ALONE = Place()
 
 
 def finetune(task: Task, folder: Path, *, on_epoch: OnEpoch = lambda record: None) -> dict[str, Any]:
-    """Train here, and leave the best checkpoint in `folder`; a training that was killed there goes on after its last epoch.
+    """Train here, and leave the best checkpoint in `folder`; a training that was killed there goes on after its last
+    epoch.
 
-    on_epoch gets every epoch's record, the first being zero-shot (epoch 0). Returns what `result` says. Raises SpecError when the
-    folder holds another training.
+    on_epoch gets every epoch's record, the first being zero-shot (epoch 0). Returns what `result` says. Raises
+    SpecError when the folder holds another training.
     """
     since = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
