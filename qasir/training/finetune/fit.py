@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from qasir.training.epochs import OnEpoch, run_epochs
 from qasir.training.finetune.checkpoint_writing import save_checkpoint
 from qasir.training.finetune.examples import Read, batches_of, load_here
-from qasir.training.finetune.fine_tuning import FineTuning
+from qasir.training.finetune.fine_tuning import FineTuning, Settings
 from qasir.training.finetune.task import Task
 from qasir.training.state import TrainingState
 
@@ -61,6 +61,12 @@ def fit(
     return state
 
 
+def is_over(state: TrainingState, settings: Settings) -> bool:
+    """After all epochs, or too many without a better one."""
+    waited = state.best is not None and state.position - state.best["epoch"] >= settings.patience
+    return state.position >= settings.epochs or waited
+
+
 def result(state: TrainingState, seconds: float) -> dict[str, Any]:
     """{best, zero_shot, history, epochs, parameters, seconds}."""
     return {
@@ -81,9 +87,7 @@ class _Worker:
 
     @property
     def is_over(self) -> bool:
-        epoch, best = self.state.position, self.state.best
-        waited = best is not None and epoch - best["epoch"] >= self.task.settings.patience
-        return epoch >= self.task.settings.epochs or waited
+        return is_over(self.state, self.task.settings)
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
