@@ -1,30 +1,32 @@
 """What a fine-tuned checkpoint was trained for: its recipe, from which follows how its vectors are scored."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from qasir.errors import SpecError
+from qasir.options import Doc, Flag
 from qasir.retrieval.scoring import DEFAULT_GATE_TEMPERATURE, DEFAULT_TEMPERATURE, Scoring
 
 RECIPES = ("qasir", "eercf")
+_OF_QASIR = ("aggregation", "temperature", "margin", "hard_negatives_after", "info_nce_weight")
+_OF_EERCF = ("gate_temperature", "pearson")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The objective. aggregation: attention, mean or max, of recipe qasir; temperature: of the attention; gate_temperature: of
-    eercf's text-gated interaction; pearson: whether eercf has its constraint.
+    """The objective. Each recipe has fields of its own, which the other has no use for (`useless`).
 
-    margin: of the triplet loss; hard_negatives_after: the epoch from which on its negatives are the hardest of the batch;
-    info_nce_weight and info_nce_temperature: of recipe qasir.
+    hard_negatives_after: the epoch from which on the triplet loss's negatives are the hardest of the batch.
     """
 
-    name: str = "qasir"
-    aggregation: str = "attention"
-    temperature: float = DEFAULT_TEMPERATURE
-    gate_temperature: float = DEFAULT_GATE_TEMPERATURE
-    pearson: bool = True
-    margin: float = 0.2
-    hard_negatives_after: int = 5
-    info_nce_weight: float = 1.0
+    name: Annotated[str, Doc(f"{' or '.join(RECIPES)}."), Flag("--recipe")] = "qasir"
+    pearson: Annotated[bool, Doc("eercf: the Pearson constraint.")] = True
+    aggregation: Annotated[str, Doc("qasir: attention, mean or max.")] = "attention"
+    temperature: Annotated[float, Doc("qasir: of the attention.")] = DEFAULT_TEMPERATURE
+    gate_temperature: Annotated[float, Doc("eercf: of the text-gated interaction.")] = DEFAULT_GATE_TEMPERATURE
+    margin: Annotated[float, Doc("qasir: of the triplet loss.")] = 0.2
+    hard_negatives_after: Annotated[int, Doc("qasir: epochs with random negatives.")] = 5
+    info_nce_weight: Annotated[float, Doc("qasir: of InfoNCE beside the triplet loss.")] = 1.0
     info_nce_temperature: float = 0.05
 
     def __post_init__(self) -> None:
@@ -35,6 +37,15 @@ class Recipe:
         if self.margin < 0 or self.info_nce_weight < 0 or self.info_nce_temperature <= 0:
             raise SpecError("margin and the InfoNCE weight must not be negative, its temperature must be above 0")
         Scoring("tib", self.temperature, self.gate_temperature)
+
+    @property
+    def useless(self) -> dict[str, str]:
+        """{field: why} of what has no part in this recipe."""
+        foreign, owner = (_OF_QASIR, "qasir") if self.name == "eercf" else (_OF_EERCF, "eercf")
+        found = dict.fromkeys(foreign, f"is of recipe {owner}")
+        if self.name == "qasir" and self.aggregation != "attention":
+            found["temperature"] = f"is of attention, and aggregation {self.aggregation} has none"
+        return found
 
     @property
     def scoring(self) -> Scoring:
