@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qasir.evaluation.evaluate import Evaluation
 from qasir.evaluation.query_files import Query
-from qasir.evaluation.report.charts import Span, timeline
+from qasir.evaluation.report.evaluation_charts import Span, timeline
 from qasir.index.snapshot import Snapshot, matrix
 from qasir.retrieval.coarse_to_fine import CoarseToFine
 from qasir.retrieval.hybrid import Cascade, Fusion, HybridSearcher
