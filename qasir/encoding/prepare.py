@@ -1,31 +1,16 @@
 """From the options a person gives to a checked encoder spec and an open index, before any work starts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from qasir.encoding.options import EncoderOptions
 from qasir.errors import ModelError, SpecError
 from qasir.index.index import Index
 from qasir.index.spec import EncoderSpec, check_fit, check_fps, check_grid, check_precision
 from qasir.video.corpus import Corpus
-from qasir.video.super_image import Fit
 from qasir.vlm.model import Vlm, VlmSource, resolve, resolve_precision
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """What decides an index's rows, as given; `pretrained` and `image_size` None mean the model's own."""
-
-    model: str = "qasir-tiny"
-    pretrained: str | None = None
-    grid: int = 3
-    fps: float = 1.0
-    image_size: int | None = None
-    fit: Fit = "squash"
-    precision: str = "auto"
-    cells: bool = True
-    thumbnails: bool = True
 
 
 def prepare(
