@@ -1,4 +1,5 @@
-"""Makes a job's command line from its function: an option for every parameter, and for every field of a parameter's dataclass."""
+"""Makes a job's command line from its function: an option for every parameter, and for every field of a parameter's
+dataclass."""
 
 import functools
 import inspect
@@ -19,7 +20,8 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 @dataclass(frozen=True)
 class Given:
-    """What a person gave: {parameter: the option as the command line has it}. A job's parameter of this type is no option."""
+    """What a person gave: {parameter: the option as the command line has it}. A job's parameter of this type is no
+    option."""
 
     options: Mapping[str, str]
 

@@ -1,4 +1,5 @@
-"""Connects to Ray: the cluster that RAY_ADDRESS or a submitted job names, else a local one that ends with the process."""
+"""Connects to Ray: the cluster that RAY_ADDRESS or a submitted job names, else a local one that ends with the
+process."""
 
 import logging
 import os
@@ -12,8 +13,8 @@ from ray.data import DataContext
 
 _RAY_SETTINGS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    # Stages that take fractions of a CPU need more worker processes than there are CPUs, and Ray ends the surplus after a
-    # second of idleness: starting them again and again took two thirds of the time on two cores.
+    # Stages that take fractions of a CPU need more worker processes than there are CPUs, and Ray ends the surplus after
+    # a second of idleness: starting them again and again took two thirds of the time on two cores.
     "RAY_idle_worker_killing_time_threshold_ms": "600000",
     # Ray warns, on stdout, of more than a few processes a CPU; here that is by design.
     "RAY_worker_maximum_startup_concurrency": "16",
@@ -44,10 +45,12 @@ def connect() -> None:
 def graph_settings(
     *, block_bytes: int | None = None, may_lose_blocks: bool = False, in_order: bool = False
 ) -> Iterator[None]:
-    """Ray Data's settings while a graph is made and runs, put back afterwards: quiet, since jobs show progress of their own.
+    """Ray Data's settings while a graph is made and runs, put back afterwards: quiet, since jobs show progress of their
+    own.
 
-    block_bytes: have stages hand on blocks of about this size, and not of Ray's 128 MB, so that work is committed soon after it is
-    done. may_lose_blocks: a block that fails is left out without a word, so whoever asks for it must count what came back.
+    block_bytes: have stages hand on blocks of about this size, and not of Ray's 128 MB, so that work is committed soon
+    after it is done. may_lose_blocks: a block that fails is left out without a word, so whoever asks for it must count
+    what came back.
     in_order: blocks come out in the order in which they went in.
     """
     context = DataContext.get_current()
@@ -57,7 +60,8 @@ def graph_settings(
         (context, "max_errored_blocks", -1 if may_lose_blocks else 0),
         (context, "target_max_block_size", block_bytes or context.target_max_block_size),
         (context.execution_options, "preserve_order", in_order),
-        # An encoder that waits for decoders stays: ended, it is missed a moment later, and starting one takes seconds of a CPU.
+        # An encoder that waits for decoders stays: ended, it is missed a moment later, and starting one takes seconds
+        # of a CPU.
         (context.autoscaling_config, "actor_pool_util_downscaling_threshold", -1.0),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in wanted]

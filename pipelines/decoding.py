@@ -1,5 +1,5 @@
-"""The decoding tasks of the encoding graph: tiles go on to the encoders, reports past them to the driver. Imports no torch, so that
-workers start fast."""
+"""The decoding tasks of the encoding graph: tiles go on to the encoders, reports past them to the driver. Imports no
+torch, so that workers start fast."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,10 +15,11 @@ from qasir.errors import QasirError
 
 
 class ReportQueue:
-    """Carries REPORT_SCHEMA rows from decoding tasks to the driver, by an actor on the driver's node, which only dies with it.
+    """Carries REPORT_SCHEMA rows from decoding tasks to the driver, by an actor on the driver's node, which only dies
+    with it.
 
-    A task has handed its reports over before its tiles go on, so all are there when the graph has ended. One that is retried tells the
-    same again, which replaces what it told (`Committer.add`).
+    A task has handed its reports over before its tiles go on, so all are there when the graph has ended. One that is
+    retried tells the same again, which replaces what it told (`Committer.add`).
     """
 
     def __init__(self) -> None:
@@ -34,8 +35,8 @@ class ReportQueue:
             tables = self._queue.get_nowait_batch(self._queue.qsize())
         except ray.exceptions.RayActorError as error:
             raise QasirError(
-                "the actor that collects what decoders report has died; what is committed is kept, and the same command goes on "
-                "from there"
+                "the actor that collects what decoders report has died; what is committed is kept, and the same command "
+                "goes on from there"
             ) from error
         for table in tables:
             yield from reports_of(table)

@@ -13,7 +13,7 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 from pipelines.cluster import connect, graph_settings, may_grow, node_cpus, total_cpus, total_gpus
 from pipelines.decoding import ReportQueue, decode_and_report
 from pipelines.workers import CUTTER_CPUS, DECODER_CPUS, WRITER_CPUS, Workers
-from qasir.encoding.alone import Death, Decode, cut_limits, death_of, decode_limits
+from qasir.encoding.child import Decode, Task
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
 from qasir.encoding.encoder import Encoder
@@ -22,6 +22,7 @@ from qasir.encoding.options import EncodeOptions
 from qasir.encoding.receipts import Receipt, written_of
 from qasir.encoding.rows import ENCODED_SCHEMA, failure_row, whole_video
 from qasir.encoding.run import EncodeSummary, OnProgress, ignore, run_encoding
+from qasir.encoding.watched import Death, death_of
 from qasir.encoding.write import write_rows
 from qasir.errors import ModelError
 from qasir.index.spec import EncoderSpec
@@ -30,8 +31,8 @@ from qasir.video.corpus import Corpus
 _PLAN_ROWS = 16
 _BLOCK_BYTES = 4 << 20
 _BLOCK_S, _BLOCKS_A_DECODER, _MOST_BLOCKS = 80, 16, 20_000
-"""What decoders get at a time: a block costs about as much of a CPU as decoding ten seconds of video, so clips share one, as
-long as there are enough blocks to go round."""
+"""What decoders get at a time: a block costs about as much of a CPU as decoding ten seconds of video, so clips share
+one, as long as there are enough blocks to go round."""
 
 
 def encode_corpus(
@@ -106,7 +107,7 @@ class RayStages:
                     "decode": self._decode,
                     "queue": reports,
                     "specs": self._specs,
-                    **decode_limits(self._options),
+                    **self._options.decode_limits,
                 },
                 batch_size=1,
                 batch_format="pyarrow",
@@ -134,7 +135,8 @@ class RayStages:
 
     def alone(self, segments: Sequence[pa.Table]) -> list[Death | None]:
         task = ray.remote(num_cpus=DECODER_CPUS, max_retries=2)(death_of)
-        pending = [task.remote(each, self._specs, self._options, self._decode) for each in segments]
+        how = Task(self._decode, self._specs, self._options)
+        pending = [task.remote(each, how) for each in segments]
         results: list[Death | None] = []
         for ref in pending:
             try:
@@ -145,8 +147,8 @@ class RayStages:
 
 
 class EncoderActor:
-    """An `Encoder` that loads its models where it runs. A model that cannot be loaded is told by the rows, like any failure of it:
-    what a constructor raises reaches nobody as one line."""
+    """An `Encoder` that loads its models where it runs. A model that cannot be loaded is told by the rows, like any
+    failure of it: what a constructor raises reaches nobody as one line."""
 
     def __init__(self, targets: Sequence[Target], threads: int) -> None:
         self._failure: str | None = None
@@ -162,11 +164,11 @@ class EncoderActor:
 def _segments(plan: pa.Table, options: EncodeOptions, n_at_once: int) -> pa.Table:
     """The plan's videos cut into segments, by tasks of their own; what kills such a task shows when it is decoded.
 
-    Only as many run as there are decoders, whose processes they become: Ray starts one for every task it is given that fits,
-    and each costs a second of a CPU.
+    Only as many run as there are decoders, whose processes they become: Ray starts one for every task it is given that
+    fits, and each costs a second of a CPU.
     """
     cut = ray.remote(num_cpus=CUTTER_CPUS, max_retries=1)(cut_videos)
-    limits = cut_limits(options)
+    limits = options.cut_limits
     parts = [plan.slice(i, _PLAN_ROWS) for i in range(0, len(plan), _PLAN_ROWS)]
     running: list[Any] = []
     pending = []
@@ -185,7 +187,8 @@ def _segments(plan: pa.Table, options: EncodeOptions, n_at_once: int) -> pa.Tabl
 
 
 def _n_together(segments: pa.Table, n_decoders: int) -> int:
-    """How many segments a block holds. Few, since a worker that dies takes its block along, to be looked at one by one."""
+    """How many segments a block holds. Few, since a worker that dies takes its block along, to be looked at one by
+    one."""
     each_s = max(1e-3, _stated_s(segments) / len(segments))
     to_go_round = len(segments) // (_BLOCKS_A_DECODER * n_decoders)
     return max(1, -(-len(segments) // _MOST_BLOCKS), min(int(_BLOCK_S / each_s), to_go_round))

@@ -1,7 +1,8 @@
-"""Options that travel together are the fields of one frozen dataclass; command lines and the tables in docs are made from it.
+"""Options that travel together are the fields of one frozen dataclass; command lines and the tables in docs are made
+from it.
 
-A field is `Annotated[type, Doc("what it does")] = default`. Flag names it otherwise on the command line, Range says between which values it
-lies, Shown what the default means where that is not its value.
+A field is `Annotated[type, Doc("what it does")] = default`. Flag names it otherwise on the command line, Range says
+between which values it lies, Shown what the default means where that is not its value.
 """
 
 from collections.abc import Iterator
@@ -53,8 +54,8 @@ class Option:
 
 
 def options_of(kind: type) -> Iterator[Option]:
-    """The options of a dataclass, in order; fields without a Doc are no options. Lengths of time (fields that end in _s) are
-    named without that ending on a command line, where they are given as 30s, 5m or 2h."""
+    """The options of a dataclass, in order; fields without a Doc are no options. Lengths of time (fields that end in
+    _s) are named without that ending on a command line, where they are given as 30s, 5m or 2h."""
     hints = get_type_hints(kind, include_extras=True)
     for field in fields(kind):
         hint = hints[field.name]

@@ -1,8 +1,8 @@
 """The child of a plain loop: cuts and decodes what its parent asks for.
 
-What is asked comes pickled on stdin, a `Task` first; what is answered goes to stdout as a letter, mostly followed by an Arrow IPC
-stream, so that nothing of a child that reads strangers' files is unpickled. The child ends when its stdin does, and so never
-outlives its parent.
+What is asked comes pickled on stdin, a `Task` first; what is answered goes to stdout as a letter, mostly followed by an
+Arrow IPC stream, so that nothing of a child that reads strangers' files is unpickled. The child ends when its stdin
+does, and so never outlives its parent.
 """
 
 import os
@@ -12,27 +12,31 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
 import pyarrow as pa
 
-from qasir.encoding.alone import Decode
 from qasir.encoding.cut import cut_videos
+from qasir.encoding.decode import Decoded
+from qasir.encoding.options import EncodeOptions
 from qasir.index.spec import EncoderSpec
 
 READY, SEGMENTS, TILES, REPORTS, DONE = b"+", b"s", b"t", b"r", b"."
 
 
+Decode = Callable[..., Iterator[Decoded]]
+"""`qasir.encoding.decode.decode_segments`, or what a test puts in its place."""
+
+
 @dataclass(frozen=True)
 class Task:
-    """What a child does with plan rows (cut) and segments (decode); limits are the keyword arguments of both."""
+    """How a child cuts and decodes."""
 
     decode: Decode
     specs: Sequence[EncoderSpec]
-    decode_limits: dict[str, Any]
-    cut_limits: dict[str, Any]
+    options: EncodeOptions
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,9 @@ def _listen(asked: "queue.SimpleQueue[Any]") -> None:
 
 def _answer(request: Cut | DecodeRequest, task: Task, answers: IO[bytes]) -> None:
     if isinstance(request, Cut):
-        _send(answers, SEGMENTS, cut_videos(request.plan, **task.cut_limits))
+        _send(answers, SEGMENTS, cut_videos(request.plan, **task.options.cut_limits))
     else:
-        for part in task.decode(request.segments, task.specs, **task.decode_limits):
+        for part in task.decode(request.segments, task.specs, **task.options.decode_limits):
             for letter, rows in ((TILES, part.tiles), (REPORTS, part.reports)):
                 if len(rows):
                     _send(answers, letter, rows)

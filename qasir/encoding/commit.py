@@ -32,7 +32,8 @@ class Counts:
 
 @dataclass
 class _Partial:
-    """One video on its way: rows written (or committed earlier), their sum, and its segments' reports as they arrive."""
+    """One video on its way: rows written (or committed earlier), their sum, and its segments' reports as they
+    arrive."""
 
     positions: set[int] = field(default_factory=set)
     n_written: int = 0  # in this run
@@ -57,7 +58,8 @@ class _Partial:
 
 
 class Committer:
-    """Collects receipts for one index; `commit` makes what is collected visible: super images, then videos, then deletions.
+    """Collects receipts for one index; `commit` makes what is collected visible: super images, then videos, then
+    deletions.
 
     planned: {video_id: fingerprint} of the videos this run may write. What earlier runs left of them is looked up here:
     positions already committed count, rows of other fingerprints are deleted once the new ones are readable.
@@ -130,7 +132,8 @@ class Committer:
         return [v for v in self.planned if v not in self._done and not (v in self._videos and self._videos[v].complete)]
 
     def commit(self) -> None:
-        """Safe at any time; a kill between its steps leaves rows that no reader sees and the next run keeps or deletes."""
+        """Safe at any time; a kill between its steps leaves rows that no reader sees and the next run keeps or
+        deletes."""
         self.index.commit_super_images(self._fragments)
         self._fragments = []
         ready = {video_id: partial for video_id, partial in self._videos.items() if partial.complete}

@@ -18,7 +18,8 @@ def cut_videos(
     segment_bytes: int = SEGMENT_BYTES,
     time_limit_s: float | None = None,
 ) -> pa.Table:
-    """One row a segment: a stretch of whole seconds; the last one of a video runs to its true end, whatever the header says.
+    """One row a segment: a stretch of whole seconds; the last one of a video runs to its true end, whatever the header
+    says.
 
     A video that cannot be opened or sought exactly is one segment; what is wrong with it shows when that is decoded.
     """

@@ -52,7 +52,8 @@ class _Group:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A few megabytes of tiles (TILE_SCHEMA), and the reports (REPORT_SCHEMA) of the segment that ends with them, if one does."""
+    """A few megabytes of tiles (TILE_SCHEMA), and the reports (REPORT_SCHEMA) of the segment that ends with them, if
+    one does."""
 
     tiles: pa.Table
     reports: pa.Table
@@ -67,7 +68,8 @@ def decode_segments(
 ) -> Iterator[Decoded]:
     """Decode and tile each segment for the indexes that need it.
 
-    One bad file is one failed report an index. time_limit_s: kills this process when a decoder makes no progress for so long.
+    One bad file is one failed report an index. time_limit_s: kills this process when a decoder makes no progress for so
+    long.
     """
     with Alarm(time_limit_s) as alarm:
         for row in segments.to_pylist():

@@ -24,14 +24,15 @@ def encode(
 ) -> EncodeSummary:
     """Encode the new and changed ones of these videos; an index that is not there is made.
 
-    videos: a folder (searched recursively), a glob or a manifest, as the jobs take them, or a list of paths, whose ids are relative to
-    the folder that they have in common, without suffix. model: what decides the rows of a new index, and must be so of one that is
-    there. on_progress: called after every batch. isolate: decode in a child process, so that a file that hangs or kills its decoder is a
-    failed row (kinds `timed_out` and `crashed`); False decodes in this process, without a time limit.
+    videos: a folder (searched recursively), a glob or a manifest, as the jobs take them, or a list of paths, whose ids
+    are relative to the folder that they have in common, without suffix. model: what decides the rows of a new index,
+    and must be so of one that is there. on_progress: called after every batch. isolate: decode in a child process, so
+    that a file that hangs or kills its decoder is a failed row (kinds `timed_out` and `crashed`); False decodes in this
+    process, without a time limit.
 
-    Videos that cannot be read end as failed rows, never as an exception. Raises CorpusError for videos that cannot be listed, SpecError
-    and ModelError for options that do not go together or do not fit the index, IndexHeldError if another job writes it. Killed at
-    any moment and called again, it goes on from its last commit.
+    Videos that cannot be read end as failed rows, never as an exception. Raises CorpusError for videos that cannot be
+    listed, SpecError and ModelError for options that do not go together or do not fit the index, IndexHeldError if
+    another job writes it. Killed at any moment and called again, it goes on from its last commit.
     """
     corpus = list_videos(str(videos)) if isinstance(videos, str | Path) else list_files(videos)
     target = Target(*prepare(model, str(index), corpus))

@@ -11,7 +11,8 @@ from qasir.vlm.model import Vlm, VlmSource
 
 CPU_BATCH, GPU_BATCH = 16, 128
 _GFLOPS_A_BATCH = 500
-"""Ten seconds of a thread of a CPU: no encoder works alone for long on the last batch, and what is done is soon committed."""
+"""Ten seconds of a thread of a CPU: no encoder works alone for long on the last batch, and what is done is soon
+committed."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Target:
 
 
 def load_models(targets: Sequence[Target], threads: int | None = None) -> list[Vlm]:
-    """Each target's model, one copy for all that share it. `threads` bounds what torch takes of a shared CPU. Raises ModelError."""
+    """Each target's model, one copy for all that share it. `threads` bounds what torch takes of a shared CPU. Raises
+    ModelError."""
     if threads is not None:
         torch.set_num_threads(threads)
     loaded: dict[tuple[VlmSource, int, str], Vlm] = {}

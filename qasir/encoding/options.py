@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from qasir.options import Doc, Flag, Range, Shown
 from qasir.video.super_image import Fit
@@ -10,7 +10,8 @@ from qasir.video.super_image import Fit
 SEGMENT_S = 300
 """Seconds of video in a segment. Each costs a seek, the first frame and on average half a group of pictures."""
 SEGMENT_BYTES = 1 << 20
-"""The least a segment holds on average: a small file that states hours is damaged, or a still that decodes in no time."""
+"""The least a segment holds on average: a small file that states hours is damaged, or a still that decodes in no
+time."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,20 @@ class EncodeOptions:
     ] = 120.0
     segment_s: int = SEGMENT_S
     segment_bytes: int = SEGMENT_BYTES
+
+    @property
+    def decode_limits(self) -> dict[str, Any]:
+        """What `qasir.encoding.decode.decode_segments` takes of them."""
+        return {"allow_partial": self.allow_partial, "time_limit_s": self.decode_timeout_s}
+
+    @property
+    def cut_limits(self) -> dict[str, Any]:
+        """What `qasir.encoding.cut.cut_videos` takes of them."""
+        return {
+            "segment_s": self.segment_s,
+            "segment_bytes": self.segment_bytes,
+            "time_limit_s": self.decode_timeout_s,
+        }
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ def prepare(
 ) -> tuple[Index, VlmSource]:
     """Check every option and the model's weights, without loading them, and open or create the index.
 
-    "auto" precision follows an index that is there already, so that one made on a GPU can be kept up to date without one;
-    for a new one device_type() tells what encoders will run on ("cuda" or "cpu"). Raises SpecError, ModelError.
+    "auto" precision follows an index that is there already, so that one made on a GPU can be kept up to date without
+    one; for a new one device_type() tells what encoders will run on ("cuda" or "cpu"). Raises SpecError, ModelError.
     """
     check_grid(options.grid)
     check_fps(options.fps)
@@ -65,7 +65,8 @@ def check_options(options: EncoderOptions, index: Index) -> None:
 
 
 def source_to_extend(index: Index) -> VlmSource:
-    """The model that made an index, for encoding more videos into it. Raises ModelError when its weights have changed."""
+    """The model that made an index, for encoding more videos into it. Raises ModelError when its weights have
+    changed."""
     if index.spec.finetuned:
         raise SpecError(
             f"the index at {index.uri} was made by applying {index.spec.finetuned}: re-index the one it was made from, "

@@ -1,4 +1,5 @@
-"""What comes back of the stages, in any order: reports of decoded segments, and batches that are written but not committed."""
+"""What comes back of the stages, in any order: reports of decoded segments, and batches that are written but not
+committed."""
 
 import pickle
 from collections.abc import Iterator

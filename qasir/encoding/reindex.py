@@ -1,4 +1,5 @@
-"""Brings indexes up to date with their corpus: encodes what is new or changed, removes what is gone, keeps tables in shape."""
+"""Brings indexes up to date with their corpus: encodes what is new or changed, removes what is gone, keeps tables in
+shape."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,12 +19,14 @@ _SMALL_FRAGMENTS = 8
 """A nightly run adds a fragment or two: merged about once a week."""
 
 StagesFor = Callable[[Sequence[Index]], Stages]
-"""Makes the stages that encode more videos into these indexes, with the models that made them. Raises ModelError, SpecError."""
+"""Makes the stages that encode more videos into these indexes, with the models that made them. Raises ModelError,
+SpecError."""
 
 
 @dataclass(frozen=True)
 class ReindexSummary:
-    """What a run did, or would do, to one index. `version` is the tag of what it left; `failed` counts this run's failures."""
+    """What a run did, or would do, to one index. `version` is the tag of what it left; `failed` counts this run's
+    failures."""
 
     new: int
     changed: int
@@ -53,7 +56,8 @@ def reindex_corpus(
     job: str = "reindex_corpus",
     on_progress: OnProgress = ignore,
 ) -> list[ReindexSummary]:
-    """Encode new and changed videos, delete removed ones, then compact, update vector indexes, tag and drop old versions.
+    """Encode new and changed videos, delete removed ones, then compact, update vector indexes, tag and drop old
+    versions.
 
     Videos are decoded once for all indexes. Readers see a video's old rows or its new ones. Raises CorpusError, before
     anything is changed, if more would be removed than allowed, and IndexHeldError if another job writes an index.

@@ -1,14 +1,15 @@
-"""The rows that travel between the stages of encoding, as Arrow schemas; `qasir.encoding.receipts` is what comes back of them.
+"""The rows that travel between the stages of encoding, as Arrow schemas; `qasir.encoding.receipts` is what comes back
+of them.
 
     cut_videos       plan rows -> segments: one row a stretch of a video
     decode_segments  segments -> tiles: one row a super image, its pixels; and reports: one row a segment and index
     Encoder          tiles -> encoded rows: pixels become embeddings, one row a super image and index
     write_rows       encoded rows -> written rows: one an index, of uncommitted fragments and what is in them
 
-Reports go from the decoder to whoever commits, past the encoder and the writer, which have no use for them. One run may feed
-several indexes, known by their number in the run's list. Because rows of a video may arrive in any order, in several batches,
-and before or after its reports, a video is complete when all its segments have reported and as many of its super images were
-written as they say.
+Reports go from the decoder to whoever commits, past the encoder and the writer, which have no use for them. One run may
+feed several indexes, known by their number in the run's list. Because rows of a video may arrive in any order, in
+several batches, and before or after its reports, a video is complete when all its segments have reported and as many of
+its super images were written as they say.
 """
 
 from dataclasses import asdict
@@ -82,8 +83,8 @@ _TIMES = [
     ("began", pa.float64()),  # when the encoding of its batch began, in seconds since the epoch
 ]
 _FAILURE = ("failure", pa.string())
-"""How a batch failed, in a row with nothing else: an exception in a worker would only lose the batch, and its failure is the
-fault of no video, so it must end the job."""
+"""How a batch failed, in a row with nothing else: an exception in a worker would only lose the batch, and its failure
+is the fault of no video, so it must end the job."""
 ENCODED_SCHEMA = pa.schema(
     [
         ("index", pa.int32()),

@@ -1,4 +1,5 @@
-"""One run of encoding, on whatever runs its stages: plan, pass, look at suspects alone, pass again, committing all along."""
+"""One run of encoding, on whatever runs its stages: plan, pass, look at suspects alone, pass again, committing all
+along."""
 
 import logging
 import time
@@ -98,8 +99,8 @@ def tidy_after_kill(lease: Run, todo: Sequence[VideoFile]) -> None:
 class Encoding:
     """A run over the videos that each index needs.
 
-    Its state is here and nowhere else: a committer an index, which knows what is written, done and failed, and the throughput.
-    RunProgress and EncodeSummary are drawn from them.
+    Its state is here and nowhere else: a committer an index, which knows what is written, done and failed, and the
+    throughput. RunProgress and EncodeSummary are drawn from them.
     """
 
     def __init__(
@@ -130,8 +131,9 @@ class Encoding:
     def run(self) -> None:
         """Encode; then look alone at what did not come back, because a worker that died took its videos along.
 
-        Only a video whose decoding, alone, kills its process or hangs is recorded as failed for it. What is lost otherwise
-        is no fault of a file and is encoded again. Raises QasirError, with everything else committed, if it is lost twice.
+        Only a video whose decoding, alone, kills its process or hangs is recorded as failed for it. What is lost
+        otherwise is no fault of a file and is encoded again. Raises QasirError, with everything else committed, if it
+        is lost twice.
         """
         if not self._videos:
             return

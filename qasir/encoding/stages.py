@@ -5,8 +5,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from qasir.encoding.alone import Death
 from qasir.encoding.receipts import Receipt
+from qasir.encoding.watched import Death
 
 
 class Stages(Protocol):
@@ -18,7 +18,8 @@ class Stages(Protocol):
         ...
 
     def run(self, plan: pa.Table) -> Generator[Receipt, None, None]:
-        """Plan rows -> receipts, as they come: cut, decode and tile, encode, write. What a dead worker took along is just missing.
+        """Plan rows -> receipts, as they come: cut, decode and tile, encode, write. What a dead worker took along is
+        just missing.
 
         Raises QasirError when an encoder or a writer reports an error of its own.
         """

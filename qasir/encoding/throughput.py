@@ -12,7 +12,8 @@ from qasir.encoding.reports import Report
 class Throughput:
     """Seconds that stages were busy, summed over their workers, against the seconds the run took.
 
-    workers: {stage: how many}. Start-up is what passes before the first batch is encoded: Ray, models, the first segment.
+    workers: {stage: how many}. Start-up is what passes before the first batch is encoded: Ray, models, the first
+    segment.
     """
 
     workers: dict[str, int] = field(default_factory=dict)

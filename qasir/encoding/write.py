@@ -36,9 +36,12 @@ def _written(rows: pa.Table, indexes: Sequence[Index]) -> Iterator[dict[str, Any
         mine = rows.filter(pc.equal(rows["index"], number))
         written = _write(mine, indexes[number])
         yield {
-            **written, "index": number, "encode_s": pc.sum(mine["encode_s"]).as_py(), "began": pc.min(mine["began"]).as_py(),
+            **written,
+            "index": number,
+            "encode_s": pc.sum(mine["encode_s"]).as_py(),
+            "began": pc.min(mine["began"]).as_py(),
             "write_s": time.perf_counter() - since,
-        }  # fmt: skip
+        }
 
 
 def _write(rows: pa.Table, index: Index) -> dict[str, Any]:

@@ -27,9 +27,11 @@ _LIBRARIES = ("qasir", "torch", "open_clip_torch", "av", "ray", "pyarrow", "pyla
 
 
 class Run:
-    """A row of `runs` from start to end, kept alive by a heartbeat. Raises IndexHeldError if another run holds the index.
+    """A row of `runs` from start to end, kept alive by a heartbeat. Raises IndexHeldError if another run holds the
+    index.
 
-    may_have_orphans: whether a run before this one was killed or failed, and none has tidied up since (`maintenance.tidy`).
+    may_have_orphans: whether a run before this one was killed or failed, and none has tidied up since
+    (`maintenance.tidy`).
     """
 
     def __init__(self, index: Index, job: str) -> None:
@@ -70,7 +72,8 @@ class Run:
         compact(self.index, "runs")  # not before: a heartbeat in between would conflict with it
 
     def check(self) -> None:
-        """Raises IndexHeldError if this run's own lease has run out, as after a suspension: another may be writing now."""
+        """Raises IndexHeldError if this run's own lease has run out, as after a suspension: another may be writing
+        now."""
         silent_s = time.time() - self._heard_of
         if silent_s > LEASE_S:
             raise IndexHeldError(

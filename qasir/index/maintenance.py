@@ -41,8 +41,8 @@ def compact(index: Index, *names: str, most: int = _SMALL_FRAGMENTS) -> None:
 
 
 def tidy(index: Index, planned: Mapping[str, str]) -> int:
-    """Delete the super images that nobody can read or will need, and return how many there were: what runs leave that are killed
-    between the switch of a video and the deletion of its old rows, or while they remove one.
+    """Delete the super images that nobody can read or will need, and return how many there were: what runs leave that
+    are killed between the switch of a video and the deletion of its old rows, or while they remove one.
 
     planned: {video_id: fingerprint} of the videos about to be encoded, of which what is there is kept.
     """

@@ -1,11 +1,11 @@
 """Reads a video at fixed rates, exactly.
 
 Time: t = 0 is the first displayed frame. Sample k is the frame on display at k / rate, that is, the last one whose
-timestamp is <= k / rate, for every k / rate before the last frame's timestamp plus its duration. Timestamps are compared
-as exact rationals, so variable frame rates and odd time bases need no tolerance.
+timestamp is <= k / rate, for every k / rate before the last frame's timestamp plus its duration. Timestamps are
+compared as exact rationals, so variable frame rates and odd time bases need no tolerance.
 
-Several rates, and any stretch of samples, come from one pass over the file; `qasir.video.lookahead` leaves out the decoding
-that no sample depends on. Damage that touches no frame a sample depends on may go unnoticed.
+Several rates, and any stretch of samples, come from one pass over the file; `qasir.video.lookahead` leaves out the
+decoding that no sample depends on. Damage that touches no frame a sample depends on may go unnoticed.
 """
 
 import logging
@@ -53,7 +53,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class End:
-    """How the reading of a video ended: the duration, None unless its end was reached, and how much damage was passed over."""
+    """How the reading of a video ended: the duration, None unless its end was reached, and how much damage was passed
+    over."""
 
     duration_s: float | None
     decode_errors: int
@@ -169,7 +170,8 @@ class Video:
         return stream
 
     def samples(self, clocks: Sequence[Clock], *, allow_partial: bool = False) -> Generator[Sample, None, End]:
-        """Every clock's samples, each clock's in order; what the generator returns is how the reading ended. To be iterated once.
+        """Every clock's samples, each clock's in order; what the generator returns is how the reading ended. To be
+        iterated once.
 
         Damage raises VideoError("decode"), or with allow_partial is counted and passed over.
         """

@@ -24,8 +24,9 @@ class ModelSizes:
 def model_sizes(source: VlmSource, image_size: int | None = None, *, cells: bool = False) -> ModelSizes:
     """Taken from the model without its numbers. image_size None is the model's own.
 
-    Raises ModelError when a local checkpoint is damaged or of another model, as far as names and shapes show (its numbers are not
-    read), when the model does not take the image size, and, with `cells`, when it cannot give cell embeddings.
+    Raises ModelError when a local checkpoint is damaged or of another model, as far as names and shapes show (its
+    numbers are not read), when the model does not take the image size, and, with `cells`, when it cannot give cell
+    embeddings.
     """
     try:
         own = architecture(source)

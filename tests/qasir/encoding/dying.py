@@ -1,7 +1,9 @@
-"""Runs that end by os._exit, each right after another of its writes: python -m tests.qasir.encoding.dying VIDEOS [START]
+"""Runs that end by os._exit, each right after another of its writes: python -m tests.qasir.encoding.dying VIDEOS
+[START]
 
-Run n writes `killed<n>` in the working directory, a copy of the index START if one is named, and dies at its n-th write or commit; prints
-how many died. Each is a process of its own, forked before Lance has done anything, which saves the imports.
+Run n writes `killed<n>` in the working directory, a copy of the index START if one is named, and dies at its n-th write
+or commit; prints how many died. Each is a process of its own, forked before Lance has done anything, which saves the
+imports.
 """
 
 import os

@@ -24,7 +24,8 @@ SPEC = EncoderSpec(
 
 
 class PixelModel:
-    """An embedding is the mean colours of the image's quarters, which differ from frame to frame; no two pictures share one."""
+    """An embedding is the mean colours of the image's quarters, which differ from frame to frame; no two pictures share
+    one."""
 
     def encode_images(self, pixels, *, grid=None):
         n, side = len(pixels), pixels.shape[1] // 2
@@ -38,7 +39,10 @@ class BrokenModel:
         raise RuntimeError("out of memory, say")
 
 
-def encode_stubbed(folder, uri, *, models=None, spec=SPEC, on_progress=lambda progress: None, batch=2, isolate=False, decode=decode_segments, **options):  # fmt: skip
+def encode_stubbed(
+    folder, uri, *, models=None, spec=SPEC, on_progress=lambda progress: None, batch=2, isolate=False,
+    decode=decode_segments, **options,
+):  # fmt: skip
     """Encode a folder on the plain loop without a model: (summary, index)."""
     corpus = list_videos(str(folder))
     index = Index.open_or_create(str(uri), spec, corpus.root, corpus.source)

@@ -130,17 +130,21 @@ def test_bad_files_are_failed_rows_and_are_tried_again_only_when_they_change(vid
     assert index.states()["text"].status == "encoded"
 
 
-def test_damaged_videos_are_kept_in_part_when_asked(shared_data, tmp_path):
-    folder = tmp_path / "videos"
-    folder.mkdir()
-    (folder / "c.mp4").symlink_to(shared_data / "videos" / "corrupted.mp4")
-    summary, index = encode_stubbed(folder, tmp_path / "strict")
+def test_damaged_videos_are_kept_in_part_when_asked(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    pictures = [np.roll(noise, i, axis=0) for i in range(60)]
+    path = write_video(tmp_path / "videos" / "c.avi", 60, codec="mpeg4", pictures=pictures, options={"g": "10"})
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 4000] = bytes(4000)
+    path.write_bytes(data)
+    summary, index = encode_stubbed(tmp_path / "videos", tmp_path / "strict")
+    (row,) = failed_rows(index)
+    assert (summary.failed, row["error_kind"]) == (1, "decode")
+    summary, index = encode_stubbed(tmp_path / "videos", tmp_path / "partial", allow_partial=True)
     (row,) = index.table("videos").to_table().to_pylist()
-    assert summary.failed == 1
-    assert (row["error_kind"], row["error"]) == ("decode", "Invalid data found when processing input")
-    summary, index = encode_stubbed(folder, tmp_path / "partial", allow_partial=True)
-    (row,) = index.table("videos").to_table().to_pylist()
-    assert (summary.encoded, row["decode_errors"], row["n_sampled"]) == (1, 1, 10)
+    assert summary.encoded == 1
+    assert row["decode_errors"] >= 1
+    assert 6 <= row["n_sampled"] <= 12
 
 
 def test_real_videos_encode(shared_data, tmp_path):
@@ -245,7 +249,8 @@ def test_every_kind_of_bad_file_is_a_row_and_the_good_ones_are_encoded(videos, t
     summary, index = encode_stubbed(videos, tmp_path / "index")
     failed = failed_rows(index)
     assert {row["video_id"]: row["error_kind"] for row in failed} == {
-        "sound": "no_video_stream", "jump": "timestamps", "huge": "too_large", "text": "not_a_video", "cut": "not_a_video",
+        "sound": "no_video_stream", "jump": "timestamps", "huge": "too_large", "text": "not_a_video",
+        "cut": "not_a_video",
     }  # fmt: skip
     assert summary.encoded == 4
     assert sum(summary.failures_by_kind.values()) == summary.failed == 5
@@ -275,23 +280,25 @@ def mutations(data, chance):
     return bytes(data)
 
 
-def test_mutated_files_never_stop_a_job(tmp_path, shared_data):
-    """Fuzz: a few hundred damaged copies of real and made videos; every one is a row, encoded or failed with a known kind."""
+def test_mutated_files_never_stop_a_job(tmp_path):
+    """Fuzz: a few hundred damaged copies of videos; every one is a row, encoded or failed with a known
+    kind."""
     chance = random.Random(7)
     folder = tmp_path / "videos"
+    codecs = {".mp4": "libx264", ".mkv": "libx265", ".webm": "libvpx-vp9", ".ts": "mpeg2video", ".avi": "mpeg4"}
+    options = {"g": "12", "x265-params": "log-level=none"}
     made = [
-        write_video(tmp_path / f"made{suffix}", 60, codec=codec, options={"g": "12", "x265-params": "log-level=none"})
-        for suffix, codec in ((".mp4", "libx264"), (".mkv", "libx265"), (".webm", "libvpx-vp9"), (".ts", "mpeg2video"), (".avi", "mpeg4"))
-    ]  # fmt: skip
-    real = [path for path in (shared_data / "videos").iterdir() if path.stat().st_size < 1 << 20]
-    originals = made + real
+        write_video(tmp_path / f"made{suffix}", 60, codec=codec, options=options) for suffix, codec in codecs.items()
+    ]
     folder.mkdir()
     n = int(os.environ.get("QASIR_MUTATIONS", "200"))
     for i in range(n):
-        path = originals[i % len(originals)]
+        path = made[i % len(made)]
         (folder / f"m{i:04}{path.suffix}").write_bytes(mutations(path.read_bytes(), chance))
     write_video(folder / "good.mp4", 30)
-    summary, index = encode_stubbed(folder, tmp_path / "index", segment_s=2, segment_bytes=20_000)
+    summary, index = encode_stubbed(
+        folder, tmp_path / "index", isolate=True, batch=16, segment_s=2, segment_bytes=20_000
+    )
     rows = index.table("videos").to_table().to_pylist()
     assert len(rows) == n + 1
     assert all(row["error_kind"] in ERROR_KINDS for row in rows if row["status"] == "failed")

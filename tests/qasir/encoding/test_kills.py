@@ -19,7 +19,8 @@ def killed_runs(folder, start):
     """The indexes that runs left, each killed at another of its writes."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.qasir.encoding.dying", str(folder), *([str(start)] if start else [])],
-        cwd=folder.parent, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=300,
+        cwd=folder.parent, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [folder.parent / f"killed{n}" for n in range(1, int(done.stdout) + 1)]
