@@ -17,7 +17,7 @@ from qasir.encoding.write import write_rows
 from qasir.errors import IndexHeldError, NoIndexError, SpecError, UnreadableIndexError
 from qasir.index.index import Index
 from qasir.index.lease import Run
-from qasir.index.maintenance import compact
+from qasir.index.maintenance import TIDIED, compact, tidy
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.vector_source import StoredVectors
 from qasir.video.corpus import VideoFile
@@ -241,6 +241,27 @@ def test_an_error_in_a_run_is_recorded(index):
     (row,) = index.table("runs").to_table().to_pylist()
     assert "boom" in row["counts"]
     assert row["ended"] is not None
+
+
+def test_rows_that_a_killed_run_left_are_deleted_once_and_what_is_needed_is_kept(index):
+    committer = Committer(index, {"a": "f1", "b": "f1"})
+    for receipt in (written(index, "a", [0]), encoded("a", 1), written(index, "b", [0])):
+        committer.add(receipt)
+    for orphan in (written(index, "a", [1], fingerprint="f0"), written(index, "gone", [0])):
+        index.commit_super_images(orphan.fragments)
+    committer.commit()
+    with pytest.raises(RuntimeError), Run(index, "fails"):
+        raise RuntimeError
+    with Run(index, "unrelated"):
+        pass
+    with Run(index, "tidies") as run:
+        assert run.may_have_orphans
+        run.counts[TIDIED] = tidy(index, {"b": "f1"})
+        assert run.counts[TIDIED] == 2
+    rows = index.table("super_images").to_table(columns=["video_id", "fingerprint"]).to_pylist()
+    assert sorted((row["video_id"], row["fingerprint"]) for row in rows) == [("a", "f1"), ("b", "f1")]
+    with Run(index, "next") as run:
+        assert not run.may_have_orphans
 
 
 def test_plan_rows_round_trip():
