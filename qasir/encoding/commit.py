@@ -177,5 +177,7 @@ def _row(partial: _Partial) -> dict[str, object]:
 
 
 def _duration_s(partial: _Partial) -> float | None:
-    """Known to every segment that reached the end of the video, the last one at least."""
-    return next((r.duration_s for r in partial.reports.values() if r.duration_s is not None), None)
+    """Known to every segment that reached the end of the video, the last one at least; its word counts, whatever order
+    they came in."""
+    known = (partial.reports[i].duration_s for i in sorted(partial.reports, reverse=True))
+    return next((duration_s for duration_s in known if duration_s is not None), None)
