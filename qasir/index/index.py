@@ -1,8 +1,8 @@
 """An index on disk: one LanceDB directory with the tables `videos`, `super_images` and `runs`.
 
-The reader's rule: only super images whose (video_id, fingerprint) is an "encoded" row of `videos` count. New super images
-are committed first, then the `videos` row (the switch), then old ones are deleted, so a reader sees a video's old version
-or its new one, never a mixture. `Index.snapshot` is how to read by it.
+The reader's rule: only super images whose (video_id, fingerprint) is an "encoded" row of `videos` count. New super
+images are committed first, then the `videos` row (the switch), then old ones are deleted, so a reader sees a video's
+old version or its new one, never a mixture. `Index.snapshot` is how to read by it.
 """
 
 import json
@@ -138,7 +138,8 @@ class Index:
         return {row["video_id"]: VideoState(row["fingerprint"], row["status"]) for row in rows}
 
     def leftovers(self, videos: dict[str, str]) -> tuple[dict[str, list[int]], set[str]]:
-        """What is stored of {video_id: fingerprint}: positions committed under it, and the ids with rows of another one."""
+        """What is stored of {video_id: fingerprint}: positions committed under it, and the ids with rows of another
+        one."""
         positions: dict[str, list[int]] = {}
         stale: set[str] = set()
         table = self.table("super_images")
@@ -179,8 +180,8 @@ class Index:
                     raise NoIndexError(f"the index at {self.uri} has no version {version!r}; its tags: {known}")
             videos, images = (lance.dataset(table.uri, version=version) for table in tables)
             return Snapshot(self.uri, self.spec, videos, images)
-        # Super images are committed before the switch in `videos` and deleted after it: if `videos` did not change while
-        # `super_images` was opened, then all it speaks of is there.
+        # Super images are committed before the switch in `videos` and deleted after it: if `videos` did not change
+        # while `super_images` was opened, then all it speaks of is there.
         while True:
             videos, images = self.table("videos"), self.table("super_images")
             if self.table("videos").version == videos.version:
@@ -212,6 +213,12 @@ class Index:
             f"(video_id = {quote(v)})" if f is None else f"(video_id = {quote(v)} AND fingerprint != {quote(f)})"
             for v, f in keep.items()
         ]
+        for some in in_chunks(conditions):
+            self.table("super_images").delete(" OR ".join(some))
+
+    def delete_versions(self, versions: Sequence[tuple[str, str]]) -> None:
+        """Delete the super images of these (video_id, fingerprint)."""
+        conditions = [f"(video_id = {quote(v)} AND fingerprint = {quote(f)})" for v, f in versions]
         for some in in_chunks(conditions):
             self.table("super_images").delete(" OR ".join(some))
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from annotated_types import Len
 from pydantic import AfterValidator, StringConstraints
 
-from qasir.encoding.prepare import EncoderOptions
+from qasir.encoding.options import EncoderOptions
 from qasir.errors import QueryError
 from qasir.evaluation.metrics import DEFAULT_MV_EDGES, check_edges
 from qasir.evaluation.query_files import FORMATS

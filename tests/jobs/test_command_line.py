@@ -1,14 +1,14 @@
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from jobs.command_line import Json, job
+from jobs.command_line import Given, Json, job
 from qasir.errors import SpecError
-from qasir.options import AtLeast, Doc, Flag, Shown, refuse_useless
+from qasir.options import Doc, Flag, Range, Shown, refuse_useless
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,19 @@ def test_a_length_of_time_that_is_none_is_a_usage_error(call):
 def test_a_job_may_know_what_it_was_given():
     told = []
 
-    def main(options: Made, given: frozenset[str], seed: int = 0) -> None:
-        told.append((options.size, given))
+    def main(options: Made, given: Given, seed: int = 0) -> None:
+        told.append((options.size, dict(given.options)))
 
     assert CliRunner().invoke(job(main), ["--size", "3", "--seed", "0", "--no-cells"]).exit_code == 0
     assert CliRunner().invoke(job(main), []).exit_code == 0
-    assert told == [(3, {"size", "seed", "cells"}), (None, set())]
+    assert told == [(3, {"size": "--size", "seed": "--seed", "cells": "--no-cells"}), (None, {})]
     assert "--given" not in CliRunner().invoke(job(main), ["--help"]).output
 
 
 def test_a_number_below_the_least_is_a_usage_error():
     @dataclass(frozen=True)
     class Counted:
-        steps: Annotated[int, Doc("How many."), AtLeast(1)] = 3
+        steps: Annotated[int, Doc("How many."), Range(1)] = 3
 
     def main(counted: Counted) -> None: ...
 
@@ -105,3 +105,33 @@ def test_two_options_of_one_name_are_refused():
 
     with pytest.raises(TypeError, match="model"):
         job(main)
+
+
+@dataclass(frozen=True)
+class Bounded:
+    share: Annotated[float, Doc("A share."), Range(0.0, 1.0)] = 0.1
+    fit: Annotated[Literal["squash", "letterbox"], Doc("How it fits.")] = "squash"
+    cells: Annotated[bool, Doc("Store cells.")] = True
+
+
+def test_a_value_out_of_range_is_a_usage_error_and_a_choice_is_left_to_who_takes_it():
+    made = []
+
+    def main(options: Bounded) -> None:
+        made.append(options)
+
+    app = job(main)
+    assert CliRunner().invoke(app, ["--share", "2"]).exit_code == 2
+    assert CliRunner().invoke(app, ["--share", "0.5", "--fit", "crop"]).exit_code == 0
+    assert [(one.share, one.fit) for one in made] == [(0.5, "crop")]
+
+
+def test_a_job_knows_what_was_given_and_refuses_it_by_name():
+    def main(options: Bounded, given: Given) -> None:
+        given.refuse(["share", "cells"], "nothing is cut")
+
+    app = job(main)
+    assert CliRunner().invoke(app, ["--fit", "squash"]).exit_code == 0
+    result = CliRunner().invoke(app, ["--no-cells", "--share", "0.1"])
+    assert result.exit_code == 2
+    assert "nothing is cut: leave out --share, --no-cells" in " ".join(result.output.split())
