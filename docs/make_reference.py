@@ -52,9 +52,14 @@ def all_jobs() -> dict[str, typer.Typer]:
 def jobs_table() -> str:
     rows = []
     for name, app in all_jobs().items():
-        words = [names.removesuffix(" ...") for names, _, default in options(name, app) if default == REQUIRED]
+        words = [given(names) for names, _, default in options(name, app) if default == REQUIRED]
         rows.append([f"[`{' '.join([f'jobs/{name}.py', *words])}`](docs/reference.md#jobs{name}py)", summary(app)])
     return table(("job", "does"), rows)
+
+
+def given(names: str) -> str:
+    """How a command that leaves out what may be left out gives an option or an argument."""
+    return names.removesuffix(" ...") if names.startswith("-") else f'"{names.split()[0].upper()}"'
 
 
 def section(name: str, app: typer.Typer) -> str:
