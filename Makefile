@@ -6,12 +6,13 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := demo
 
-.PHONY: demo test lint docs install install-dev clean
+.PHONY: demo test test-all lint docs install install-dev clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   install, render the demo corpus, encode it, evaluate it, and search it"
-	@echo "make test   install and run the tests"
+	@echo "make test   install and run the tests, but for those that take long by nature"
+	@echo "make test-all  all tests: killed jobs, lost nodes, submitted jobs, trainings too"
 	@echo "make lint   install and run ruff, mypy and the contracts of imports"
 	@echo "make docs   make docs/reference.md and the picture of the rooms from the code"
 
@@ -40,6 +41,9 @@ demo: install
 	@echo; echo "Now open $(DEMO)/report/index.html"
 
 test: install-dev
+	$(RUN) -m pytest -m "not slow"
+
+test-all: install-dev
 	$(RUN) -m pytest
 
 lint: install-dev

@@ -15,6 +15,7 @@ NOT_FOR_READERS = {
     "altair",
     "matplotlib",
     "ray",
+    "vl_convert",
 }
 
 
