@@ -6,6 +6,7 @@ What is said about the paper's findings is written here by hand; every other sen
 study.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,8 @@ import typer
 
 from qasir.evaluation.report.drawing import standalone
 from qasir.files.whole import write_whole
-from qasir.study.findings import Finding, findings
+from qasir.study.findings import Finding
+from qasir.study.questions import findings
 from qasir.study.results import Result, read_tables
 
 DOCS = Path(__file__).parent
@@ -53,7 +55,7 @@ def every_setting(results: list[Result]) -> str:
     return f"## Every setting\n\n{table(columns, rows)}"
 
 
-def table(columns: tuple[str, ...] | list[str], rows: list[list[str]]) -> str:
+def table(columns: Sequence[str], rows: list[list[str]]) -> str:
     lines = [list(columns), ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
