@@ -3,9 +3,15 @@
 from dataclasses import dataclass
 
 from qasir.errors import SpecError
-from qasir.retrieval.scoring import DEFAULT_GATE_TEMPERATURE, DEFAULT_TEMPERATURE, Scoring
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.maximum import Max
+from qasir.retrieval.methods.mean import Mean
+from qasir.retrieval.methods.pooled import Pooled
+from qasir.retrieval.methods.text_gated import TextGated
 
 RECIPES = ("qasir", "eercf")
+TRAINED = ("attention", "mean", "max")
+"""Aggregations that recipe qasir trains."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +25,8 @@ class Recipe:
 
     name: str = "qasir"
     aggregation: str = "attention"
-    temperature: float = DEFAULT_TEMPERATURE
-    gate_temperature: float = DEFAULT_GATE_TEMPERATURE
+    temperature: float = Attention.temperature
+    gate_temperature: float = TextGated.gate_temperature
     pearson: bool = True
     margin: float = 0.2
     hard_negatives_after: int = 5
@@ -30,15 +36,16 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.name not in RECIPES:
             raise SpecError(f"recipe {self.name!r}: choose one of {', '.join(RECIPES)}")
-        if self.aggregation not in ("attention", "mean", "max"):
-            raise SpecError(f"aggregation {self.aggregation!r}: recipe qasir trains attention, mean or max")
+        if self.aggregation not in TRAINED:
+            raise SpecError(f"aggregation {self.aggregation!r}: recipe qasir trains {', '.join(TRAINED)}")
         if self.margin < 0 or self.info_nce_weight < 0 or self.info_nce_temperature <= 0:
             raise SpecError("margin and the InfoNCE weight must not be negative, its temperature must be above 0")
-        Scoring("tib", self.temperature, self.gate_temperature)
+        Attention(self.temperature)
+        TextGated(self.gate_temperature)
 
     @property
-    def scoring(self) -> Scoring:
+    def scoring(self) -> Pooled:
         """How the trained model's vectors are scored."""
         if self.name == "eercf":
-            return Scoring("tib", gate_temperature=self.gate_temperature)
-        return Scoring(self.aggregation, self.temperature)
+            return TextGated(self.gate_temperature)
+        return {"attention": Attention(self.temperature), "mean": Mean(), "max": Max()}[self.aggregation]

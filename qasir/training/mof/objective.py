@@ -21,7 +21,9 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from qasir.errors import ModelError, SpecError
-from qasir.retrieval.scoring import DEFAULT_TEMPERATURE, Scoring
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.mean import Mean
+from qasir.retrieval.methods.pooled import Pooled
 from qasir.training.finetune.losses import info_nce
 from qasir.training.finetune.objective import pooled_scores
 
@@ -109,15 +111,15 @@ class Objective:
     """L(w; frames). attention_temperature: of the query attention, where pooling is by attention."""
 
     pooling: str = "mean"
-    attention_temperature: float = DEFAULT_TEMPERATURE
+    attention_temperature: float = Attention.temperature
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
             raise SpecError(f"pooling {self.pooling!r}: choose one of {', '.join(POOLINGS)}")
 
     @property
-    def scoring(self) -> Scoring:
-        return Scoring(self.pooling, self.attention_temperature)
+    def scoring(self) -> Pooled:
+        return Attention(self.attention_temperature) if self.pooling == "attention" else Mean()
 
     def loss(self, model: RetrievalModel, weights: Mapping[str, Tensor], clips: Clips) -> Tensor:
         """The contrastive loss of a batch under the given weights (the others are the model's own)."""
