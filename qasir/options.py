@@ -1,16 +1,19 @@
 """Options that travel together are the fields of one frozen dataclass; command lines and the tables in docs are made from it.
 
 A field is `Annotated[type, Doc("what it does")] = default`. Flag names it otherwise on the command line, Shown says what the default
-means where that is not its value.
+means where that is not its value, AtLeast the smallest number that makes sense. Which of its options a choice has no use for, a dataclass
+says by a property `useless`; who gave one anyway hears of it from `refuse_useless`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from typing_extensions import Doc
 
-__all__ = ["Doc", "Flag", "Option", "Shown", "options_of"]
+from qasir.errors import SpecError
+
+__all__ = ["AtLeast", "Doc", "Flag", "Option", "Shown", "options_of", "refuse_useless"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,13 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class AtLeast:
+    """The smallest number that the option takes."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class Option:
     """One field: its name, its type, its default (MISSING where it must be given), and what is said of it."""
 
@@ -37,6 +47,7 @@ class Option:
     doc: str
     flag: str
     shown: str | None
+    least: int | None = None
 
     @property
     def required(self) -> bool:
@@ -61,4 +72,16 @@ def options_of(kind: type) -> Iterator[Option]:
         flag = next((note.name for note in notes if isinstance(note, Flag)), None)
         shown = next((note.default for note in notes if isinstance(note, Shown)), None)
         name = field.name.removesuffix("_s")
-        yield Option(field.name, bare, default, doc, flag or "--" + name.replace("_", "-"), shown)
+        least = next((note.number for note in notes if isinstance(note, AtLeast)), None)
+        yield Option(field.name, bare, default, doc, flag or "--" + name.replace("_", "-"), shown, least)
+
+
+def refuse_useless(options: Any, given: Set[str]) -> None:
+    """Raises SpecError that names every given option that these have no use for.
+
+    options: a dataclass whose `useless` is {field: why}; given: names of the fields that somebody chose a value for.
+    """
+    flags = {option.field: option.flag for option in options_of(type(options))}
+    told = [f"{flags[field]} {why}" for field, why in options.useless.items() if field in given]
+    if told:
+        raise SpecError("; ".join(told) + ": leave it out")

@@ -7,7 +7,8 @@ import typer
 from typer.testing import CliRunner
 
 from jobs.command_line import Json, job
-from qasir.options import Doc, Flag, Shown
+from qasir.errors import SpecError
+from qasir.options import AtLeast, Doc, Flag, Shown, refuse_useless
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,45 @@ def test_a_length_of_time_that_is_none_is_a_usage_error(call):
     result = call("q", "--keep", "soon")
     assert result.exit_code == 2
     assert "7d" in result.output
+
+
+def test_a_job_may_know_what_it_was_given():
+    told = []
+
+    def main(options: Made, given: frozenset[str], seed: int = 0) -> None:
+        told.append((options.size, given))
+
+    assert CliRunner().invoke(job(main), ["--size", "3", "--seed", "0", "--no-cells"]).exit_code == 0
+    assert CliRunner().invoke(job(main), []).exit_code == 0
+    assert told == [(3, {"size", "seed", "cells"}), (None, set())]
+    assert "--given" not in CliRunner().invoke(job(main), ["--help"]).output
+
+
+def test_a_number_below_the_least_is_a_usage_error():
+    @dataclass(frozen=True)
+    class Counted:
+        steps: Annotated[int, Doc("How many."), AtLeast(1)] = 3
+
+    def main(counted: Counted) -> None: ...
+
+    assert CliRunner().invoke(job(main), ["--steps", "1"]).exit_code == 0
+    assert CliRunner().invoke(job(main), ["--steps", "0"]).exit_code == 2
+
+
+def test_an_option_without_use_is_refused_by_name():
+    @dataclass(frozen=True)
+    class Pooled:
+        pooling: Annotated[str, Doc("How.")] = "mean"
+        attention_temperature: Annotated[float, Doc("Of attention."), Flag("--temperature")] = 0.1
+
+        @property
+        def useless(self) -> dict[str, str]:
+            return {} if self.pooling == "attention" else {"attention_temperature": "is of attention"}
+
+    refuse_useless(Pooled(), {"pooling"})
+    refuse_useless(Pooled("attention"), {"pooling", "attention_temperature"})
+    with pytest.raises(SpecError, match="--temperature is of attention: leave it out"):
+        refuse_useless(Pooled(), {"attention_temperature"})
 
 
 def test_two_options_of_one_name_are_refused():
