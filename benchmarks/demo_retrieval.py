@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 from demo_sets import SETS, demo_index
+from qasir.retrieval.coarse_to_fine import CoarseToFine
+from qasir.retrieval.hybrid import Cascade, Fusion, HybridSearcher
 
 from qasir.demo.render import render_corpus
 from qasir.evaluation.evaluate import Evaluation, evaluate
@@ -19,8 +21,6 @@ from qasir.evaluation.metrics import paired_difference
 from qasir.evaluation.moment_metrics import NAMES
 from qasir.evaluation.query_files import Query, read_queries
 from qasir.evaluation.tuning import TEMPERATURES, best_depth, best_weight, sum_r
-from qasir.retrieval.coarse_to_fine import CoarseToFine
-from qasir.retrieval.hybrid import Cascade, Fusion, HybridSearcher
 from qasir.retrieval.scoring import Scoring
 from qasir.retrieval.searcher import IndexSearcher
 

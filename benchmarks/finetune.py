@@ -14,13 +14,13 @@ from typing import Annotated, Any
 
 import typer
 from demo_sets import SETS, TRAINING, demo_index, render_set
+from qasir.retrieval.coarse_to_fine import CoarseToFine
 
 from pipelines.finetune import Split, finetune
 from qasir.evaluation.evaluate import Evaluation, evaluate
 from qasir.evaluation.metrics import paired_difference
 from qasir.evaluation.query_files import Query, read_queries
 from qasir.evaluation.tuning import best_temperature
-from qasir.retrieval.coarse_to_fine import CoarseToFine
 from qasir.retrieval.modules import Architecture
 from qasir.retrieval.recipe import Recipe
 from qasir.retrieval.scoring import Scoring

@@ -19,12 +19,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 import typer
+from qasir.retrieval.coarse_to_fine import CoarseToFine, fine_scores, recalled
 
 from qasir.index.index import Index, embedding_column, now
 from qasir.index.ragged import starts
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval import vector_index
-from qasir.retrieval.coarse_to_fine import CoarseToFine, fine_scores, recalled
 from qasir.retrieval.scoring import Scoring, score
 from qasir.retrieval.searcher import IndexSearcher, best_first, open_index
 from qasir.retrieval.vectors import Features

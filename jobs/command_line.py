@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import is_dataclass
 from datetime import timedelta
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -75,8 +75,10 @@ def _parameter(option: Option) -> inspect.Parameter:
         kind = timedelta | None if type(None) in get_args(kind) else timedelta
         about |= {"parser": duration, "metavar": "TIME"}
         default = None if default is None else _text(default)
-    elif isinstance(default, tuple):
-        kind, default = list[str] | None, list(default) or None
+    elif get_origin(kind) is tuple:
+        kind = list[get_args(kind)[0]]  # type: ignore[misc]
+        if not option.required:
+            kind, default = kind | None, list(default) or None
     is_flag = kind is bool and default is False
     names = [option.flag] if is_flag or option.flag != "--" + option.field.replace("_", "-") else []
     made = inspect.Parameter.empty if option.required else default
@@ -92,7 +94,7 @@ def _value(option: Option, given: Any) -> Any:
     """What the dataclass wants of what the command line gave."""
     if isinstance(given, timedelta) and not isinstance(option.default, timedelta):
         return given.total_seconds()
-    return tuple(given or ()) if isinstance(option.default, tuple) else given
+    return tuple(given or ()) if get_origin(option.type) is tuple else given
 
 
 def _is_time(option: Option) -> bool:

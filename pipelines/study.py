@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from qasir.retrieval.hybrid import HybridSearcher
 
 from pipelines.cluster import encoder_device
 from pipelines.encode import Snapshot as EncodingSnapshot
@@ -21,7 +22,6 @@ from qasir.evaluation.query_files import Query, paragraphs, read_queries
 from qasir.evaluation.tuning import chosen
 from qasir.index.index import Index
 from qasir.retrieval.checkpoint import Checkpoint, load_checkpoint
-from qasir.retrieval.hybrid import HybridSearcher
 from qasir.retrieval.methods import method_of
 from qasir.retrieval.searcher import IndexSearcher, Searcher
 from qasir.study.config import HybridChoice, Material, StudyConfig, TwoStageChoice

@@ -39,10 +39,14 @@ class Ranker(Protocol):
 
 
 class ExactRanker:
-    """Scores every vector of a source in this process, on a GPU if there is one."""
+    """Scores every vector of a source in this process, on a GPU if there is one.
+
+    When second stages have asked for single videos so often that reading all would have been less, all are read.
+    """
 
     def __init__(self, vectors: VectorSource) -> None:
         self.vectors = vectors
+        self._n_read = 0
 
     def videos(self) -> VideoList:
         return self.vectors.videos()
@@ -54,6 +58,9 @@ class ExactRanker:
         return self.vectors.video_vectors()
 
     def features(self, granularity: str, videos: NDArray[np.int64]) -> Features:
+        self._n_read += len(videos)
+        if granularity == "super-image" and self._n_read > 2 * len(self.videos().video_ids):
+            self.vectors.load(granularity)
         return features_of(self.vectors, granularity, videos)
 
     def counting(self) -> Ranker:

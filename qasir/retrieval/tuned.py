@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from qasir.errors import ModelError, NoIndexError, QueryError
+import numpy as np
+from numpy.typing import NDArray
+
+from qasir.errors import ModelError, QueryError
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.checkpoint import Checkpoint, load_checkpoint
 from qasir.retrieval.vector_source import FeatureTable, VectorSource, VideoList
 
-_VIDEOS_TOGETHER = 256
-
 
 class TunedVectors:
     """Vectors of a source gone through the video side of a checkpoint, computed when they are loaded."""
+
+    is_stored = False
 
     def __init__(self, source: VectorSource, checkpoint: Checkpoint) -> None:
         self.snapshot = source.snapshot
@@ -25,8 +28,8 @@ class TunedVectors:
     def videos(self) -> VideoList:
         return self._source.videos()
 
-    def video_vectors(self) -> None:
-        return None
+    def video_vectors(self) -> NDArray[np.float32]:
+        return self.load().features.means
 
     def load(self, granularity: str = "super-image", video_ids: Sequence[str] | None = None) -> FeatureTable:
         table = self._source.load(granularity, video_ids)

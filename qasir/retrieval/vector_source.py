@@ -76,6 +76,8 @@ class VectorSource(Protocol):
     """What searching needs of vectors: those of one snapshot, read when asked for."""
 
     snapshot: Snapshot
+    is_stored: bool
+    """Whether the vectors are as they lie in the tables."""
 
     def is_indexed(self) -> bool:
         """Whether there is a vector index over these vectors."""
@@ -85,8 +87,8 @@ class VectorSource(Protocol):
         """Every encoded video that has super images."""
         ...
 
-    def video_vectors(self) -> NDArray[np.float32] | None:
-        """(V, D) means of the videos' super images, L2-normalised; None where they are to be made from those."""
+    def video_vectors(self) -> NDArray[np.float32]:
+        """(V, D) means of the videos' super images, L2-normalised."""
         ...
 
     def load(self, granularity: str = "super-image", video_ids: Sequence[str] | None = None) -> FeatureTable:
@@ -97,6 +99,8 @@ class VectorSource(Protocol):
 
 class StoredVectors:
     """The vectors of a snapshot as they are stored."""
+
+    is_stored = True
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -152,18 +156,15 @@ class StoredVectors:
 
 
 class HeldVectors:
-    """Keeps what was read of a source: its videos, their vectors and, once every super image was asked for, those.
-
-    When single videos were asked for so often that reading all would have been less, all are read.
-    """
+    """Keeps what was read of a source: its videos, their vectors and, once every super image was asked for, those."""
 
     def __init__(self, source: VectorSource) -> None:
         self.snapshot = source.snapshot
+        self.is_stored = source.is_stored
         self._source = source
         self._videos: VideoList | None = None
         self._vectors: NDArray[np.float32] | None = None
         self._images: FeatureTable | None = None
-        self._n_read = 0
 
     def is_indexed(self) -> bool:
         return self._source.is_indexed()
@@ -179,27 +180,24 @@ class HeldVectors:
 
     def video_vectors(self) -> NDArray[np.float32]:
         if self._vectors is None:
-            stored = self._source.video_vectors()
-            self._vectors = self.load().features.means if stored is None else stored
+            self._vectors = self._source.video_vectors() if self.is_stored else self.load().features.means
         return self._vectors
 
     def load(self, granularity: str = "super-image", video_ids: Sequence[str] | None = None) -> FeatureTable:
         if granularity != "super-image":
             return self._source.load(granularity, video_ids)
-        if self._images is None and (video_ids is None or self._are_worth_all(video_ids)):
+        if video_ids is not None:
+            return self._source.load(granularity, video_ids) if self._images is None else self._images.take(video_ids)
+        if self._images is None:
             self.videos()
             self._images = self._source.load()
-        if self._images is None:
-            return self._source.load(granularity, video_ids)
-        return self._images if video_ids is None else self._images.take(video_ids)
-
-    def _are_worth_all(self, video_ids: Sequence[str]) -> bool:
-        self._n_read += len(video_ids)
-        return self._videos is not None and self._n_read > 2 * len(self._videos.video_ids)
+        return self._images
 
 
 class SomeVectors:
     """The vectors of some videos, whose super images were read already; other granularities are read when asked for."""
+
+    is_stored = False
 
     def __init__(self, images: FeatureTable, source: VectorSource) -> None:
         self.snapshot = source.snapshot
@@ -212,7 +210,9 @@ class SomeVectors:
     def videos(self) -> VideoList:
         """As long as their last super image says."""
         features = self._images.features
-        return VideoList(self._images.video_ids, self._images.end_s[features.first + features.length - 1], features.length)
+        return VideoList(
+            self._images.video_ids, self._images.end_s[features.first + features.length - 1], features.length
+        )
 
     def video_vectors(self) -> NDArray[np.float32]:
         return self._images.features.means

@@ -37,7 +37,9 @@ class Fusion(Hybrid):
     ) -> NDArray[np.float32]:
         return self._weighted(*self._standardised(queries, rankers))
 
-    def score_each(self, methods: Sequence[Self], queries: Queries, rankers: Sequence[Ranker]) -> Iterator[NDArray[np.float32]]:
+    def score_each(
+        self, methods: Sequence[Self], queries: Queries, rankers: Sequence[Ranker]
+    ) -> Iterator[NDArray[np.float32]]:
         sides = self._standardised(queries, rankers)
         return (method._weighted(*sides) for method in methods)
 
@@ -54,7 +56,9 @@ class Fusion(Hybrid):
         return {"weight": WEIGHTS}
 
     def sentence(self) -> str:
-        return f"two models: {self.weight:g} of the large one's standardised score, {1 - self.weight:g} of the small one's"
+        return (
+            f"two models: {self.weight:g} of the large one's standardised score, {1 - self.weight:g} of the small one's"
+        )
 
 
 def standardised(values: NDArray[np.float32]) -> NDArray[np.float32]:

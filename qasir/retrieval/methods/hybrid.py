@@ -7,7 +7,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from qasir.index.spec import EncoderSpec
 from qasir.retrieval.methods.method import Method
 
 
@@ -25,10 +24,6 @@ class Hybrid(Method):
     def with_sides(self, sides: Sequence[Method]) -> Self:
         large, small = sides
         return replace(self, large=large, small=small)  # type: ignore[type-var]
-
-    def check(self, specs: Sequence[EncoderSpec], uris: Sequence[str]) -> None:
-        for side, spec, uri in zip(self.sides(), specs, uris, strict=True):
-            side.check([spec], [uri])
 
     def numbers(self) -> dict[str, Any]:
         return {name: value for name, value in super().numbers().items() if name not in ("large", "small")}

@@ -60,6 +60,8 @@ class Method(ABC):
 
     def check(self, specs: Sequence[EncoderSpec], uris: Sequence[str]) -> None:
         """Raises QueryError for indexes, one spec and URI each, that it cannot rank with."""
+        for side, spec, uri in zip(self.sides(), specs, uris, strict=False):
+            side.check([spec], [uri])
 
     def numbers(self) -> dict[str, Any]:
         """Its numbers, by field."""
@@ -86,7 +88,9 @@ class Method(ABC):
         """{field: values to choose from on validation queries, over n_videos}; of equally good ones the first is taken."""
         return {}
 
-    def score_each(self, methods: Sequence[Self], queries: Queries, rankers: Sequence[Ranker]) -> Iterator[NDArray[np.float32]]:
+    def score_each(
+        self, methods: Sequence[Self], queries: Queries, rankers: Sequence[Ranker]
+    ) -> Iterator[NDArray[np.float32]]:
         """`score` of several methods of this kind, which differ in a number; one at a time, so that they need not be held."""
         return (method.score(queries, rankers) for method in methods)
 

@@ -26,8 +26,8 @@ HYBRIDS: dict[str, type[Method]] = {kind.name: kind for kind in (Fusion, Cascade
 
 
 def spelled(kind: type[Method]) -> str:
-    """The name as it is given, "sparse:GRID" say."""
-    return f"{kind.name}:{kind.argument.upper()}" if kind.argument else kind.name
+    """The name as it is given, "sparse:N" say."""
+    return f"{kind.name}:N" if kind.argument else kind.name
 
 
 def made(name: str, numbers: Mapping[str, Any] | None = None, *, like: Method | None = None) -> Method:

@@ -90,9 +90,7 @@ class Objective(nn.Module):
         weak = _VIDEO * texts @ video.T + _IMAGES * pooled_scores(texts, images, batch.image_padding, WEIGHTED)
         if batch.cells is not None:
             assert batch.cell_padding is not None
-            weak = weak + _CELLS * pooled_scores(
-                texts, self.model.frames(batch.cells), batch.cell_padding, WEIGHTED
-            )
+            weak = weak + _CELLS * pooled_scores(texts, self.model.frames(batch.cells), batch.cell_padding, WEIGHTED)
         gated = text_gated(texts, frames, images, batch.image_padding, self.recipe.scoring)
         strong = texts @ gated.T
         scale = self.log_scale.exp().clamp_max(_LARGEST_SCALE)

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from qasir.retrieval.hybrid import Cascade, Fusion, HybridSearcher
 
 from qasir.errors import NoIndexError, QueryError
 from qasir.evaluation.cost import cost
@@ -15,7 +16,6 @@ from qasir.evaluation.report.page import render_report
 from qasir.evaluation.tuning import TEMPERATURES, best_depth, best_temperature, best_weight, sum_r
 from qasir.index.index import Index, embedding_column
 from qasir.index.snapshot import matrix
-from qasir.retrieval.hybrid import Cascade, Fusion, HybridSearcher
 from qasir.retrieval.scoring import Scoring
 from qasir.retrieval.searcher import IndexSearcher, open_index
 from qasir.vlm.flops import architecture_gflops, image_gflops

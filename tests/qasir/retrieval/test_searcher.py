@@ -1,14 +1,14 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from qasir.retrieval.coarse_to_fine import CoarseToFine, fine_scores
+from qasir.retrieval.hybrid import Cascade, Fusion, standardised
 
 from qasir import open_hybrid, open_index, open_tables
 from qasir.errors import NoIndexError, QueryError, SpecError
 from qasir.index import maintenance as upkeep
 from qasir.index.index import Index
 from qasir.retrieval import vector_index
-from qasir.retrieval.coarse_to_fine import CoarseToFine, fine_scores
-from qasir.retrieval.hybrid import Cascade, Fusion, standardised
 from qasir.retrieval.scoring import Scoring, score
 from qasir.retrieval.searcher import HITS_SCHEMA, best_first
 from qasir.retrieval.vectors import Features
