@@ -14,17 +14,17 @@ from typing import Annotated, Any
 
 import typer
 from demo_sets import SETS, TRAINING, demo_index, render_set
-from qasir.retrieval.coarse_to_fine import CoarseToFine
 
 from pipelines.finetune import Split, finetune
 from qasir.evaluation.evaluate import Evaluation, evaluate
 from qasir.evaluation.metrics import paired_difference
 from qasir.evaluation.query_files import Query, read_queries
 from qasir.evaluation.tuning import best_temperature
+from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
 from qasir.retrieval.modules import Architecture
+from qasir.retrieval.opening import open_index
 from qasir.retrieval.recipe import Recipe
-from qasir.retrieval.scoring import Scoring
-from qasir.retrieval.searcher import IndexSearcher, open_index
+from qasir.retrieval.searcher import Searcher
 from qasir.training.finetune.train import Settings
 
 GATE = 0.01
@@ -76,7 +76,7 @@ def main(
 
 
 def compare(
-    work: Path, grid: int, indexes: dict[str, IndexSearcher], queries: dict[str, list[Query]], only: list[str] | None,
+    work: Path, grid: int, indexes: dict[str, Searcher], queries: dict[str, list[Query]], only: list[str] | None,
     seed: int,
 ) -> list[Any]:  # fmt: skip
     """Prints and returns the table of one N."""

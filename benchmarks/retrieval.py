@@ -19,14 +19,19 @@ import numpy as np
 import pyarrow as pa
 import torch
 import typer
-from qasir.retrieval.coarse_to_fine import CoarseToFine, fine_scores, recalled
 
 from qasir.index.index import Index, embedding_column, now
 from qasir.index.ragged import starts
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval import vector_index
-from qasir.retrieval.scoring import Scoring, score
-from qasir.retrieval.searcher import IndexSearcher, best_first, open_index
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
+from qasir.retrieval.methods.maximum import Max
+from qasir.retrieval.methods.mean import Mean
+from qasir.retrieval.methods.text_gated import TextGated
+from qasir.retrieval.opening import open_index, searcher_of
+from qasir.retrieval.scoring import score
+from qasir.retrieval.searcher import best_first
 from qasir.retrieval.vectors import Features
 
 PARTS = ("exact", "adhoc", "coarse")
@@ -81,13 +86,13 @@ def exact(_: Path) -> Any:
         some, share = (features, "") if precision == "fp32" else (few, f", {few.n_videos} videos")
         product = best_of(lambda some=some, precision=precision: _product(queries, some, precision), 3)
         print(f"| product of the same blocks, {precision}{share} | {product:.2f} | 1 |", flush=True)
-        for scoring in (Scoring(), Scoring("max"), Scoring("tib"), Scoring("mean")):
+        for scoring in (Attention(), Max(), TextGated(), Mean()):
             if precision == "bf16" and scoring.aggregation != "attention":
                 continue
             took = best_of(lambda s=scoring, f=some, p=precision: score(queries, f, s, precision=p), 3)
             rows[f"{scoring.aggregation} {precision}"] = took / product
             print(f"| {scoring.aggregation}, {precision}{share} | {took:.2f} | {took / product:.2f} |", flush=True)
-    mine = best_of(lambda: score(queries, few, Scoring()))
+    mine = best_of(lambda: score(queries, few, Attention()))
     gathered = best_of(lambda: _gathering(queries, few), 1)
     rows["gathering"] = gathered / mine
     print(f"| gathering (query, video, D) vectors, {few.n_videos} videos | {gathered:.2f} | |")
@@ -109,7 +114,7 @@ def _gathering(queries: np.ndarray, features: Features) -> None:
     q = torch.from_numpy(queries)
     for video in range(features.n_videos):
         s = torch.from_numpy(features.of(video))
-        a = torch.softmax(q @ s.T / Scoring().tau, dim=1)
+        a = torch.softmax(q @ s.T / Attention().tau, dim=1)
         v = torch.nn.functional.normalize((a[:, :, None] * s[None]).sum(dim=1), dim=1)
         (v * q).sum(dim=1)
 
@@ -195,8 +200,8 @@ def adhoc(work: Path) -> Any:
     n = 100
     near = vectors[rng.choice(len(vectors), n, replace=False)]
     queries = unit(near + 1.2 * unit(rng.standard_normal((n, DIM), dtype=np.float32)))
-    searcher = IndexSearcher(index)
-    scoring = Scoring()
+    searcher = searcher_of(index)
+    scoring = Attention()
     features = Features(*starts(np.full(N_VIDEOS, EACH)), vectors)
     truth = best_first(score(queries, features, scoring), 10)
     everything = torch.from_numpy(vectors)
@@ -290,10 +295,10 @@ def coarse(work: Path) -> Any:
     single = Features.single(means)
 
     def by_video(q: np.ndarray, k: int) -> np.ndarray:
-        return recalled(score(q[None], single, Scoring("max"))[0], k)
+        return recalled(score(q[None], single, Max())[0], k)
 
     def by_image(q: np.ndarray, k: int) -> np.ndarray:
-        return recalled(score(q[None], fine["super-image"], Scoring("max"))[0], k)
+        return recalled(score(q[None], fine["super-image"], Max())[0], k)
 
     def by_index(q: np.ndarray, k: int, n_partitions: int) -> np.ndarray:
         probing = vector_index.Probing(4 * k, n_partitions, k)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from qasir.errors import QueryError
-from qasir.evaluation.evaluate import answerable, ranks_of
+from qasir.evaluation.evaluate import answerable, rank_queries, ranks_of
 from qasir.evaluation.metrics import summarise
 from qasir.evaluation.query_files import Query
 from qasir.retrieval.methods.method import Method
@@ -41,6 +41,12 @@ def check_choices(method: Method) -> None:
         raise QueryError(
             f"{method.name}: validation queries can choose none of its numbers ({', '.join(method.numbers())})"
         )
+
+
+def sum_r(searcher: Searcher, queries: Sequence[Query], method: Method) -> float:
+    """SumR over the queries whose video is there."""
+    found, _ = answerable(searcher, queries)
+    return summarise(rank_queries(searcher, found, method)[1])["SumR"]
 
 
 def _best(searcher: Searcher, queries: Sequence[Query], method: Any, name: str, values: Sequence[Any]) -> Method:

@@ -107,7 +107,9 @@ class Searcher:
         *,
         among: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
-        """`score` for query embeddings (Q, D), L2-normalised, an array for each side."""
+        """`score` for query embeddings (Q, D), L2-normalised, an array for each side. Raises QueryError for another number."""
+        if len(queries) != len(self.sides):
+            raise QueryError(f"{len(queries)} arrays of query embeddings for {len(self.sides)} indexes")
         method = self.checked(method)
         return method.score(queries, self.rankers, among)
 

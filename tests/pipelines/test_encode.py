@@ -20,8 +20,8 @@ from qasir.errors import ERROR_KINDS, QasirError
 from qasir.evaluation.evaluate import evaluate
 from qasir.evaluation.query_files import Query
 from qasir.index.index import Index
-from qasir.retrieval.scoring import Scoring
-from qasir.retrieval.searcher import IndexSearcher
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.opening import searcher_of
 from qasir.retrieval.vector_source import StoredVectors
 from qasir.video.corpus import list_videos
 from tests.videos import write_audio, write_video
@@ -106,7 +106,7 @@ def test_bad_files_are_failed_rows_and_are_tried_again_only_when_they_change(vid
     assert {row["video_id"] for row in failed} == {"empty", "text"}
     assert all(row["error_kind"] == "not_a_video" and row["error"] and row["embedding"] is None for row in failed)
     asked = [Query("q", "a cat", "a"), Query("r", "a cat", "empty"), Query("s", "a cat", "nowhere")]
-    assert evaluate(IndexSearcher(index), asked, Scoring()).skipped == {"not_in_index": 1, "failed_video": 1}
+    assert evaluate(searcher_of(index), asked, Attention()).skipped == {"not_in_index": 1, "failed_video": 1}
     summary, _ = encode(videos, tmp_path / "index")
     assert (summary.failed, summary.unchanged) == (0, 5)
     write_video(videos / "text.mp4", 10)
