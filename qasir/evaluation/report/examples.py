@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from qasir.evaluation.evaluate import Evaluation
 from qasir.evaluation.query_files import Query
-from qasir.evaluation.report.charts import Span, timeline
+from qasir.evaluation.report.evaluation_charts import Span, timeline
 from qasir.index.snapshot import Snapshot, matrix
 from qasir.retrieval.methods.method import Method
 from qasir.retrieval.searcher import Searcher, best_first

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from qasir.evaluation.evaluate import Evaluation
 from qasir.evaluation.metrics import RECALL_AT, Bin
 from qasir.evaluation.moment_metrics import NAMES
-from qasir.evaluation.report.charts import Bar, Point, bars, recall_curve, trade_off
+from qasir.evaluation.report.evaluation_charts import Bar, Point, bars, recall_curve, trade_off
 from qasir.evaluation.report.examples import example, pick
 from qasir.evaluation.report.template import render
 from qasir.retrieval.searcher import Searcher

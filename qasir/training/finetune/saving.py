@@ -8,10 +8,10 @@ from typing import Any
 
 from safetensors.torch import save
 
-from qasir.evaluation.report.charts import Line, line_chart
 from qasir.files.whole import write_bytes, write_whole
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.checkpoint import CONFIG, CURVES, HISTORY, WEIGHTS
+from qasir.training.finetune.curves import curves
 from qasir.training.finetune.train import Training
 
 
@@ -31,29 +31,3 @@ def save_checkpoint(folder: Path, training: Training, spec: EncoderSpec, trained
     write_whole(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     write_whole(folder / HISTORY, json.dumps(training.history, indent=2) + "\n")
     write_whole(folder / CURVES, curves(training.history))
-
-
-def curves(history: list[dict[str, Any]]) -> str:
-    """An SVG picture: the loss of each epoch, and the validation SumR with the zero-shot one as a dashed line."""
-    trained = [record for record in history if record["epoch"] > 0]
-    epochs = [record["epoch"] for record in trained]
-    loss = line_chart([Line("loss", epochs, [record["loss"] for record in trained])], "epoch", "training loss")
-    every = [record["epoch"] for record in history]
-    sum_r = [
-        Line("validation SumR", every, [record["SumR"] for record in history]),
-        Line("zero-shot", [every[0], every[-1]], [history[0]["SumR"]] * 2, dashed=True),
-    ]
-    return stacked(loss, line_chart(sum_r, "epoch", "validation SumR"))
-
-
-def stacked(*charts: str) -> str:
-    """Charts one below another in one SVG file of its own."""
-    height = 300
-    sized = [chart.replace("<svg ", '<svg width="560" height="280" ', 1) for chart in charts]
-    parts = [f'<g transform="translate(0 {i * height})">{chart}</g>' for i, chart in enumerate(sized)]
-    style = "text{font:12px sans-serif;fill:#333}"
-    colours = "--ink:#222;--soft:#888;--line:#ddd;--accent:#1f6feb;--true:#2a9d4a;--wrong:#c0392b"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="560" height="{height * len(charts)}" style="{colours};background:#fff">'
-        f"<style>{style}</style>{''.join(parts)}</svg>\n"
-    )

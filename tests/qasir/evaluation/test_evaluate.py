@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -135,6 +136,20 @@ def test_the_report_stands_alone(searcher, queries):
     assert 'src="data:' in page
     assert "<link" not in page
     assert "says nothing: only 4 videos" in page
+
+
+def test_the_report_has_its_charts_with_the_numbers_in_colours_for_the_dark_too(searcher, queries):
+    result = evaluate(searcher, queries, Scoring())
+    page = render_report(result, searcher, title="t")
+    assert f"<title>R@1 = {result.metrics['R@1']:.1f} %</title>" in page
+    filled = [b for b in result.by_mv if b.metrics]
+    assert all(f"{b.n_queries} queries: R@1 {b.metrics['R@1']:.1f} %" in page for b in filled)
+    assert page.count('class="chart"') == 2
+    assert page.count('class="timeline"') == page.count("<title>predicted: ") > 4
+    assert "<script" not in page
+    used = set(re.findall(r"var\((--\w+)\)", page))
+    _, _, dark = page.partition("@media (prefers-color-scheme: dark)")
+    assert used <= set(re.findall(r"(--\w+):#", dark))
 
 
 def test_blank_cells_are_dark():
