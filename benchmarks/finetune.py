@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from demo_sets import SETS, TRAINING, demo_index, render_set
 
-from pipelines.finetune import Split, finetune
+from pipelines.finetune import finetune
 from qasir.evaluation.evaluate import Evaluation, evaluate
 from qasir.evaluation.metrics import paired_difference
 from qasir.evaluation.query_files import Query, read_queries
@@ -25,7 +25,8 @@ from qasir.retrieval.modules import Architecture
 from qasir.retrieval.opening import open_index
 from qasir.retrieval.recipe import Recipe
 from qasir.retrieval.searcher import Searcher
-from qasir.training.finetune.train import Settings
+from qasir.training.finetune.fine_tuning import Settings
+from qasir.training.finetune.task import Split
 
 GATE = 0.01
 """EERCF's gate temperature, better on validation than the default of 0.1, which blurs what is one moment of many."""

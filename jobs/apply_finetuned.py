@@ -12,7 +12,7 @@ from jobs.console import print_json, run
 from qasir.index.index import Index
 from qasir.index.lease import Run
 from qasir.retrieval.checkpoint import load_checkpoint
-from qasir.training.finetune.applying import Applying
+from qasir.training.finetune.tuned_index import Applying
 
 
 def apply(

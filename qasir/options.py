@@ -18,7 +18,8 @@ __all__ = ["AtLeast", "Doc", "Flag", "Option", "Shown", "options_of", "refuse_us
 
 @dataclass(frozen=True)
 class Flag:
-    """The option's name on a command line, "--format" say, where it is not the field's."""
+    """The option's name on a command line, "--format" say, where it is not the field's; "--clamp/--no-clamp" for both ways of a bool
+    that is false by default."""
 
     name: str
 
@@ -81,7 +82,7 @@ def refuse_useless(options: Any, given: Set[str]) -> None:
 
     options: a dataclass whose `useless` is {field: why}; given: names of the fields that somebody chose a value for.
     """
-    flags = {option.field: option.flag for option in options_of(type(options))}
+    flags = {option.field: option.flag.split("/")[0] for option in options_of(type(options))}
     told = [f"{flags[field]} {why}" for field, why in options.useless.items() if field in given]
     if told:
         raise SpecError("; ".join(told) + ": leave it out")

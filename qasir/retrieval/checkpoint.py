@@ -22,7 +22,7 @@ from qasir.retrieval.modules import Architecture, FineTuned
 from qasir.retrieval.recipe import Recipe
 from qasir.retrieval.vectors import Features
 
-WEIGHTS, CONFIG, HISTORY, CURVES = "finetuned.safetensors", "config.json", "history.json", "curves.svg"
+WEIGHTS, CONFIG, CURVES = "finetuned.safetensors", "config.json", "curves.svg"
 _STORED_ONLY = ("cells", "thumbnails", "gates")
 """Parts of an encoder spec that say what is stored, not what the stored vectors are."""
 

@@ -5,7 +5,7 @@ and of the table rows of its distinct videos; `load_videos` reads those rows any
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import lance
@@ -35,6 +35,9 @@ VIDEO_SCHEMA = pa.schema(
     ]
 )
 
+Read = Callable[[Sequence[pa.Table]], Iterable[pa.Table]]
+"""Reads the videos of `PLAN_SCHEMA` tables: `VIDEO_SCHEMA` tables, their rows in the same order, cut anywhere."""
+
 
 @dataclass(frozen=True)
 class VideoRows:
@@ -53,8 +56,13 @@ class VideoRows:
         return cls(images.uri, images.version, snapshot.spec.embedding_dim, n_cells)
 
 
+def load_here(plans: Sequence[pa.Table], source: VideoRows) -> Iterator[pa.Table]:
+    """A `Read` one batch at a time."""
+    return (load_videos(plan, source) for plan in plans)
+
+
 def load_videos(plan: pa.Table, source: VideoRows) -> pa.Table:
-    """`PLAN_SCHEMA` rows -> `VIDEO_SCHEMA` rows with their vectors; a stage of the pipeline."""
+    """`PLAN_SCHEMA` rows -> `VIDEO_SCHEMA` rows with their vectors; a stage."""
     dataset = lance.dataset(source.uri, version=source.version)
     columns = ["embedding", *(["n_valid", "cell_embeddings"] if source.n_cells else [])]
     numbers = plan["rows"].combine_chunks()
@@ -116,6 +124,19 @@ class Pairs:
         videos = np.unique(self.video[pairs])
         rows = [self.row[ragged_rows(self.first[v : v + 1], self.length[v : v + 1])] for v in videos]
         return pa.table({"video": videos, "rows": rows}, schema=PLAN_SCHEMA)
+
+
+def batches_of(data: Pairs, batches: Sequence[NDArray[np.int64]], read: Read) -> Iterator[Batch]:
+    """The batches in order, each as soon as its videos are read."""
+    plans = [data.plan(batch) for batch in batches]
+    tables = iter(read(plans))
+    waiting: list[pa.Table] = []
+    for batch, plan in zip(batches, plans, strict=True):
+        while sum(map(len, waiting)) < len(plan):
+            waiting.append(next(tables))
+        rows = pa.concat_tables(waiting)
+        waiting = [rows.slice(len(plan))]
+        yield collate(batch, data, rows.slice(0, len(plan)))
 
 
 def collate(pairs: NDArray[np.int64], data: Pairs, videos: pa.Table) -> Batch:

@@ -9,13 +9,14 @@ from qasir.retrieval.checkpoint import load_checkpoint
 from qasir.retrieval.methods.attention import Attention
 from qasir.retrieval.methods.mean import Mean
 from qasir.retrieval.methods.text_gated import TextGated
-from qasir.retrieval.modules import Architecture
+from qasir.retrieval.modules import Architecture, FineTuned
 from qasir.retrieval.opening import open_index, searcher_of
 from qasir.retrieval.recipe import Recipe
 from qasir.retrieval.tuned import choose
-from qasir.training.finetune.applying import Applying
-from qasir.training.finetune.saving import save_checkpoint
-from qasir.training.finetune.train import Settings, Training
+from qasir.training.finetune.checkpoint_writing import save_checkpoint
+from qasir.training.finetune.fine_tuning import Settings
+from qasir.training.finetune.tuned_index import Applying
+from qasir.training.state import TrainingState
 from tests.indexes import DIM, give_texts, make_index
 from tests.qasir.training.finetune.made_up import unit_rows
 
@@ -24,16 +25,15 @@ LENGTHS = [3, 1, 6, 2]
 
 def make_checkpoint(folder, spec, recipe="qasir", *, seed=0, **architecture):
     """One that is not the identity."""
-    training = Training(
-        spec.embedding_dim, Settings(recipe=Recipe(recipe), architecture=Architecture(**architecture)), 1
-    )
+    settings = Settings(recipe=Recipe(recipe), architecture=Architecture(**architecture))
+    model = FineTuned(spec.embedding_dim, settings.architecture)
     torch.manual_seed(seed)
-    for parameter in training.model.parameters():
+    for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    training.history.append({"epoch": 0, "loss": None, "SumR": 1.0, "seconds": 0.0})
-    training.finish_epoch({"loss": 1.0}, {"SumR": 2.0}, 1.0)
+    state = TrainingState("fine-tuning", {}, history=[{"epoch": 0, "loss": None, "SumR": 1.0}])
+    state.finish_epoch({"loss": 1.0, "SumR": 2.0}, model.state_dict())
     folder.mkdir(exist_ok=True)
-    save_checkpoint(folder, training, spec, {})
+    save_checkpoint(folder, state, settings, spec, {})
     return load_checkpoint(folder)
 
 

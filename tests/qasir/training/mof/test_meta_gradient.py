@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from qasir.errors import ModelError, SpecError
-from qasir.training.mof.objective import Clips, Objective, RetrievalModel, choose_weights, meta_gradient
+from qasir.training.mof.meta_gradient import Clips, Objective, meta_gradient
+from qasir.training.mof.trainable import RetrievalModel, choose_weights
 from qasir.vlm.model import Vlm, resolve
 
 import open_clip  # isort: skip

@@ -12,27 +12,25 @@ graph through F is never held together with that through R.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from qasir.errors import ModelError, SpecError
+from qasir.errors import SpecError
+from qasir.options import Doc, Flag
 from qasir.retrieval.methods.attention import Attention
 from qasir.retrieval.methods.mean import Mean
 from qasir.retrieval.methods.pooled import Pooled
 from qasir.training.finetune.losses import info_nce
 from qasir.training.finetune.objective import pooled_scores
+from qasir.training.mof.trainable import RetrievalModel, Weights
 
 TEMPERATURE = 0.05
 """Of the contrastive loss."""
 POOLINGS = ("mean", "attention")
-LAYERS = ("last", "projections", "all")
-
-Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,75 +45,23 @@ class Clips:
         return Clips(self.tokens, frames, self.video)
 
 
-class RetrievalModel(nn.Module):
-    """An open_clip model, its towers called through one `forward` so that weights can be given from outside."""
-
-    def __init__(self, clip: nn.Module) -> None:
-        super().__init__()
-        self.clip = clip
-
-    def forward(self, tokens: Tensor | None, frames: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """tokens (B, context) -> (B, D); frames (B, K, 3, H, W) -> (B, K, D); both L2-normalised."""
-        clip: Any = self.clip
-        texts = None if tokens is None else F.normalize(clip.encode_text(tokens), dim=-1)
-        images = None
-        if frames is not None:
-            images = F.normalize(clip.encode_image(frames.flatten(0, 1)), dim=-1).unflatten(0, frames.shape[:2])
-        return texts, images
-
-
-def choose_weights(model: RetrievalModel, layers: str = "last") -> Weights:
-    """The weights to train, by name; all others are frozen.
-
-    layers: "projections" are what maps each tower's output into the joint space and the norm before it; "last" adds the last
-    block of each tower; "all" is everything. Raises SpecError for another word, ModelError where a model has no such parts.
-    """
-    if layers not in LAYERS:
-        raise SpecError(f"layers {layers!r}: choose one of {', '.join(LAYERS)}")
-    names = [name for name, _ in model.named_parameters()]
-    wanted = set(names) if layers == "all" else {name for name in names if _is_projection(name)}
-    if layers == "last":
-        for blocks in _block_lists(model):
-            wanted |= {name for name in names if name.startswith(f"{blocks}.")}
-    towers = {name.startswith("clip.visual.") for name in wanted if "logit" not in name}
-    if towers != {True, False}:
-        raise ModelError("cannot tell this model's projections and blocks apart: train --layers all")
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in wanted and "logit_" not in name)
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-_PROJECTIONS = ("proj", "text_projection", "ln_post", "ln_final", "head", "norm", "fc_norm", "attn_pool")
-
-
-def _is_projection(name: str) -> bool:
-    parts = name.split(".")
-    return any(part in _PROJECTIONS for part in parts[:4]) and not any(
-        part in ("resblocks", "blocks") for part in parts
-    )
-
-
-def _block_lists(model: nn.Module) -> list[str]:
-    """The name of each tower's last block."""
-    return [
-        f"{name}.{len(module) - 1}"
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList | nn.Sequential)
-        and name.rsplit(".", 1)[-1] in ("resblocks", "blocks")
-        and len(module)
-    ]
-
-
 @dataclass(frozen=True)
 class Objective:
-    """L(w; frames). attention_temperature: of the query attention, where pooling is by attention."""
+    """L(w; frames)."""
 
-    pooling: str = "mean"
-    attention_temperature: float = Attention.temperature
+    pooling: Annotated[str, Doc(f"Over a video's frames: {' or '.join(POOLINGS)}.")] = "mean"
+    attention_temperature: Annotated[float, Doc("Of attention pooling."), Flag("--temperature")] = Attention.temperature
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
             raise SpecError(f"pooling {self.pooling!r}: choose one of {', '.join(POOLINGS)}")
+
+    @property
+    def useless(self) -> dict[str, str]:
+        """{field: why} of what this pooling has no use for."""
+        if self.pooling == "attention":
+            return {}
+        return {"attention_temperature": f"is of attention, and pooling {self.pooling} has none"}
 
     @property
     def scoring(self) -> Pooled:

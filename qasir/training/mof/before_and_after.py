@@ -5,7 +5,8 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw
 
-from qasir.training.mof.frame_table import FrameBatch, PixelScale
+from qasir.training.mof.frame_table import FrameBatch
+from qasir.training.mof.pixels import PixelScale
 
 _GAP, _TEXT = 6, 16
 
