@@ -17,8 +17,8 @@ from demo_sets import SETS, demo_index
 from qasir.demo.render import render_corpus
 from qasir.evaluation.evaluate import evaluate
 from qasir.evaluation.query_files import read_queries
-from qasir.evaluation.tuning import TEMPERATURES, sum_r
-from qasir.retrieval.methods.attention import Attention
+from qasir.evaluation.tuning import sum_r
+from qasir.retrieval.methods.attention import TEMPERATURES, Attention
 from qasir.retrieval.methods.maximum import Max
 from qasir.retrieval.methods.mean import Mean
 
@@ -57,10 +57,10 @@ def main(
             m, (low, high) = result.metrics, result.ci95["SumR"]
             recalls = " | ".join(f"{m[k]:.1f}" for k in ("R@1", "R@5", "R@10", "R@100", "SumR"))
             print(
-                f"| {grid} | {len(searcher.sides[0].vectors.load().features.vectors):,} | {scoring.aggregation} | {recalls} | {low:.0f} to {high:.0f} | {m['MedR']:g} |",
+                f"| {grid} | {len(searcher.sides[0].vectors.load().features.vectors):,} | {scoring.name} | {recalls} | {low:.0f} to {high:.0f} | {m['MedR']:g} |",
                 flush=True,
             )
-            results.append({"grid": grid, "aggregation": scoring.aggregation, **m})
+            results.append({"grid": grid, "aggregation": scoring.name, **m})
     (work / "results.json").write_text(json.dumps({"temperature": chosen, "results": results}, indent=2) + "\n")
 
 

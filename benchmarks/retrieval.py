@@ -28,6 +28,7 @@ from qasir.retrieval.methods.attention import Attention
 from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
 from qasir.retrieval.methods.maximum import Max
 from qasir.retrieval.methods.mean import Mean
+from qasir.retrieval.methods.stages import recalled
 from qasir.retrieval.methods.text_gated import TextGated
 from qasir.retrieval.opening import open_index, searcher_of
 from qasir.retrieval.scoring import score
@@ -87,11 +88,11 @@ def exact(_: Path) -> Any:
         product = best_of(lambda some=some, precision=precision: _product(queries, some, precision), 3)
         print(f"| product of the same blocks, {precision}{share} | {product:.2f} | 1 |", flush=True)
         for scoring in (Attention(), Max(), TextGated(), Mean()):
-            if precision == "bf16" and scoring.aggregation != "attention":
+            if precision == "bf16" and scoring.name != "attention":
                 continue
             took = best_of(lambda s=scoring, f=some, p=precision: score(queries, f, s, precision=p), 3)
-            rows[f"{scoring.aggregation} {precision}"] = took / product
-            print(f"| {scoring.aggregation}, {precision}{share} | {took:.2f} | {took / product:.2f} |", flush=True)
+            rows[f"{scoring.name} {precision}"] = took / product
+            print(f"| {scoring.name}, {precision}{share} | {took:.2f} | {took / product:.2f} |", flush=True)
     mine = best_of(lambda: score(queries, few, Attention()))
     gathered = best_of(lambda: _gathering(queries, few), 1)
     rows["gathering"] = gathered / mine
@@ -114,7 +115,7 @@ def _gathering(queries: np.ndarray, features: Features) -> None:
     q = torch.from_numpy(queries)
     for video in range(features.n_videos):
         s = torch.from_numpy(features.of(video))
-        a = torch.softmax(q @ s.T / Attention().tau, dim=1)
+        a = torch.softmax(q @ s.T / Attention().temperature, dim=1)
         v = torch.nn.functional.normalize((a[:, :, None] * s[None]).sum(dim=1), dim=1)
         (v * q).sum(dim=1)
 
@@ -193,7 +194,7 @@ def adhoc(work: Path) -> Any:
     vectors = clustered(rng, N_VIDEOS, EACH, DIM)
     index = store(work / "million", vectors, EACH)
     print(f"{len(vectors):,} super images of {N_VIDEOS:,} videos, {DIM} dimensions\n")
-    if not index.snapshot().is_indexed:
+    if not index.snapshot().is_indexed():
         since = time.perf_counter()
         vector_index.build(index)
         print(f"vector index built in {time.perf_counter() - since:.0f} s\n", flush=True)
@@ -277,19 +278,19 @@ def coarse(work: Path) -> Any:
     }
     print(f"{n_videos:,} videos x {each} super images x {n_cells} cells x {dim}, {n} planted queries, one at a time;")
     print(f"cosine of a query to its cell {np.mean((queries * planted).sum(1)):.2f}\n")
-    every = CoarseToFine()
+    every = CoarseToFine(rerank=("super-image", "cell"))
     first: list[int] = []
-    whole = _latencies(
-        lambda q: first.append(int(fine_scores(q[None], means, fine, every)[0].argmax())), queries[:100]
-    )[0]
+    whole = _latencies(lambda q: first.append(int(every.fine_scores(q[None], means, fine)[0].argmax())), queries[:100])[
+        0
+    ]
     base = 100 * np.mean(np.array(first) == right[:100])
-    all_values = fine_scores(queries[:100], means, fine, every)
+    all_values = every.fine_scores(queries[:100], means, fine)
     assert (all_values.argmax(axis=1) == np.array(first)).all()
     print("| recall by | recall-k | p50 ms | times faster | R@1 |\n| --- | --- | --- | --- | --- |")
     print(f"| (every video, all granularities) | | {whole:.1f} | 1 | {base:.1f} |", flush=True)
     rows = [{"recall": "none", "ms": whole, "r1": base}]
     index = store(work / "coarse", images, each)
-    if not index.snapshot().is_indexed:
+    if not index.snapshot().is_indexed():
         vector_index.build(index)
     snapshot = open_index(index.uri).snapshot
     single = Features.single(means)
@@ -320,7 +321,7 @@ def coarse(work: Path) -> Any:
         def search(q: np.ndarray, recall: Any = recall, found: list[int] = found) -> None:
             videos = recall(q)
             some = {name: features.take(videos) for name, features in fine.items()}
-            found.append(int(videos[fine_scores(q[None], means[videos], some, every)[0].argmax()]))
+            found.append(int(videos[every.fine_scores(q[None], means[videos], some)[0].argmax()]))
 
         search(queries[0])
         found.clear()

@@ -3,10 +3,10 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, is_dataclass
 from datetime import timedelta
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -14,14 +14,25 @@ from qasir.options import Option, options_of
 
 Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object with the same facts.")]
 
-_GIVEN, _CONTEXT = "given", "context"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a person gave: {parameter: the option as the command line has it}. A job's parameter of this type is no option."""
+
+    options: Mapping[str, str]
+
+    def refuse(self, parameters: Iterable[str], why: str) -> None:
+        """Raises a usage error that names those of these parameters that were given, if any were."""
+        named = [self.options[name] for name in parameters if name in self.options]
+        if named:
+            raise typer.BadParameter(f"{why}: leave out {', '.join(named)}")
 
 
 def job(main: Callable[..., None]) -> typer.Typer:
     """A one-command Typer app around `main`. A parameter whose type is a dataclass stands for its options
-    (`qasir.options.options_of`), which are gathered into one again. A parameter `given: frozenset[str]` is no option: it gets the
-    names of the parameters and fields that the command line had a value for."""
+    (`qasir.options.options_of`), which are gathered into one again."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(_flat(main))
     return app
@@ -29,38 +40,40 @@ def job(main: Callable[..., None]) -> typer.Typer:
 
 def _flat(main: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(main, include_extras=True)
-    wants_given = hints.get(_GIVEN) == frozenset[str]
     groups: dict[str, tuple[type, list[Option]]] = {}
     flat: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(main).parameters.items():
         kind = hints[name]
-        if isinstance(kind, type) and is_dataclass(kind):
+        if kind is Given:
+            flat.append(parameter.replace(annotation=typer.Context, kind=inspect.Parameter.KEYWORD_ONLY))
+        elif isinstance(kind, type) and is_dataclass(kind):
             groups[name] = (kind, list(options_of(kind)))
             flat += [_parameter(option) for option in groups[name][1]]
-        elif name != _GIVEN or not wants_given:
+        else:
             flat.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
-    if wants_given:
-        flat.append(inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
     doubled = {one.name for one in flat if sum(other.name == one.name for other in flat) > 1}
     if doubled:
         raise TypeError(f"{main.__name__} has two options named {', '.join(sorted(doubled))}")
 
     @functools.wraps(main)
     def call(**values: Any) -> None:
-        chosen = {_GIVEN: _given(values.pop(_CONTEXT), values)} if wants_given else {}
         for name, (kind, options) in groups.items():
             values[name] = kind(**{option.field: _value(option, values.pop(option.field)) for option in options})
-        main(**values, **chosen)
+        main(**{name: _given(value) if hints[name] is Given else value for name, value in values.items()})
 
     call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
     return call
 
 
-def _given(context: typer.Context, names: Iterable[str]) -> frozenset[str]:
-    """Those of the command's parameters that the command line gave."""
-    sources = {name: context.get_parameter_source(name) for name in names}
-    return frozenset(name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE")
+def _given(context: typer.Context) -> Given:
+    options = {}
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name)
+        if source is not None and source.name == "COMMANDLINE":
+            turned_off = parameter.secondary_opts and context.params[parameter.name] is False
+            options[parameter.name] = (parameter.secondary_opts if turned_off else parameter.opts)[0]
+    return Given(options)
 
 
 def _parameter(option: Option) -> inspect.Parameter:
@@ -68,9 +81,11 @@ def _parameter(option: Option) -> inspect.Parameter:
     about: dict[str, Any] = {"help": option.doc}
     if option.shown is not None:
         about["show_default"] = option.shown
-    if option.least is not None:
-        about["min"] = option.least
     kind, default = option.type, option.default
+    if option.range is not None:
+        about |= {"min": option.range.least, "max": option.range.most}
+    if get_origin(kind) is Literal:
+        kind = str  # whoever takes the option knows what there is, and says so
     if _is_time(option):
         kind = timedelta | None if type(None) in get_args(kind) else timedelta
         about |= {"parser": duration, "metavar": "TIME"}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.command_line import Json, job
+from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run
 from jobs.evaluation_output import json_text, print_compared, print_evaluation, print_video_to_text
 from jobs.options import MethodNumbers, Ranking, given_numbers
@@ -65,7 +65,7 @@ def evaluate_retrieval(
     ranking: Ranking,
     numbers: MethodNumbers,
     asking: Asking,
-    given: frozenset[str],
+    given: Given,
     top_k: Annotated[int | None, typer.Option(hidden=True, help="What --cascade-k was called in 0.1.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -114,16 +114,14 @@ def facts(result: Evaluation, compared: Mapping[str, Evaluation]) -> dict[str, A
     return found
 
 
-def _check(asking: Asking, given: frozenset[str]) -> None:
+def _check(asking: Asking, given: Given) -> None:
     """Raises QueryError for options that do not go together."""
     if asking.direction not in DIRECTIONS:
         raise QueryError(f"direction {asking.direction!r}: choose one of {', '.join(DIRECTIONS)}")
     if asking.validation_index and asking.validation_queries is None:
         raise QueryError("--validation-index goes with --validation-queries")
     if asking.direction == VIDEO_TO_TEXT:
-        for name in ("missing", "mv_edges"):
-            if name in given:
-                raise QueryError(f"--{name.replace('_', '-')}: --direction {VIDEO_TO_TEXT} has no use for it")
+        given.refuse(("missing", "mv_edges"), f"--direction {VIDEO_TO_TEXT} has no use for all that")
 
 
 def _apart(hybrid: str | None, numbers: Numbers) -> tuple[Numbers, Numbers]:

@@ -12,10 +12,10 @@ import ray.data
 import ray.train
 import ray.train.torch
 import torch
-from ray.data import DataContext, TaskPoolStrategy
+from ray.data import TaskPoolStrategy
 from ray.train.torch import TorchTrainer
 
-from pipelines.cluster import connect, node_cpus, total_gpus
+from pipelines.cluster import connect, graph_settings, node_cpus, total_gpus
 from pipelines.listening import Listening
 from qasir.errors import QasirError
 from qasir.training.epochs import OnEpoch
@@ -64,11 +64,10 @@ def finetune(
     return result(TrainingState.of(output, KIND, task.asked), time.monotonic() - since)
 
 
+@graph_settings(in_order=True)  # a batch that cannot be read ends the training
 def _work(config: dict[str, Any]) -> None:
     """What every worker runs."""
     connect()
-    DataContext.get_current().max_errored_blocks = 0  # a batch that cannot be read ends the training
-    DataContext.get_current().execution_options.preserve_order = True
     torch.set_num_threads(config["threads"])
     task: Task = ray.get(config["task"])
     context = ray.train.get_context()

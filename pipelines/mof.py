@@ -8,7 +8,7 @@ import pyarrow as pa
 import ray.data
 from ray.data import TaskPoolStrategy
 
-from pipelines.cluster import connect, total_cpus
+from pipelines.cluster import connect, graph_settings, total_cpus
 from qasir.training.epochs import OnEpoch
 from qasir.training.mof import learn
 from qasir.training.mof.clips import read_clips
@@ -32,16 +32,17 @@ def read_by_tasks(videos: Sequence[pa.Table], tiling: Tiling, n_frames: int) -> 
     """A `qasir.training.mof.clip_table.ReadClips` by as many tasks as there are CPUs, and one more."""
     connect()
     read: Any = read_clips
-    tables: Any = (
-        ray.data.from_arrow(list(videos))
-        .map_batches(
-            read,
-            fn_kwargs={"tiling": tiling, "n_frames": n_frames},
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=_READER_CPUS,
-            compute=TaskPoolStrategy(size=int(total_cpus()) + 1),
+    with graph_settings(may_lose_blocks=True):
+        tables: Any = (
+            ray.data.from_arrow(list(videos))
+            .map_batches(
+                read,
+                fn_kwargs={"tiling": tiling, "n_frames": n_frames},
+                batch_size=1,
+                batch_format="pyarrow",
+                num_cpus=_READER_CPUS,
+                compute=TaskPoolStrategy(size=int(total_cpus()) + 1),
+            )
+            .iter_batches(batch_size=None, batch_format="pyarrow")
         )
-        .iter_batches(batch_size=None, batch_format="pyarrow")
-    )
-    return iter(tables)
+        yield from tables

@@ -8,7 +8,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from pipelines.cluster import connect
+from pipelines.cluster import connect, graph_settings
 from qasir.errors import QueryError
 from qasir.index.ragged import runs_of, starts
 from qasir.retrieval.fragments import score_features, score_fragment
@@ -51,6 +51,7 @@ class DistributedRanker:
     def pooled(self, queries: NDArray[np.float32], methods: Sequence[Pooled]) -> list[NDArray[np.float32]]:
         return [self._scores(queries, method) for method in methods]
 
+    @graph_settings()
     def _scores(self, queries: NDArray[np.float32], method: Pooled) -> NDArray[np.float32]:
         """(Q, V), videos in order of their ids."""
         connect()

@@ -5,6 +5,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qasir.encoding.encode import encode
+    from qasir.encoding.options import EncodeOptions, EncoderOptions
+    from qasir.encoding.run import EncodeSummary
     from qasir.errors import QasirError
     from qasir.index.snapshot import Snapshot
     from qasir.retrieval.hits import Hit, Hits, ManyHits
@@ -26,6 +29,9 @@ _WHERE = {
     "Attention": "retrieval.methods.attention",
     "Cascade": "retrieval.methods.cascade",
     "CoarseToFine": "retrieval.methods.coarse_to_fine",
+    "EncodeOptions": "encoding.options",
+    "EncodeSummary": "encoding.run",
+    "EncoderOptions": "encoding.options",
     "Fusion": "retrieval.methods.fusion",
     "Hit": "retrieval.hits",
     "Hits": "retrieval.hits",
@@ -40,6 +46,7 @@ _WHERE = {
     "Sparse": "retrieval.methods.sparse",
     "TextGated": "retrieval.methods.text_gated",
     "Weighted": "retrieval.methods.weighted",
+    "encode": "encoding.encode",
     "open_hybrid": "retrieval.opening",
     "open_index": "retrieval.opening",
     "open_tables": "retrieval.opening",
@@ -49,6 +56,9 @@ __all__ = [
     "Attention",
     "Cascade",
     "CoarseToFine",
+    "EncodeOptions",
+    "EncodeSummary",
+    "EncoderOptions",
     "Fusion",
     "Hit",
     "Hits",
@@ -63,6 +73,7 @@ __all__ = [
     "Sparse",
     "TextGated",
     "Weighted",
+    "encode",
     "open_hybrid",
     "open_index",
     "open_tables",

@@ -1,8 +1,8 @@
 """Options that travel together are the fields of one frozen dataclass; command lines and the tables in docs are made from it.
 
-A field is `Annotated[type, Doc("what it does")] = default`. Flag names it otherwise on the command line, Shown says what the default
-means where that is not its value, AtLeast the smallest number that makes sense. Which of its options a choice has no use for, a dataclass
-says by a property `useless`; who gave one anyway hears of it from `refuse_useless`.
+A field is `Annotated[type, Doc("what it does")] = default`. Flag names it otherwise on the command line, Range says between which values it
+lies, Shown what the default means where that is not its value. Which of its options a choice has no use for, a dataclass says by a property
+`useless`; who gave one anyway hears of it from `refuse_useless`.
 """
 
 from collections.abc import Iterator, Set
@@ -13,7 +13,7 @@ from typing_extensions import Doc
 
 from qasir.errors import SpecError
 
-__all__ = ["AtLeast", "Doc", "Flag", "Option", "Shown", "options_of", "refuse_useless"]
+__all__ = ["Doc", "Flag", "Option", "Range", "Shown", "options_of", "refuse_useless"]
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,18 @@ class Flag:
 
 
 @dataclass(frozen=True)
+class Range:
+    """The least and the largest value; None where there is no limit."""
+
+    least: float | None = None
+    most: float | None = None
+
+
+@dataclass(frozen=True)
 class Shown:
     """What help and documentation show as the default, "the model's own" say for a None."""
 
     default: str
-
-
-@dataclass(frozen=True)
-class AtLeast:
-    """The smallest number that the option takes."""
-
-    number: int
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Option:
     doc: str
     flag: str
     shown: str | None
-    least: int | None = None
+    range: Range | None = None
 
     @property
     def required(self) -> bool:
@@ -72,9 +73,9 @@ def options_of(kind: type) -> Iterator[Option]:
             default = field.default_factory()
         flag = next((note.name for note in notes if isinstance(note, Flag)), None)
         shown = next((note.default for note in notes if isinstance(note, Shown)), None)
+        limits = next((note for note in notes if isinstance(note, Range)), None)
         name = field.name.removesuffix("_s")
-        least = next((note.number for note in notes if isinstance(note, AtLeast)), None)
-        yield Option(field.name, bare, default, doc, flag or "--" + name.replace("_", "-"), shown, least)
+        yield Option(field.name, bare, default, doc, flag or "--" + name.replace("_", "-"), shown, limits)
 
 
 def refuse_useless(options: Any, given: Set[str]) -> None:

@@ -9,7 +9,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests are about CPU results
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 from qasir.demo.render import render_corpus
-from qasir.encoding.prepare import EncoderOptions, prepare
+from qasir.encoding.options import EncoderOptions
+from qasir.encoding.prepare import prepare
 from qasir.index.index import Index
 from tests.videos import write_video
 
@@ -53,7 +54,8 @@ def demo(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def demo_index(demo, local_ray, tmp_path_factory) -> Index:
     """The demo encoded through the whole pipeline; tests must not write to it."""
-    from pipelines.encode import Target, encode_corpus
+    from pipelines.encode import encode_corpus
+    from qasir.encoding.models import Target
     from qasir.video.corpus import list_videos
 
     corpus = list_videos(str(demo / "videos"))

@@ -63,3 +63,13 @@ def write_audio(path: Path) -> Path:
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def read(video, clocks, **options):
+    """(the samples of an open video, how the reading ended)."""
+    samples, taken = video.samples(clocks, **options), []
+    while True:
+        try:
+            taken.append(next(samples))
+        except StopIteration as stop:
+            return taken, stop.value

@@ -15,7 +15,7 @@ from typing import Annotated
 from annotated_types import Len
 from pydantic import StringConstraints
 
-from qasir.encoding.prepare import EncoderOptions
+from qasir.encoding.options import EncoderOptions
 from qasir.files.yaml_file import Wanted, YamlFile
 
 

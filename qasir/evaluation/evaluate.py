@@ -115,7 +115,7 @@ def answerable(searcher: Searcher, queries: Sequence[Query]) -> tuple[list[Query
     found = [query for query in queries if query.video_id in there]
     if not found:
         raise QueryError(
-            f"none of the {len(queries)} queries is about a video in the index at {searcher.sides[searcher.pointer].index.uri}"
+            f"none of the {len(queries)} queries is about a video in the index at {searcher.side.index.uri}"
         )
     return found, [query for query in queries if query.video_id not in there]
 
@@ -140,7 +140,7 @@ def evaluate(
         raise QueryError(f"missing {missing!r}: choose one of {', '.join(MISSING_RULES)}")
     method = searcher.checked(method)
     found, lost = answerable(searcher, queries)
-    states = searcher.sides[searcher.pointer].index.states()
+    states = searcher.side.index.states()
     failed = sum(1 for q in lost if q.video_id in states and states[q.video_id].status == FAILED)
     values, rank = rank_queries(searcher, found, method)
     n_videos = len(searcher.videos().video_ids)
@@ -161,7 +161,7 @@ def evaluate(
         by_mv=by_moment_ratio(rank, ratio, mv_edges),
         moments=moment_recalls(searcher, found, best_first(values, max(AT))),
         cost=cost(searcher, method),
-        spec=asdict(searcher.sides[searcher.pointer].index.spec),
+        spec=asdict(searcher.side.index.spec),
         method=method,
         missing=missing,
         seconds=time.monotonic() - started,

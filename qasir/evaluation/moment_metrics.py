@@ -36,7 +36,7 @@ def moment_recalls(
         first = [searcher.videos().video_ids[v] for v in order[q, : max(AT)].tolist()]
         if queries[q].video_id in first:
             within[i] = first.index(queries[q].video_id)
-    spec = searcher.sides[searcher.pointer].index.spec
+    spec = searcher.side.index.spec
     wanted = [(i, queries[asked[i]].video_id) for i in within]
     groups = [queries[q].video_id for q in asked]
     found = {}

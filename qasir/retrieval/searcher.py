@@ -69,6 +69,11 @@ class Searcher:
         """The number of the side whose super images and cells say where a moment is: that of the finest units."""
         return min(range(len(self.sides)), key=lambda i: _seconds_a_unit(self.sides[i].index))
 
+    @property
+    def side(self) -> Side:
+        """The side that says where a moment is: the only one, or that of the finest units."""
+        return self.sides[self.pointer]
+
     def alone(self, number: int) -> "Searcher":
         """A searcher of one side only, over all its videos."""
         return Searcher([self.sides[number]], self.sides[number].default, self.rule)
@@ -79,7 +84,7 @@ class Searcher:
 
     def select(self, where: str) -> set[str]:
         """Ids that a SQL filter over `videos` picks. Raises QueryError when it is not one."""
-        return self.sides[self.pointer].snapshot.select(where)
+        return self.side.snapshot.select(where)
 
     def preload(self) -> int:
         """Keep what searches through the vector index read in memory, for many of them; returns about how many bytes that takes."""
@@ -167,9 +172,9 @@ class Searcher:
     ) -> NDArray[np.float64]:
         """(n, 2) start and end of every wanted (number of a text, video_id), at the finest granularity there is or the one
         named."""
-        side = self.sides[self.pointer]
+        side = self.side
         granularity = granularity or finest(side.index.spec)
-        check_granularity(granularity, side.index.spec, side.index.uri)
+        check_granularity(granularity, side.index.spec.cells, side.index.uri)
         return moments(side.vectors, side.texts.encode(texts), wanted, granularity=granularity, rule=self.rule)
 
     def checked(self, method: Method | None) -> Method:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from qasir.errors import NoIndexError, QueryError
 from qasir.index.ragged import numbered, ragged_rows, runs_of
 from qasir.index.snapshot import IS_ENCODED, Snapshot, matrix
-from qasir.index.spec import EncoderSpec
 from qasir.retrieval.vectors import Features, normalised
 
 _ROWS_AT_ONCE = 1 << 16
@@ -124,7 +123,7 @@ class StoredVectors:
         return self.snapshot.videos(["video_id", *columns], condition).sort_by("video_id")
 
     def load(self, granularity: str = "super-image", video_ids: Sequence[str] | None = None) -> FeatureTable:
-        check_granularity(granularity, self.snapshot.spec, self.snapshot.uri)
+        check_granularity(granularity, self.snapshot.spec.cells, self.snapshot.uri)
         return self._cells(video_ids) if granularity == "cell" else self._images(video_ids)
 
     def _images(self, video_ids: Sequence[str] | None) -> FeatureTable:
@@ -225,11 +224,11 @@ class SomeVectors:
 GRANULARITIES = ("super-image", "cell")
 
 
-def check_granularity(granularity: str, spec: EncoderSpec, uri: str) -> None:
+def check_granularity(granularity: str, has_cells: bool, uri: str) -> None:
     """Raises QueryError for a granularity that is none, or that the index does not have."""
     if granularity not in GRANULARITIES:
         raise QueryError(f"granularity {granularity!r}: choose one of {', '.join(GRANULARITIES)}")
-    if granularity == "cell" and not spec.cells:
+    if granularity == "cell" and not has_cells:
         raise QueryError(f"the index at {uri} was made with --no-cells: it has no cell embeddings")
 
 

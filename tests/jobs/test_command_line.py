@@ -6,9 +6,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from jobs.command_line import Json, job
+from jobs.command_line import Given, Json, job
 from qasir.errors import SpecError
-from qasir.options import AtLeast, Doc, Flag, Shown, refuse_useless
+from qasir.options import Doc, Flag, Range, Shown, refuse_useless
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,19 @@ def test_a_length_of_time_that_is_none_is_a_usage_error(call):
 def test_a_job_may_know_what_it_was_given():
     told = []
 
-    def main(options: Made, given: frozenset[str], seed: int = 0) -> None:
-        told.append((options.size, given))
+    def main(options: Made, given: Given, seed: int = 0) -> None:
+        told.append((options.size, dict(given.options)))
 
     assert CliRunner().invoke(job(main), ["--size", "3", "--seed", "0", "--no-cells"]).exit_code == 0
     assert CliRunner().invoke(job(main), []).exit_code == 0
-    assert told == [(3, {"size", "seed", "cells"}), (None, set())]
+    assert told == [(3, {"size": "--size", "seed": "--seed", "cells": "--no-cells"}), (None, {})]
     assert "--given" not in CliRunner().invoke(job(main), ["--help"]).output
 
 
 def test_a_number_below_the_least_is_a_usage_error():
     @dataclass(frozen=True)
     class Counted:
-        steps: Annotated[int, Doc("How many."), AtLeast(1)] = 3
+        steps: Annotated[int, Doc("How many."), Range(1)] = 3
 
     def main(counted: Counted) -> None: ...
 

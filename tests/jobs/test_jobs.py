@@ -19,7 +19,7 @@ from jobs import (
 )
 from jobs.command_line import duration
 from jobs.progress import progress_line
-from pipelines.encode import Snapshot
+from qasir.encoding.run import RunProgress
 from qasir.errors import QasirError
 from tests.indexes import make_index
 from tests.videos import write_video
@@ -290,6 +290,6 @@ def test_lengths_of_time(text, seconds):
 
 
 def test_a_progress_line_tells_the_rate_and_the_time_left():
-    line = progress_line(Snapshot(done=250, planned=1000, super_images=5000, video_seconds=9e4, seconds=100.0))
+    line = progress_line(RunProgress(done=250, planned=1000, super_images=5000, video_seconds=9e4, seconds=100.0))
     assert line == "250 of 1,000 videos (25 %), 5,000 super images, 50.0 a second; about 5.0 min left"
-    assert "nothing finished yet" in progress_line(Snapshot(0, 10, 0, 0.0, 3.0))
+    assert "nothing finished yet" in progress_line(RunProgress(0, 10, 0, 0.0, 3.0))

@@ -82,7 +82,7 @@ def example(evaluation: Evaluation, searcher: Searcher, query: int) -> Example:
 
 def _video(searcher: Searcher, method: Method, asked: Query, video: int, rank: int, score: float) -> ShownVideo:
     video_id = searcher.videos().video_ids[video]
-    side = searcher.sides[searcher.pointer]
+    side = searcher.side
     text = side.texts.encode([asked.text])[0]
     table = side.vectors.load("super-image", [video_id])
     similarity = table.features.vectors @ text

@@ -41,8 +41,8 @@ def render_report(
         right=[example(evaluation, searcher, q) for q in right],
         wrong=[example(evaluation, searcher, q) for q in wrong],
         n_right=int((evaluation.rank == 1).sum()),
-        grid=searcher.sides[searcher.pointer].index.spec.grid,
-        uri=searcher.sides[searcher.pointer].index.uri,
+        grid=searcher.side.index.spec.grid,
+        uri=searcher.side.index.uri,
     )
 
 

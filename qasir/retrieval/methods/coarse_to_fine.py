@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qasir.errors import QueryError
-from qasir.index.spec import EncoderSpec
 from qasir.options import Doc
 from qasir.retrieval.methods.maximum import Max
-from qasir.retrieval.methods.method import Method, Queries
+from qasir.retrieval.methods.method import Method, Queries, Stored
 from qasir.retrieval.methods.stages import Second, recalled, second_stage
 from qasir.retrieval.methods.text_gated import TextGated
 from qasir.retrieval.methods.weighted import Weighted
@@ -96,9 +95,9 @@ class CoarseToFine(Method):
     def recalls(self) -> int | None:
         return self.recall_k
 
-    def check(self, specs: Sequence[EncoderSpec], uris: Sequence[str]) -> None:
+    def check(self, specs: Sequence[Stored], uris: Sequence[str]) -> None:
         for granularity in self.rerank:
-            check_granularity(granularity, specs[0], uris[0])
+            check_granularity(granularity, specs[0].cells, uris[0])
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "rerank": list(self.rerank)}

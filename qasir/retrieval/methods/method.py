@@ -3,19 +3,28 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qasir.errors import SpecError
-from qasir.index.spec import EncoderSpec
 from qasir.retrieval.ranker import Ranker
 
 _LEAST_TEMPERATURE = 1e-6
 
 Queries = Sequence[NDArray[np.float32]]
 """(Q, D) L2-normalised query embeddings, one array an index that the method ranks with."""
+
+
+class Stored(Protocol):
+    """What an index stores, as far as a method may mind: an encoder spec, or the options that will become one."""
+
+    @property
+    def grid(self) -> int: ...
+
+    @property
+    def cells(self) -> bool: ...
 
 
 class Method(ABC):
@@ -58,8 +67,8 @@ class Method(ABC):
         """How many nominated videos it looks at; None for all."""
         return None
 
-    def check(self, specs: Sequence[EncoderSpec], uris: Sequence[str]) -> None:
-        """Raises QueryError for indexes, one spec and URI each, that it cannot rank with."""
+    def check(self, specs: Sequence[Stored], uris: Sequence[str]) -> None:
+        """Raises QueryError for indexes, what they store and a name each, that it cannot rank with."""
         for side, spec, uri in zip(self.sides(), specs, uris, strict=False):
             side.check([spec], [uri])
 

@@ -1,7 +1,7 @@
 """The ways of ranking by their names: the one place where they are listed."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import Any
 
 from qasir.errors import QueryError, SpecError
@@ -28,6 +28,11 @@ HYBRIDS: dict[str, type[Method]] = {kind.name: kind for kind in (Fusion, Cascade
 def spelled(kind: type[Method]) -> str:
     """The name as it is given, "sparse:N" say."""
     return f"{kind.name}:N" if kind.argument else kind.name
+
+
+def kind_of(name: str) -> str:
+    """The kind of setting that a method makes in a study, by the name it is asked for; that of any other for an unknown one."""
+    return METHODS.get(name.partition(":")[0], Method).kind
 
 
 def made(name: str, numbers: Mapping[str, Any] | None = None, *, like: Method | None = None) -> Method:
@@ -74,8 +79,3 @@ def users_of(field: str) -> list[str]:
     """The names of the methods that have a number of this name."""
     kinds = (*METHODS.values(), *HYBRIDS.values())
     return [kind.name for kind in kinds if any(option.field == field for option in options_of(kind))] or ["no method"]
-
-
-def default_of(kind: type[Method], field: str) -> Any:
-    """A number's default; MISSING where it must be given."""
-    return next((one.default for one in fields(kind) if one.name == field), MISSING)  # type: ignore[arg-type]

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qasir.errors import QueryError, SpecError
-from qasir.index.spec import EncoderSpec
 from qasir.options import Doc
 from qasir.retrieval.methods.attention import TEMPERATURES, Attention
-from qasir.retrieval.methods.method import check_temperature
+from qasir.retrieval.methods.method import Stored, check_temperature
 from qasir.retrieval.methods.pooled import Pooled
 from qasir.retrieval.vectors import Features, evenly_spaced
 
@@ -43,7 +42,7 @@ class Sparse(Pooled):
     def describe(self) -> dict[str, Any]:
         return {"aggregation": f"sparse:{self.grid}", **self.numbers()}
 
-    def check(self, specs: Sequence[EncoderSpec], uris: Sequence[str]) -> None:
+    def check(self, specs: Sequence[Stored], uris: Sequence[str]) -> None:
         if specs[0].grid != 1:
             raise QueryError(
                 f"aggregation 'sparse:{self.grid}' picks single frames: it needs an index of grid 1, and the one at "

@@ -139,7 +139,7 @@ def test_the_report_stands_alone(searcher, queries):
 
 
 def test_the_report_has_its_charts_with_the_numbers_in_colours_for_the_dark_too(searcher, queries):
-    result = evaluate(searcher, queries, Scoring())
+    result = evaluate(searcher, queries, Attention())
     page = render_report(result, searcher, title="t")
     assert f"<title>R@1 = {result.metrics['R@1']:.1f} %</title>" in page
     filled = [b for b in result.by_mv if b.metrics]

@@ -11,7 +11,7 @@ from qasir.errors import VideoError
 from qasir.video import container as decode
 from qasir.video.container import Clock, Video
 from qasir.video.lookahead import Inexact
-from tests.videos import write_video
+from tests.videos import read, write_video
 
 NOISE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 KINDS = {
@@ -41,8 +41,9 @@ def clip(folder, kind, n_frames=120):
 
 def samples(path, clocks):
     with Video(str(path)) as video:
-        found = [(s.clock, s.index, s.frame.pts, s.frame.to_ndarray().tobytes()) for s in video.samples(clocks)]
-        return sorted(found), video.duration_s
+        taken, end = read(video, clocks)
+        found = [(s.clock, s.index, s.frame.pts, s.frame.to_ndarray().tobytes()) for s in taken]
+        return sorted(found), end.duration_s
 
 
 def exhaustively(monkeypatch, path, clocks):
