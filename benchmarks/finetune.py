@@ -106,14 +106,12 @@ def compare(
         trained = finetune(
             Split.of(indexes["train"], queries["train"]), Split.of(validation, queries["validation"]), settings, folder
         )
-        tuned = {n: open_index(indexes[n].index.uri, finetuned=str(folder)) for n in ("validation", "test")}
+        tuned = {n: open_index(indexes[n].side.index.uri, finetuned=str(folder)) for n in ("validation", "test")}
         scoring = chosen(tuned["validation"], queries["validation"], run.recipe.scoring)
         result = evaluate(tuned["test"], queries["test"], scoring)
         rows.append(line(run.name + _at(scoring), result, zero["attention"], trained, zero["attention"]))
         if run.recipe.name == "eercf":
-            staged = evaluate(
-                tuned["test"], queries["test"], replace(TWO_STAGE, gate_temperature=run.recipe.gate_temperature)
-            )
+            staged = evaluate(tuned["test"], queries["test"], replace(TWO_STAGE, **scoring.numbers()))
             rows.append(line(f"{run.name}, two-stage", staged, zero["two-stage"], trained, zero["two-stage"]))
     return rows
 
