@@ -1,4 +1,5 @@
-"""Makes a job's command line from its function: an option for every parameter, and for every field of a parameter's dataclass."""
+"""Makes a job's command line from its function: an option for every parameter, and for every field of a parameter's
+dataclass."""
 
 import functools
 import inspect

@@ -1,4 +1,5 @@
-"""Fine-tunes on Ray Train: workers share gradients, and tasks read the batches' videos from the index's tables ahead of them."""
+"""Fine-tunes on Ray Train: workers share gradients, and tasks read the batches' videos from the index's tables ahead of
+them."""
 
 import tempfile
 import time
@@ -19,9 +20,10 @@ from pipelines.cluster import connect, graph_settings, node_cpus, total_gpus
 from pipelines.listening import Listening
 from qasir.errors import QasirError
 from qasir.training.epochs import OnEpoch
+from qasir.training.finetune import fit
 from qasir.training.finetune.examples import VideoRows, load_videos
 from qasir.training.finetune.fine_tuning import Settings
-from qasir.training.finetune.fit import KIND, Place, fit, result
+from qasir.training.finetune.fit import KIND, Place, is_over, result
 from qasir.training.finetune.task import Split, Task
 from qasir.training.state import TrainingState
 
@@ -37,7 +39,8 @@ def finetune(
     """`qasir.training.finetune.fit.finetune` of `Task.of` these, by so many workers."""
     since = time.monotonic()
     task = Task.of(train, validation, settings, workers)
-    TrainingState.of(output, KIND, task.asked)  # refuses a folder of another training before Ray starts
+    if is_over(TrainingState.of(output, KIND, task.asked), settings):
+        return fit.finetune(task, output, on_epoch=on_epoch)  # which has nothing left that needs workers
     output.mkdir(parents=True, exist_ok=True)
     connect()
     with tempfile.TemporaryDirectory() as storage, Listening(on_epoch) as listening:
@@ -75,7 +78,7 @@ def _work(config: dict[str, Any]) -> None:
     place = Place(context.get_world_rank(), world, str(ray.train.torch.get_device()))
     if world > 1:
         place = Place(place.rank, world, place.device, ray.train.torch.prepare_model)
-    fit(task, Path(config["output"]), lambda plans: _read(plans, task.source), place, config["told"].put)
+    fit.fit(task, Path(config["output"]), lambda plans: _read(plans, task.source), place, config["told"].put)
 
 
 def _read(plans: Sequence[pa.Table], source: VideoRows) -> Iterator[Any]:

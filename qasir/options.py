@@ -1,4 +1,5 @@
-"""Options that travel together are the fields of one frozen dataclass; command lines and the tables in docs are made from it.
+"""Options that travel together are the fields of one frozen dataclass; command lines and the tables in docs are made
+from it.
 
 A field is `Annotated[type, Doc("what it does")] = default`. Flag names it otherwise on the command line, Range says between which values it
 lies, Shown what the default means where that is not its value. Which of its options a choice has no use for, a dataclass says by a property
@@ -18,8 +19,8 @@ __all__ = ["Doc", "Flag", "Option", "Range", "Shown", "options_of", "refuse_usel
 
 @dataclass(frozen=True)
 class Flag:
-    """The option's name on a command line, "--format" say, where it is not the field's; "--clamp/--no-clamp" for both ways of a bool
-    that is false by default."""
+    """The option's name on a command line, "--format" say, where it is not the field's; "--clamp/--no-clamp" for both
+    ways of a bool that is false by default."""
 
     name: str
 
@@ -57,8 +58,8 @@ class Option:
 
 
 def options_of(kind: type) -> Iterator[Option]:
-    """The options of a dataclass, in order; fields without a Doc are no options. Lengths of time (fields that end in _s) are
-    named without that ending on a command line, where they are given as 30s, 5m or 2h."""
+    """The options of a dataclass, in order; fields without a Doc are no options. Lengths of time (fields that end in
+    _s) are named without that ending on a command line, where they are given as 30s, 5m or 2h."""
     hints = get_type_hints(kind, include_extras=True)
     for field in fields(kind):
         hint = hints[field.name]

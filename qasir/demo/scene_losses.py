@@ -1,7 +1,7 @@
 """The losses of the packaged VLM on a batch of scenes.
 
-Four losses around one learned prototype per class (sprite names and backgrounds) in the joint space; with prototypes the
-image tower has far-apart targets from the first step, which a text tower that starts from nothing cannot give it:
+Four losses around one learned prototype per class (sprite names and backgrounds) in the joint space; with prototypes
+the image tower has far-apart targets from the first step, which a text tower that starts from nothing cannot give it:
 - scene: the class token against the prototypes; the target is uniform over what the scene holds;
 - patch: labelled patch tokens, projected like the class token, against the prototypes;
 - text: the plain text of a class against the prototypes;

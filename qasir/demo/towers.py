@@ -1,4 +1,5 @@
-"""The two towers of a packaged VLM: built from an open_clip config, run on windows and on compact texts, and written for open_clip."""
+"""The two towers of a packaged VLM: built from an open_clip config, run on windows and on compact texts, and written
+for open_clip."""
 
 import json
 from importlib.resources import files
@@ -63,7 +64,8 @@ class CompactVocabulary:
         nn.init.normal_(model.token_embedding.weight, std=0.1)
 
     def encode(self, model: CLIP, texts: list[str]) -> Tensor:
-        """(n, D) normalised; positions past the longest text are not computed (attention is causal, so none is missed)."""
+        """(n, D) normalised; positions past the longest text are not computed (attention is causal, so none is
+        missed)."""
         tokens = self.tokenizer(texts)
         end = tokens.argmax(dim=-1)
         length = int(end.max()) + 1

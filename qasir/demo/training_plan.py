@@ -8,7 +8,8 @@ from qasir.options import Doc, Range
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """tokens: patches a batch, whatever the window's size; texts: class texts a batch; captions: at most so many a batch."""
+    """tokens: patches a batch, whatever the window's size; texts: class texts a batch; captions: at most so many a
+    batch."""
 
     steps: Annotated[int, Doc("Batches of scenes."), Range(1)] = 4600
     tokens: int = 3072

@@ -46,8 +46,8 @@ class EpochTraining(Stateful, Protocol):
 def run_epochs(training: EpochTraining, folder: Path | None, on_epoch: OnEpoch) -> None:
     """Train to the end, from the state's position on. folder: None in a process that writes nothing.
 
-    on_epoch gets every epoch's record, those before a kill and that before training (epoch 0) too. A kill at any moment loses the
-    epoch that was running, and nothing else.
+    on_epoch gets every epoch's record, those before a kill and that before training (epoch 0) too. A kill at any moment
+    loses the epoch that was running, and nothing else.
     """
     state = training.state
     if state.parts is None:

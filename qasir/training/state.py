@@ -1,4 +1,5 @@
-"""The state of a training: what was asked, how far it is, its history and its best. Every training here keeps this one and goes on from it."""
+"""The state of a training: what was asked, how far it is, its history and its best. Every training here keeps this one
+and goes on from it."""
 
 import io
 from collections.abc import Mapping
@@ -27,9 +28,10 @@ class Stateful(Protocol):
 class TrainingState:
     """One file of a folder.
 
-    kind: which training this is; asked: plain values that must be the same for it to go on; position: epochs or batches done;
-    history: one record an epoch, or every so many batches; best: the record with the best validation SumR and best_weights its
-    weights, where a training validates; parts: the state dict of what is trained, None before the first save.
+    kind: which training this is; asked: plain values that must be the same for it to go on; position: epochs or batches
+    done; history: one record an epoch, or every so many batches; best: the record with the best validation SumR and
+    best_weights its weights, where a training validates; parts: the state dict of what is trained, None before the
+    first save.
     """
 
     kind: str
@@ -44,8 +46,8 @@ class TrainingState:
     def of(cls, folder: Path, kind: str, asked: Mapping[str, Any]) -> "TrainingState":
         """That of the folder, or a new one where there is none. asked: may be nested, and is kept flat (`flat`).
 
-        Raises SpecError when the folder holds another training, or one that was asked for differently; ModelError when the file
-        cannot be read as a training's state.
+        Raises SpecError when the folder holds another training, or one that was asked for differently; ModelError when
+        the file cannot be read as a training's state.
         """
         path, new = folder / LAST, cls(kind, flat(asked))
         if not path.is_file():
@@ -61,7 +63,8 @@ class TrainingState:
         return found
 
     def restore(self, trained: Stateful, folder: Path) -> None:
-        """Bring what is trained to where this is. Raises ModelError that names the folder's file where they do not fit."""
+        """Bring what is trained to where this is. Raises ModelError that names the folder's file where they do not
+        fit."""
         if self.parts is None:
             return
         try:

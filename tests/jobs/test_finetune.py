@@ -57,15 +57,18 @@ def trained(material, local_ray):
     return out, text, facts
 
 
+def train_plain(folder, name, recipe):
+    """(output, result) of what the job's options ask for, trained without Ray."""
+    splits = (
+        Split.of(open_index(str(folder / one)), read_queries(folder / f"{one}.jsonl")) for one in ("train", "val")
+    )
+    settings = Settings(recipe, Architecture(dropout=0.0), epochs=3, batch_size=8, lr=3e-3)
+    return folder / name, train_here(Task.of(*splits, settings), folder / name)
+
+
 @pytest.fixture(scope="module")
 def eercf(material):
-    """(folder, result) of the other recipe, trained without Ray."""
-    folder, _ = material
-    train, val = (
-        Split.of(open_index(str(folder / name)), read_queries(folder / f"{name}.jsonl")) for name in ("train", "val")
-    )
-    settings = Settings(Recipe("eercf"), Architecture(dropout=0.0), epochs=3, batch_size=8, lr=3e-3)
-    return folder / "eercf", train_here(Task.of(train, val, settings), folder / "eercf")
+    return train_plain(material[0], "eercf", Recipe("eercf"))
 
 
 @pytest.mark.ray
@@ -83,14 +86,9 @@ def test_training_leaves_a_checkpoint(trained):
 
 @pytest.mark.ray
 def test_the_plain_loop_trains_the_same_model(trained, material):
-    folder, _ = material
-    train, val = (
-        Split.of(open_index(str(folder / name)), read_queries(folder / f"{name}.jsonl")) for name in ("train", "val")
-    )
-    settings = Settings(architecture=Architecture(dropout=0.0), epochs=3, batch_size=8, lr=3e-3)
-    result = train_here(Task.of(train, val, settings), folder / "plain")
+    out, result = train_plain(material[0], "plain", Recipe())
     assert result["best"]["epoch"] == trained[2]["best"]["epoch"]
-    on_ray, plain = (load_file(out / "finetuned.safetensors") for out in (trained[0], folder / "plain"))
+    on_ray, plain = (load_file(folder / "finetuned.safetensors") for folder in (trained[0], out))
     for name, value in plain.items():  # not to the byte: they may sum with other numbers of threads
         np.testing.assert_allclose(on_ray[name].numpy(), value.numpy(), atol=1e-3, err_msg=name)
 

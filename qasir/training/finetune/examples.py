@@ -1,7 +1,8 @@
 """Training examples: (query, video) pairs whose vectors come from an index's tables, a batch at a time.
 
-An epoch is a list of batches, the same for one seed and epoch on any machine. A batch is planned as the numbers of its pairs
-and of the table rows of its distinct videos; `load_videos` reads those rows anywhere, and `collate` makes tensors of them.
+An epoch is a list of batches, the same for one seed and epoch on any machine. A batch is planned as the numbers of its
+pairs and of the table rows of its distinct videos; `load_videos` reads those rows anywhere, and `collate` makes tensors
+of them.
 """
 
 import logging
@@ -86,8 +87,8 @@ def load_videos(plan: pa.Table, source: VideoRows) -> pa.Table:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs to train on. texts (Q, D) query embeddings; video (Q,) the number of each one's video; first, length and row:
-    where the rows of video v are, as in `RowMap`."""
+    """The pairs to train on. texts (Q, D) query embeddings; video (Q,) the number of each one's video; first, length
+    and row: where the rows of video v are, as in `RowMap`."""
 
     texts: NDArray[np.float32]
     video: NDArray[np.int64]
@@ -112,8 +113,8 @@ class Pairs:
         return len(np.unique(self.video))
 
     def batches(self, size: int, seed: int, epoch: int, *, rank: int = 0, world: int = 1) -> list[NDArray[np.int64]]:
-        """The batches of one worker in an epoch: numbers of pairs. Every pair is in one batch of one worker, except that the
-        last, short batch is left out, and that all workers get equally many batches."""
+        """The batches of one worker in an epoch: numbers of pairs. Every pair is in one batch of one worker, except
+        that the last, short batch is left out, and that all workers get equally many batches."""
         order = np.random.default_rng([seed, epoch]).permutation(len(self.video))
         n = max(1, len(order) // (size * world))
         size = min(size, len(order) // (n * world))
@@ -197,6 +198,6 @@ def check_numbers(snapshot: Snapshot, *, cells: bool = False) -> None:
             if wrong.any():
                 row = rows.slice(int(wrong.argmax()), 1).to_pylist()[0]
                 raise UnreadableIndexError(
-                    f"{snapshot.uri}: super image {row['position']} of {row['video_id']} has a number in its {name} that is "
-                    "not finite (NaN or infinite): encode the video again"
+                    f"{snapshot.uri}: super image {row['position']} of {row['video_id']} has a number in its {name} that "
+                    "is not finite (NaN or infinite): encode the video again"
                 )

@@ -57,8 +57,8 @@ class FineTuning:
     def run_epoch(
         self, batches: Iterable[Batch], epoch: int, *, forward: nn.Module | None = None, rank: int = 0
     ) -> dict[str, float]:
-        """One pass, the first being epoch 0; returns the mean loss and its parts. forward: what calls the objective, where workers
-        share gradients; rank: this worker's number among them."""
+        """One pass, the first being epoch 0; returns the mean loss and its parts. forward: what calls the objective,
+        where workers share gradients; rank: this worker's number among them."""
         call = forward or self.objective
         seed = int(np.random.default_rng([self.settings.seed, epoch, rank]).integers(2**31))
         torch.manual_seed(seed)  # dropout; an epoch that is run again after a kill is the same one

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from qasir.training.epochs import OnEpoch, run_epochs
 from qasir.training.finetune.checkpoint_writing import save_checkpoint
 from qasir.training.finetune.examples import Read, batches_of, load_here
-from qasir.training.finetune.fine_tuning import FineTuning
+from qasir.training.finetune.fine_tuning import FineTuning, Settings
 from qasir.training.finetune.task import Task
 from qasir.training.state import TrainingState
 
@@ -22,7 +22,8 @@ KIND = "fine-tuning"
 
 @dataclass(frozen=True)
 class Place:
-    """Which of how many workers this is, and on which device; wrapped: makes a module's gradients those of all of them."""
+    """Which of how many workers this is, and on which device; wrapped: makes a module's gradients those of all of
+    them."""
 
     rank: int = 0
     world: int = 1
@@ -34,10 +35,11 @@ ALONE = Place()
 
 
 def finetune(task: Task, folder: Path, *, on_epoch: OnEpoch = lambda record: None) -> dict[str, Any]:
-    """Train here, and leave the best checkpoint in `folder`; a training that was killed there goes on after its last epoch.
+    """Train here, and leave the best checkpoint in `folder`; a training that was killed there goes on after its last
+    epoch.
 
-    on_epoch gets every epoch's record, the first being zero-shot (epoch 0). Returns what `result` says. Raises SpecError when the
-    folder holds another training.
+    on_epoch gets every epoch's record, the first being zero-shot (epoch 0). Returns what `result` says. Raises
+    SpecError when the folder holds another training.
     """
     since = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,6 +59,12 @@ def fit(
     is_first = place.rank == 0
     run_epochs(worker, folder if is_first else None, on_epoch if is_first else lambda record: None)
     return state
+
+
+def is_over(state: TrainingState, settings: Settings) -> bool:
+    """After all epochs, or too many without a better one."""
+    waited = state.best is not None and state.position - state.best["epoch"] >= settings.patience
+    return state.position >= settings.epochs or waited
 
 
 def result(state: TrainingState, seconds: float) -> dict[str, Any]:
@@ -79,9 +87,7 @@ class _Worker:
 
     @property
     def is_over(self) -> bool:
-        epoch, best = self.state.position, self.state.best
-        waited = best is not None and epoch - best["epoch"] >= self.task.settings.patience
-        return epoch >= self.task.settings.epochs or waited
+        return is_over(self.state, self.task.settings)
 
     @property
     def weights(self) -> Mapping[str, Tensor]:

@@ -69,8 +69,8 @@ class Validation:
 
 @dataclass(frozen=True)
 class Task:
-    """All that a worker needs. batch_size: what the data allows of the settings'; source: where videos' vectors are read; asked:
-    what must be the same for a training to go on."""
+    """All that a worker needs. batch_size: what the data allows of the settings'; source: where videos' vectors are
+    read; asked: what must be the same for a training to go on."""
 
     settings: Settings
     batch_size: int
@@ -82,8 +82,9 @@ class Task:
 
     @classmethod
     def of(cls, train: Split, validation: Split, settings: Settings, workers: int = 1) -> "Task":
-        """Raises SpecError when the two indexes differ in encoder spec or the settings cannot be built for it, QueryError where
-        there is too little to tell apart, UnreadableIndexError for numbers in a table that are not finite."""
+        """Raises SpecError when the two indexes differ in encoder spec or the settings cannot be built for it,
+        QueryError where there is too little to tell apart, UnreadableIndexError for numbers in a table that are not
+        finite."""
         spec = train.searcher.side.index.spec
         FineTuned(spec.embedding_dim, settings.architecture)  # refuses what cannot be built, before any work
         _check_specs(train.searcher, validation.searcher)

@@ -34,8 +34,8 @@ def applied_spec(spec: EncoderSpec, checkpoint: Checkpoint) -> EncoderSpec:
 class Applying:
     """Applies the video side of a checkpoint over an index into another, a part of the videos at a time.
 
-    Only what the output lacks is computed: run again, it goes on, follows changes and removes what is gone. Readers of the
-    output see a video's old rows or its new ones.
+    Only what the output lacks is computed: run again, it goes on, follows changes and removes what is gone. Readers of
+    the output see a video's old rows or its new ones.
     """
 
     def __init__(self, source: Index, checkpoint: Checkpoint, output: str) -> None:

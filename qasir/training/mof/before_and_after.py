@@ -12,7 +12,8 @@ _GAP, _TEXT = 6, 16
 
 
 def before_and_after(batch: FrameBatch, video: int, scale: PixelScale) -> bytes:
-    """A PNG: K frames at the start, K now, their difference times ten around grey, and the mean displacement in words."""
+    """A PNG: K frames at the start, K now, their difference times ten around grey, and the mean displacement in
+    words."""
     start, now = scale.pixels(batch.start[video]), scale.pixels(batch.frames[video])
     change = np.clip(127.5 + 10.0 * (now.astype(np.float32) - start), 0, 255).astype(np.uint8)
     k, side = len(start), start.shape[1]

@@ -1,4 +1,5 @@
-"""What was decoded of a corpus, once: a Lance table of the many frames of each video, uint8, of which a batch at a time is in memory."""
+"""What was decoded of a corpus, once: a Lance table of the many frames of each video, uint8, of which a batch at a time
+is in memory."""
 
 import json
 import logging
@@ -22,8 +23,8 @@ log = logging.getLogger(__name__)
 _NAMED = 5
 
 ReadClips = Callable[[Sequence[pa.Table], Tiling, int], Iterable[pa.Table]]
-"""Tables of video_id and uri, the tiling, how many frames of each -> the `READ_SCHEMA` tables that `read_clips` makes of them, in
-any order."""
+"""Tables of video_id and uri, the tiling, how many frames of each -> the `READ_SCHEMA` tables that `read_clips` makes
+of them, in any order."""
 
 
 def read_here(videos: Sequence[pa.Table], tiling: Tiling, n_frames: int) -> Iterator[pa.Table]:
@@ -44,7 +45,8 @@ class ClipTable:
 
     @classmethod
     def write(cls, uri: str, tables: Iterable[pa.Table], about: dict[str, Any]) -> "ClipTable":
-        """Write `CLIPS_SCHEMA` tables as they come and commit at the end; a kill leaves no table. about: must hold `side`."""
+        """Write `CLIPS_SCHEMA` tables as they come and commit at the end; a kill leaves no table. about: must hold
+        `side`."""
         schema = CLIPS_SCHEMA.with_metadata({SHAPE: json.dumps(about).encode()})
         fragments: list[FragmentMetadata] = []
         for table in tables:
@@ -64,8 +66,8 @@ class ClipTable:
 def clips_of(corpus: Corpus, uri: str, tiling: Tiling, n_frames: int, read: ReadClips = read_here) -> ClipTable:
     """The table of clips of a corpus' videos; one that is there already, made the same way, is taken as it is.
 
-    Videos that cannot be read are left out and named in the log. Raises SpecError when the table there was made otherwise,
-    QasirError when no video can be read.
+    Videos that cannot be read are left out and named in the log. Raises SpecError when the table there was made
+    otherwise, QasirError when no video can be read.
     """
     about = {
         "side": tiling.image_size, "grid": tiling.grid, "fps": str(tiling.rate), "n_frames": n_frames,

@@ -1,5 +1,5 @@
-"""What MOF learns, as a Lance table keyed by video of which a batch at a time is in memory: the compressed frames in normalised
-pixels, with Adam's two moments, and the frames that they started from, float32.
+"""What MOF learns, as a Lance table keyed by video of which a batch at a time is in memory: the compressed frames in
+normalised pixels, with Adam's two moments, and the frames that they started from, float32.
 
 A pass over the videos writes the table anew, fragment by fragment, and commits once at its end; older versions are then
 dropped, so that what is on disk stays as large. A gradient needs no column: in a pass every video is in one batch, so
@@ -33,7 +33,8 @@ _BETAS, _EPSILON = (0.5, 0.999), 1e-8
 
 @dataclass
 class FrameBatch:
-    """Compressed frames of some videos (B, K, 3, S, S), where they started, Adam's moments, and the steps taken (B,)."""
+    """Compressed frames of some videos (B, K, 3, S, S), where they started, Adam's moments, and the steps taken
+    (B,)."""
 
     video_ids: list[str]
     start: Tensor

@@ -30,12 +30,12 @@ def train_mof(
     vlm: Vlm, train: Captioned, validation: Captioned, settings: MofSettings, output: Path, *,
     read: ReadClips = read_here, on_epoch: OnEpoch = lambda record: None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Train, and leave `model.safetensors`, `history.json` and pictures in `output`; a killed training goes on there after its
-    last epoch.
+    """Train, and leave `model.safetensors`, `history.json` and pictures in `output`; a killed training goes on there
+    after its last epoch.
 
-    read: how the videos are read; on_epoch gets every epoch's record, the first being before training (epoch 0). Returns {best,
-    before, epochs, history, seconds, peak_mib}. Raises SpecError when the folder holds another training, QueryError when no query
-    is about a video.
+    read: how the videos are read; on_epoch gets every epoch's record, the first being before training (epoch 0).
+    Returns {best, before, epochs, history, seconds, peak_mib}. Raises SpecError when the folder holds another training,
+    QueryError when no query is about a video.
     """
     since = time.monotonic()
     give_back_large_blocks()

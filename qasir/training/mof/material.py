@@ -1,4 +1,5 @@
-"""What MOF trains and validates on: videos with the queries about them, and how well a model finds the one by the other."""
+"""What MOF trains and validates on: videos with the queries about them, and how well a model finds the one by the
+other."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class Captioned:
 
 
 class Material:
-    """The clips of a set of videos and the queries about them. Raises QueryError when no query is about one of the videos."""
+    """The clips of a set of videos and the queries about them. Raises QueryError when no query is about one of the
+    videos."""
 
     def __init__(self, clips: ClipTable, queries: Sequence[Query], scale: PixelScale) -> None:
         self.clips = clips

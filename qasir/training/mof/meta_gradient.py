@@ -3,11 +3,12 @@
 With w the trainable weights of the retrieval model, F a batch's compressed frames and R many frames of the same videos:
 
     base step   w <- w - lr_w * grad_w L(w; F)
-    meta step   w' = w - alpha * grad_w L(w; F),  dF = grad_F L(w'(F); R) = -alpha * (d/dF grad_w L(w; F))^T grad_w' L(w'; R)
+    meta step   w' = w - alpha * grad_w L(w; F)
+                dF = grad_F L(w'(F); R) = -alpha * (d/dF grad_w L(w; F))^T grad_w' L(w'; R)
 
-L is the contrastive loss in both directions at temperature 0.05 between captions and videos; a video is its frames' embeddings
-pooled by their mean or by query attention. "Frames" may be super images. dF is computed as written on the right, so that the
-graph through F is never held together with that through R.
+L is the contrastive loss in both directions at temperature 0.05 between captions and videos; a video is its frames'
+embeddings pooled by their mean or by query attention. "Frames" may be super images. dF is computed as written on the
+right, so that the graph through F is never held together with that through R.
 """
 
 from collections.abc import Mapping
@@ -35,7 +36,8 @@ POOLINGS = ("mean", "attention")
 
 @dataclass(frozen=True)
 class Clips:
-    """B (caption, video) pairs: tokens (B, context), frames (B, K, 3, H, W) in normalised pixels, video (B,) numbers."""
+    """B (caption, video) pairs: tokens (B, context), frames (B, K, 3, H, W) in normalised pixels, video (B,)
+    numbers."""
 
     tokens: Tensor
     frames: Tensor

@@ -116,7 +116,8 @@ class MofTraining:
         return self._validated()
 
     def run_epoch(self) -> dict[str, Any]:
-        """A base pass over the training videos, then the meta passes; returns mean losses, the frames' displacement and metrics."""
+        """A base pass over the training videos, then the meta passes; returns mean losses, the frames' displacement and
+        metrics."""
         facts = {"base_loss": self._base_pass()}
         if self.settings.method == "mof":
             for number in range(self.settings.frame_steps_per_epoch):
@@ -173,7 +174,8 @@ class MofTraining:
         return {name: value / max(1, count) for name, value in sums.items()}
 
     def _batches(self, epoch: int, *salt: Any, whole: bool = False) -> list[list[str]]:
-        """The training videos in batches, in an order that follows from seed and epoch. whole: the last, short one too."""
+        """The training videos in batches, in an order that follows from seed and epoch. whole: the last, short one
+        too."""
         rng = np.random.default_rng(
             [self.settings.seed, epoch, *(ord(s[0]) if isinstance(s, str) else s for s in salt)]
         )

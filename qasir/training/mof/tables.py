@@ -10,7 +10,8 @@ _CACHE_BYTES = 16 << 20
 
 
 def opened(uri: str, version: int | None = None) -> lance.LanceDataset:
-    """With small caches: Lance keeps decoded pages of equal values (moments that are still 0), up to a gibibyte of them."""
+    """With small caches: Lance keeps decoded pages of equal values (moments that are still 0), up to a gibibyte of
+    them."""
     return lance.dataset(
         uri, version=version, index_cache_size_bytes=_CACHE_BYTES, metadata_cache_size_bytes=_CACHE_BYTES
     )

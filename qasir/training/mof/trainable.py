@@ -32,8 +32,9 @@ class RetrievalModel(nn.Module):
 def choose_weights(model: RetrievalModel, layers: str = "last") -> Weights:
     """The weights to train, by name; all others are frozen.
 
-    layers: "projections" are what maps each tower's output into the joint space and the norm before it; "last" adds the last
-    block of each tower; "all" is everything. Raises SpecError for another word, ModelError where a model has no such parts.
+    layers: "projections" are what maps each tower's output into the joint space and the norm before it; "last" adds the
+    last block of each tower; "all" is everything. Raises SpecError for another word, ModelError where a model has no
+    such parts.
     """
     if layers not in LAYERS:
         raise SpecError(f"layers {layers!r}: choose one of {', '.join(LAYERS)}")

@@ -10,8 +10,8 @@ _PRELOADED = [__name__, "qasir.training.finetune.fit", "qasir.training.mof.learn
 
 
 def writes_survived(run, folders):
-    """Run `run(folder)` for each folder in a process of its own, which ends before its 1st, 2nd, ... file replaced or table
-    committed. Yields (folder, whether it ended early)."""
+    """Run `run(folder)` for each folder in a process of its own, which ends before its 1st, 2nd, ... file replaced or
+    table committed. Yields (folder, whether it ended early)."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     for number, folder in enumerate(folders):

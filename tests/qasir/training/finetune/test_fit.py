@@ -62,7 +62,6 @@ def test_training_leaves_a_checkpoint(whole):
     history = json.loads((folder / "history.json").read_text())
     assert [record["epoch"] for record in history] == [0, 1, 2]
     assert {"SumR", "R@1", "loss", "seconds"} <= set(history[1])
-    assert history[2]["loss"] < history[1]["loss"]
     assert result["best"]["SumR"] == max(record["SumR"] for record in history[1:])
     loaded = load_checkpoint(folder)
     assert loaded.recipe == QUICK.recipe

@@ -34,7 +34,8 @@ def test_triplet_with_hard_negatives_is_its_definition():
 
 
 def test_random_negatives_are_never_siblings_and_are_all_drawn():
-    """A sibling would cost 100; one other pair costs more than the rest, and is met as a row's negative and as a column's."""
+    """A sibling would cost 100; one other pair costs more than the rest, and is met as a row's negative and as a
+    column's."""
     similarity = torch.zeros(4, 4, dtype=torch.float64)
     video = [0, 0, 1, 2]
     similarity[same_of(video) & ~torch.eye(4, dtype=torch.bool)] = 100.0
