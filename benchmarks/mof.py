@@ -101,8 +101,8 @@ def main(
                 facts["corpus"] = corpus_readings(tuned, captioned["train"], settings, tiling, out)
             results.append(line(name, str(one), rank, before, groups, facts))
     if {"mof", "plain"} <= set(ranks):
-        together = [np.concatenate(ranks[name]) for name in ("mof", "plain")]
-        value, low, high = paired_difference(*together, groups * len(ranks["mof"]))["SumR"]
+        ours, theirs = (np.concatenate(ranks[name]) for name in ("mof", "plain"))
+        value, low, high = paired_difference(ours, theirs, groups * len(ranks["mof"]))["SumR"]
         print(f"\nmof minus plain over all seeds: SumR {value:+.2f} ({low:+.2f} to {high:+.2f})")
         results.append({"name": "mof minus plain", "difference": [value, low, high]})
     (work / f"mof_k{frames}_f{frame_lr:g}.json").write_text(json.dumps(results, indent=2) + "\n")

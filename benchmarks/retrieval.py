@@ -85,12 +85,12 @@ def exact(_: Path) -> Any:
     for precision in ("fp32", "bf16"):
         # A processor without bfloat16 takes minutes for the whole.
         some, share = (features, "") if precision == "fp32" else (few, f", {few.n_videos} videos")
-        product = best_of(lambda some=some, precision=precision: _product(queries, some, precision), 3)
+        product = best_of(partial(_product, queries, some, precision), 3)
         print(f"| product of the same blocks, {precision}{share} | {product:.2f} | 1 |", flush=True)
         for scoring in (Attention(), Max(), TextGated(), Mean()):
             if precision == "bf16" and scoring.name != "attention":
                 continue
-            took = best_of(lambda s=scoring, f=some, p=precision: score(queries, f, s, precision=p), 3)
+            took = best_of(partial(score, queries, some, scoring, precision=precision), 3)
             rows[f"{scoring.name} {precision}"] = took / product
             print(f"| {scoring.name}, {precision}{share} | {took:.2f} | {took / product:.2f} |", flush=True)
     mine = best_of(lambda: score(queries, few, Attention()))
@@ -225,10 +225,11 @@ def adhoc(work: Path) -> Any:
             print(f"| (preloading {gib:.1f} GiB took {time.perf_counter() - since:.0f} s) | | | | |", flush=True)
         searcher.search_vector(queries[0], 10, scoring, where=where)
         found: list[Any] = []
-        took = _latencies(
-            lambda q, where=where, found=found: found.append(searcher.search_vector(q, 10, scoring, where=where)),
-            queries,
-        )
+
+        def search(query: np.ndarray, where: str | None = where, found: list[Any] = found) -> None:
+            found.append(searcher.search_vector(query, 10, scoring, where=where))
+
+        took = _latencies(search, queries)
         same = np.mean(
             [
                 len({int(h.video_id[1:]) for h in hits} & set(row)) / 10

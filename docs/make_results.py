@@ -6,6 +6,7 @@ What is said about the paper's findings is written here by hand; every other sen
 study.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,7 @@ def every_setting(results: list[Result]) -> str:
     return f"## Every setting\n\n{table(columns, rows)}"
 
 
-def table(columns: tuple[str, ...] | list[str], rows: list[list[str]]) -> str:
+def table(columns: Sequence[str], rows: list[list[str]]) -> str:
     lines = [list(columns), ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -1,3 +1,4 @@
+import logging
 import os
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def local_ray():
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=200 << 20,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
     )
     yield
     ray.shutdown()

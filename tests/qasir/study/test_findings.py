@@ -91,7 +91,7 @@ def test_a_difference_is_over_the_queries_that_both_answered(study):
 
 
 def test_the_page_shows_what_could_not_be_built(study):
-    failed = Result({**dict.fromkeys(RESULTS_SCHEMA.names), "status": "failed", "label": "x", "reason": "no <such> model"}, np.zeros(0), [], [])  # fmt: skip
+    failed = Result({**dict.fromkeys(RESULTS_SCHEMA.names), "status": "failed", "label": "x", "reason": "no <such> model"}, np.zeros(0, int), [], [])  # fmt: skip
     page = render_study([*study, failed], title="T", tuned=False)
     assert "no &lt;such&gt; model" in page
     assert "1 could not be built" in page

@@ -1,3 +1,4 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 from qasir.encoding.options import EncoderOptions
@@ -8,12 +9,16 @@ from qasir.study.settings import settings
 N1, N2, BARE = EncoderOptions(grid=1), EncoderOptions(grid=2), EncoderOptions(grid=3, cells=False)
 
 
+def _same_grid(checkpoint, encoder):
+    return checkpoint.grid == encoder.grid
+
+
 def crossed(*, encoders=(N1, N2), checkpoints=None, broken=None, **parts):
     config = StudyConfig(
-        Material("v", "q"), None, "auto", False, (0.0, 1.0), encoders,
+        Material("v", Path("q")), None, "auto", False, (0.0, 1.0), encoders,
         **{"scorings": (ScoringChoice(),), "hybrids": (), "two_stage": (), "finetuned": tuple(checkpoints or ())} | parts,
     )  # fmt: skip
-    return list(settings(config, checkpoints or {}, lambda checkpoint, one: checkpoint.grid == one.grid, broken or {}))
+    return list(settings(config, checkpoints or {}, _same_grid, broken or {}))
 
 
 def test_every_encoder_gets_every_scoring_it_can_have():

@@ -10,7 +10,7 @@ import pytest
 from qasir.errors import VideoError
 from qasir.video import container as decode
 from qasir.video.container import Clock, Video
-from qasir.video.lookahead import Inexact
+from qasir.video.lookahead import Inexact, Lookahead
 from tests.videos import read, write_video
 
 NOISE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
@@ -107,10 +107,8 @@ def test_a_decoder_that_drops_frames_is_found_out(tmp_path, monkeypatch):
     expected = samples(path, [Clock(Fraction(1))])
     reasons = []
     monkeypatch.setattr(decode.log, "debug", lambda text, *args: reasons.append(str(args[-1])))
-    real = decode.Lookahead._decode
-    monkeypatch.setattr(
-        decode.Lookahead, "_decode", lambda self, p: [f for f in real(self, p) if f.pts % 5 or not f.pts]
-    )
+    real = Lookahead._decode
+    monkeypatch.setattr(Lookahead, "_decode", lambda self, p: [f for f in real(self, p) if f.pts % 5 or not f.pts])
     assert samples(path, [Clock(Fraction(1))]) == expected
     assert reasons
 

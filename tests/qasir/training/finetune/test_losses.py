@@ -143,14 +143,15 @@ def test_eercf_is_its_formula():
     texts = model.texts(made.texts).detach().double().numpy()
     frames = model.frames(made.images)
     images = model.images(frames, made.image_padding).detach().double().numpy()
-    frames, cells = frames.detach().double().numpy(), model.frames(made.cells).detach().double().numpy()
+    cells = model.frames(made.cells).detach().double().numpy()
+    raw = frames.detach().double().numpy()
     b = len(texts)
     weak, gated, videos = np.zeros((b, b)), [], []
     for v in range(b):
         n, m = int((~made.image_padding[v]).sum()), int((~made.cell_padding[v]).sum())
         video = images[v, :n].sum(axis=0)
         videos.append(video / np.linalg.norm(video))
-        gate = softmax(frames[v, :n] @ texts[v] / 0.1)
+        gate = softmax(raw[v, :n] @ texts[v] / 0.1)
         u = gate @ images[v, :n]
         gated.append(u / np.linalg.norm(u))
         for q in range(b):
