@@ -6,12 +6,13 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := demo
 
-.PHONY: demo test lint install install-dev clean
+.PHONY: demo test test-all lint install install-dev clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   install, render the demo corpus, encode it, evaluate it, and search it"
-	@echo "make test   install and run the tests"
+	@echo "make test   install and run the tests, but for those that take long by nature"
+	@echo "make test-all  all tests: killed jobs, lost nodes, submitted jobs, trainings too"
 	@echo "make lint   install and run ruff and mypy"
 
 install: $(VENV)/.installed
@@ -39,6 +40,9 @@ demo: install
 	@echo; echo "Now open $(DEMO)/report/index.html"
 
 test: install-dev
+	$(RUN) -m pytest -m "not slow"
+
+test-all: install-dev
 	$(RUN) -m pytest
 
 lint: install-dev

@@ -1,27 +1,41 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests are about CPU results
-# Ray's workers run at niceness 15, and beside anything else that keeps the CPUs busy they get next to nothing: the loss of a node
-# beside two busy loops was not over in 540 s, and takes 110 s with this.
-os.environ.setdefault("RAY_worker_niceness", "0")
 
 from qasir.demo.render import render_corpus
 from qasir.encoding.prepare import EncoderOptions, prepare
 from qasir.index.index import Index
 from tests.videos import write_video
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
+# The tests are about CPU results; those of the mark gpu start processes that see GPUs.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# Ray's workers run at niceness 15, and beside anything else that keeps the CPUs busy they get next to nothing: the
+# loss of a node beside two busy loops was not over in 540 s, and takes 110 s with this.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark what uses the local Ray, so that `-m "not ray"` leaves it out."""
+    for item in items:
+        if "local_ray" in item.fixturenames:
+            item.add_marker(pytest.mark.ray)
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real videos and annotations beside the checkout; tests that use them skip where there are none."""
-    if not SHARED.is_dir():
-        pytest.skip("no shared data beside the checkout")
-    return SHARED
+def gpu() -> dict[str, str]:
+    """The environment of a process that may use the GPUs, which this one does not see."""
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    if VISIBLE_GPUS is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = VISIBLE_GPUS
+    look = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    if subprocess.run([sys.executable, "-c", look], env=environment, check=False).returncode != 0:
+        (pytest.fail if os.environ.get("QASIR_REQUIRE_GPU") == "1" else pytest.skip)("torch sees no GPU")
+    return environment
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +58,9 @@ def local_ray():
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Path:
-    """A rendered demo of four videos."""
+    """A rendered demo of four videos, with a frame a second, which is as many as are sampled."""
     folder = tmp_path_factory.mktemp("demo")
-    render_corpus(folder, 4, seed=5)
+    render_corpus(folder, 4, seed=5, frame_rate=1)
     return folder
 
 

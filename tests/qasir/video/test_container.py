@@ -10,7 +10,7 @@ from qasir.video import container as decode
 from qasir.video.container import Clock, Video
 from qasir.video.painter import FramePainter
 from qasir.video.super_image import Cell
-from tests.videos import brightness, write_audio, write_video
+from tests.videos import break_frame, brightness, write_audio, write_film, write_video
 
 
 def shown(path, rate="1", **options):
@@ -164,12 +164,19 @@ def test_a_file_cut_short_fails_or_is_kept_in_part(tmp_path, name):
     assert video.decode_errors >= 1
 
 
-def test_damage_in_the_middle_fails_the_video(shared_data):
-    path = shared_data / "videos" / "corrupted.mp4"
+def test_damage_in_the_middle_fails_the_video_or_one_frame_of_it(tmp_path):
+    path = break_frame(write_video(tmp_path / "v.mp4", 50, options={"bf": "0"}), 30)
     assert fails(path) == "decode"
     with Video(str(path)) as video:
-        assert len(list(video.samples([Clock(Fraction(1))], allow_partial=True))) == 5
+        shown = [sample.frame.time for sample in video.samples([Clock(Fraction(1))], allow_partial=True)]
+    assert shown == pytest.approx([0.0, 1.0, 2.0, 2.9, 4.0])  # the frame of second 3 is the broken one
     assert video.decode_errors == 1
+
+
+def test_the_first_video_stream_counts_whatever_else_the_file_holds(tmp_path):
+    numbers, duration = shown(write_film(tmp_path / "film.mp4", 30), "2")
+    assert numbers == [0, 5, 10, 15, 0, 5]
+    assert duration == pytest.approx(3.0)
 
 
 def test_timestamps_that_jump_are_broken_not_a_long_still(tmp_path):
