@@ -1,4 +1,4 @@
-"""Every command of docs/benchmarks.md, on real annotation files where they are at hand, and stand-in videos."""
+"""Every command of docs/benchmarks.md, on annotation files as they are released and stand-in videos."""
 
 import json
 import os
@@ -17,11 +17,8 @@ DOC = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", DOC, re.DOTALL)
 JOBS = {job.__name__.split(".")[1]: job for job in (encode_corpus, evaluate_retrieval, finetune)}
 VLM = "--model qasir-tiny --grid 2 --fps 1"
-REAL = {
-    "tvr": "tvr_val_release.jsonl",
-    "activitynet": "activitynet_captions_val.json",
-    "charades": "charades_sta_test.txt",
-}
+DATA = Path(__file__).parents[1] / "data"
+LONG = {"tvr": "tvr.jsonl", "activitynet": "activitynet.json", "charades": "charades.txt"}
 MADE_UP = {
     "msrvtt": "key,vid_key,video_id,sentence\nret0,msr0,video0,a man sings\nret1,msr1,video1,a dog runs\n",
     "msvd": "# VideoID Start End\nab_cd_1_9 a man is singing\nab_cd_1_9 someone sings\nxyz_3_7 a dog runs\n",
@@ -63,10 +60,10 @@ def stand_ins(folder, queries, n_videos):
     return sum(query.video_id in ids for query in queries)
 
 
-@pytest.mark.parametrize("name", REAL)
-def test_long_videos(name, shared_data, local_ray, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", LONG)
+def test_long_videos(name, local_ray, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = shared_data / "annotations" / REAL[name]
+    path = DATA / LONG[name]
     n_asked = stand_ins(tmp_path / "videos", read_queries(path), 3)
     encoded, found = run(block(name), {"VIDEOS": str(tmp_path / "videos"), "QUERIES": str(path)})
     assert (encoded["encoded"], encoded["failed"]) == (3, 0)
@@ -88,9 +85,9 @@ def test_trimmed_videos(name, local_ray, tmp_path, monkeypatch):
     assert {"MedR", "MeanR"} <= set(back["metrics"])
 
 
-def test_fine_tuned(shared_data, local_ray, tmp_path, monkeypatch):
+def test_fine_tuned(local_ray, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = shared_data / "annotations" / REAL["tvr"]
+    path = DATA / LONG["tvr"]
     stand_ins(tmp_path / "videos", read_queries(path), 6)
     run(block("tvr"), {"VIDEOS": str(tmp_path / "videos"), "QUERIES": str(path)})
     folders = dict.fromkeys(("TRAIN", "VAL"), str(tmp_path / "videos"))
@@ -101,4 +98,4 @@ def test_fine_tuned(shared_data, local_ray, tmp_path, monkeypatch):
 
 
 def test_every_block_is_run():
-    assert len(BLOCKS) == 1 + len(REAL) + 1 + len(MADE_UP)
+    assert len(BLOCKS) == 1 + len(LONG) + 1 + len(MADE_UP)
