@@ -85,6 +85,8 @@ def test_trimmed_videos(name, local_ray, tmp_path, monkeypatch):
     assert {"MedR", "MeanR"} <= set(back["metrics"])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_fine_tuned(local_ray, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = DATA / LONG["tvr"]

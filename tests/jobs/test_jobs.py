@@ -1,21 +1,15 @@
 import json
-import subprocess
-import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from jobs import (
-    apply_finetuned,
     build_vector_index,
     encode_corpus,
     evaluate_retrieval,
-    finetune,
     reindex_corpus,
     render_demo,
     search_corpus,
-    train_mof,
-    train_packaged_vlm,
 )
 from jobs.command_line import duration
 from jobs.progress import progress_line
@@ -23,19 +17,6 @@ from pipelines.encode import Snapshot
 from qasir.errors import QasirError
 from tests.indexes import make_index
 from tests.videos import write_video
-
-ALL = [
-    apply_finetuned,
-    build_vector_index,
-    encode_corpus,
-    evaluate_retrieval,
-    finetune,
-    reindex_corpus,
-    render_demo,
-    search_corpus,
-    train_mof,
-    train_packaged_vlm,
-]
 
 
 def call(job, *args):
@@ -47,13 +28,6 @@ def call(job, *args):
     error = result.exception if isinstance(result.exception, QasirError) else None
     facts = json.loads(lines[-1]) if "--json" in args and lines and error is None else None
     return result.exit_code, result.stdout, facts, error
-
-
-@pytest.mark.parametrize("job", ALL, ids=lambda job: job.__name__)
-def test_help_is_readable(job):
-    status, out, _, _ = call(job, "--help")
-    assert status == 0
-    assert "Usage" in out
 
 
 def test_encode_evaluate_search(demo, demo_index, tmp_path):
@@ -236,16 +210,6 @@ def test_what_does_not_go_together_is_said(demo_index, args, says):
     status, _, _, error = call(search_corpus, "--index", demo_index.uri, *args, "a penguin")
     assert status != 0
     assert says in str(error)
-
-
-def test_a_program_prints_errors_in_one_line_and_exits_non_zero(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.search_corpus", "--index", str(tmp_path / "no"), "a cat"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.strip().splitlines()[-1].startswith("error: no index at")
 
 
 def test_one_file_describes_several_indexes(tmp_path, local_ray):
