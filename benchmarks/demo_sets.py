@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipelines.encode import Target, encode_corpus
+from pipelines.encode import encode_corpus
 from qasir.demo.corpus import (
     BENCHMARK_SEED,
     BENCHMARK_VIDEOS,
@@ -13,7 +13,9 @@ from qasir.demo.corpus import (
     VALIDATION_VIDEOS,
 )
 from qasir.demo.render import render_corpus
-from qasir.encoding.prepare import EncoderOptions, prepare
+from qasir.encoding.models import Target
+from qasir.encoding.options import EncoderOptions
+from qasir.encoding.prepare import prepare
 from qasir.retrieval.searcher import IndexSearcher
 from qasir.video.corpus import list_videos
 

@@ -31,9 +31,10 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from pipelines.cluster import connect
-from pipelines.encode import Target, encode_corpus
+from pipelines.encode import encode_corpus
 from qasir.demo.corpus import FRAME_RATE, frames, plan_corpus
 from qasir.encoding.decode import decode_segments
+from qasir.encoding.models import Target
 from qasir.encoding.prepare import library_version
 from qasir.encoding.rows import plan_table, whole_video
 from qasir.index.index import Index
@@ -145,7 +146,7 @@ def decoder_alone(folder: Path, spec: EncoderSpec) -> float:
 def _decode_one(file: Any, spec: EncoderSpec) -> float:
     (row,) = plan_table([file], {file.video_id: {0: []}}).to_pylist()
     *_, last = decode_segments(whole_video(row), [spec])
-    return json.loads(last["report"].to_pylist()[-1])["duration_s"]
+    return last.reports["duration_s"][0].as_py()
 
 
 def model_alone(vlm: Vlm, *, batch: int = 16, at_least_s: float = 4.0) -> float:
@@ -366,9 +367,12 @@ def _sample(path: Path, rate: str) -> float:
     from fractions import Fraction
 
     with Video(str(path)) as video:
-        for _ in video.samples([Clock(Fraction(rate))]):
-            pass
-        return video.duration_s or 0.0
+        samples = video.samples([Clock(Fraction(rate))])
+        while True:
+            try:
+                next(samples)
+            except StopIteration as end:
+                return end.value.duration_s or 0.0
 
 
 def per_video(work: Path) -> Any:

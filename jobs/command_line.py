@@ -3,10 +3,10 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, is_dataclass
 from datetime import timedelta
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -15,6 +15,19 @@ from qasir.options import Option, options_of
 Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object with the same facts.")]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a person gave: {parameter: the option as the command line has it}. A job's parameter of this type is no option."""
+
+    options: Mapping[str, str]
+
+    def refuse(self, parameters: Iterable[str], why: str) -> None:
+        """Raises a usage error that names those of these parameters that were given, if any were."""
+        named = [self.options[name] for name in parameters if name in self.options]
+        if named:
+            raise typer.BadParameter(f"{why}: leave out {', '.join(named)}")
 
 
 def job(main: Callable[..., None]) -> typer.Typer:
@@ -31,7 +44,9 @@ def _flat(main: Callable[..., None]) -> Callable[..., None]:
     flat: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(main).parameters.items():
         kind = hints[name]
-        if isinstance(kind, type) and is_dataclass(kind):
+        if kind is Given:
+            flat.append(parameter.replace(annotation=typer.Context, kind=inspect.Parameter.KEYWORD_ONLY))
+        elif isinstance(kind, type) and is_dataclass(kind):
             groups[name] = (kind, list(options_of(kind)))
             flat += [_parameter(option) for option in groups[name][1]]
         else:
@@ -45,11 +60,24 @@ def _flat(main: Callable[..., None]) -> Callable[..., None]:
         for name, (kind, options) in groups.items():
             values = {option.field: _value(option, given.pop(option.field)) for option in options}
             given[name] = kind(**values)
+        for name, value in given.items():
+            if hints[name] is Given:
+                given[name] = _given(value)
         main(**given)
 
     call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
     return call
+
+
+def _given(context: typer.Context) -> Given:
+    options = {}
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name)
+        if source is not None and source.name == "COMMANDLINE":
+            turned_off = parameter.secondary_opts and context.params[parameter.name] is False
+            options[parameter.name] = (parameter.secondary_opts if turned_off else parameter.opts)[0]
+    return Given(options)
 
 
 def _parameter(option: Option) -> inspect.Parameter:
@@ -58,6 +86,10 @@ def _parameter(option: Option) -> inspect.Parameter:
     if option.shown is not None:
         about["show_default"] = option.shown
     kind, default = option.type, option.default
+    if option.range is not None:
+        about |= {"min": option.range.least, "max": option.range.most}
+    if get_origin(kind) is Literal:
+        kind = str  # whoever takes the option knows what there is, and says so
     if _is_time(option):
         kind = timedelta | None if type(None) in get_args(kind) else timedelta
         about |= {"parser": duration, "metavar": "TIME"}

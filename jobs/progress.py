@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipelines.encode import Snapshot
+from qasir.encoding.run import RunProgress
 
 log = logging.getLogger("qasir")
 
@@ -28,7 +28,7 @@ class EncodingProgress:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def show(self, now: Snapshot) -> None:
+    def show(self, now: RunProgress) -> None:
         rate = now.super_images / now.seconds if now.seconds else 0.0
         self._bar.total, self._bar.n = now.planned, now.done
         self._bar.set_postfix_str(f"{now.super_images:,} super images, {rate:,.1f}/s", refresh=False)
@@ -38,7 +38,7 @@ class EncodingProgress:
             log.info(progress_line(now))
 
 
-def progress_line(now: Snapshot) -> str:
+def progress_line(now: RunProgress) -> str:
     """One line for a log: how much is done, how fast, and how long the rest takes if it is like what is done."""
     left = (
         f"about {_about(now.seconds / now.done * (now.planned - now.done))} left"

@@ -3,6 +3,9 @@
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray.data import DataContext
@@ -16,6 +19,7 @@ _RAY_SETTINGS = {
     "RAY_worker_maximum_startup_concurrency": "16",
 }
 """For a local Ray; `ray_cluster.yaml` sets what matters on its nodes."""
+_LOUD = ("ray.data", "ray.data._internal.progress")
 
 
 def connect() -> None:
@@ -34,26 +38,50 @@ def connect() -> None:
                 log_to_driver=False,
                 include_dashboard=False if local else None,
             )
-    # Advice about small inputs, which are normal here.
-    warnings.filterwarnings("ignore", module=r"ray\.data\._internal\.execution\.operators")
+
+
+@contextmanager
+def graph_settings(
+    *, block_bytes: int | None = None, may_lose_blocks: bool = False, in_order: bool = False
+) -> Iterator[None]:
+    """Ray Data's settings while a graph is made and runs, put back afterwards: quiet, since jobs show progress of their own.
+
+    block_bytes: have stages hand on blocks of about this size, and not of Ray's 128 MB, so that work is committed soon after it is
+    done. may_lose_blocks: a block that fails is left out without a word, so whoever asks for it must count what came back.
+    in_order: blocks come out in the order in which they went in.
+    """
     context = DataContext.get_current()
-    context.enable_progress_bars = False  # jobs show one bar of their own, in videos
-    context.print_on_execution_start = False
-    # A lost block must not end a night's run: what is missing afterwards is found by comparing with the plan.
-    context.max_errored_blocks = -1
-    # An encoder that waits for decoders stays: ended, it is missed a moment later, and starting one takes seconds of a CPU.
-    context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0
-    for name in ("ray.data", "ray.data._internal.progress"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    wanted: list[tuple[Any, str, Any]] = [
+        (context, "enable_progress_bars", False),
+        (context, "print_on_execution_start", False),
+        (context, "max_errored_blocks", -1 if may_lose_blocks else 0),
+        (context, "target_max_block_size", block_bytes or context.target_max_block_size),
+        (context.execution_options, "preserve_order", in_order),
+        # An encoder that waits for decoders stays: ended, it is missed a moment later, and starting one takes seconds of a CPU.
+        (context.autoscaling_config, "actor_pool_util_downscaling_threshold", -1.0),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in wanted]
+    levels = {name: logging.getLogger(name).level for name in _LOUD}
+    with warnings.catch_warnings():
+        # Advice about small inputs, which are normal here.
+        warnings.filterwarnings("ignore", module=r"ray\.data\._internal\.execution\.operators")
+        # There is no other way to bound retries yet.
+        warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")
+        try:
+            for owner, name, value in wanted:
+                setattr(owner, name, value)
+            for name in _LOUD:
+                logging.getLogger(name).setLevel(logging.ERROR)
+            yield
+        finally:
+            for owner, name, value in before:
+                setattr(owner, name, value)
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
 
 
 _MOST = 10_000.0
 """What an autoscaler without a limit counts as."""
-
-
-def hand_on(n_bytes: int) -> None:
-    """Have stages hand on blocks of about this size, and not of Ray's 128 MB, so that work is committed soon after it is done."""
-    DataContext.get_current().target_max_block_size = n_bytes
 
 
 def total_cpus() -> float:

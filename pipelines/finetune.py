@@ -16,11 +16,11 @@ import ray.data
 import ray.train
 import torch
 from numpy.typing import NDArray
-from ray.data import DataContext, TaskPoolStrategy
+from ray.data import TaskPoolStrategy
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
 
-from pipelines.cluster import connect, node_cpus, total_gpus
+from pipelines.cluster import connect, graph_settings, node_cpus, total_gpus
 from qasir.errors import QasirError, SpecError
 from qasir.evaluation.evaluate import answerable
 from qasir.evaluation.query_files import Query
@@ -162,11 +162,10 @@ def _asked(train: Split, validation: Split, settings: Settings, batch_size: int,
     return facts
 
 
+@graph_settings(in_order=True)  # a batch that cannot be read ends the training
 def _train(config: dict[str, Any]) -> None:
     """What every worker runs. The first one validates, and writes the checkpoint and the state after each epoch."""
     connect()
-    DataContext.get_current().max_errored_blocks = 0  # a batch that cannot be read ends the training
-    DataContext.get_current().execution_options.preserve_order = True
     settings: Settings = config["settings"]
     pairs: Pairs = ray.get(config["pairs"])
     validation: Validation = ray.get(config["validation"])

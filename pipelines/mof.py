@@ -13,7 +13,7 @@ import pyarrow as pa
 import ray.data
 from ray.data import TaskPoolStrategy
 
-from pipelines.cluster import connect, total_cpus
+from pipelines.cluster import connect, graph_settings, total_cpus
 from qasir.errors import QasirError, SpecError
 from qasir.evaluation.query_files import Query
 from qasir.files.whole import write_bytes, write_whole
@@ -37,6 +37,7 @@ _PICTURES = 3
 OnEpoch = Callable[[dict[str, Any]], None]
 
 
+@graph_settings(may_lose_blocks=True)
 def make_clips(corpus: Corpus, uri: str, tiling: Tiling, n_frames: int) -> ClipTable:
     """The table of clips of a corpus' videos; one that is there already, made the same way, is taken as it is.
 

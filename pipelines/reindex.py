@@ -1,114 +1,31 @@
-"""Brings indexes up to date with their corpus: encodes what is new or changed, removes what is gone, keeps tables in shape."""
+"""Re-indexes on Ray: `qasir.encoding.reindex` with the stages of `pipelines.encode`."""
 
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 
-from pipelines.encode import EncodeOptions, Encoding, OnProgress, Target
+from pipelines.encode import RayStages
+from qasir.encoding import reindex
+from qasir.encoding.models import Target
+from qasir.encoding.options import EncodeOptions, ReindexOptions
 from qasir.encoding.prepare import source_to_extend
-from qasir.index.changes import Changes, compare
+from qasir.encoding.reindex import ReindexSummary
+from qasir.encoding.run import OnProgress, ignore
 from qasir.index.index import Index
-from qasir.index.lease import Run
-from qasir.index.maintenance import DATA_TABLES, compact, drop_old, newest_tag, tag, update_vector_index
 from qasir.video.corpus import Corpus
-
-_SMALL_FRAGMENTS = 8
-"""A nightly run adds a fragment or two: merged about once a week."""
-
-
-@dataclass(frozen=True)
-class ReindexOptions:
-    """max_removed: largest share of an index that may be removed; keep_versions_for: age at which old versions go."""
-
-    retry_failed: bool = False
-    max_removed: float = 0.1
-    keep_versions_for: timedelta = timedelta(days=7)
-    encode: EncodeOptions = field(default_factory=EncodeOptions)
-
-
-@dataclass(frozen=True)
-class ReindexSummary:
-    """What a run did, or would do, to one index. `version` is the tag of what it left; `failed` counts this run's failures."""
-
-    new: int
-    changed: int
-    removed: int
-    unchanged: int
-    failed: int
-    seconds: float
-    version: str | None
-    retried: int = 0
-    failures_by_kind: dict[str, int] = field(default_factory=dict)
-
-
-def plan_reindex(corpus: Corpus, index: Index, options: ReindexOptions) -> ReindexSummary:
-    """What `reindex_corpus` would do. Raises CorpusError if it would remove too much."""
-    started = time.monotonic()
-    changes = _changes(corpus, index, options)
-    return _summary(changes, version=newest_tag(index), seconds=time.monotonic() - started)
 
 
 def reindex_corpus(
     corpus: Corpus,
     indexes: Sequence[Index],
     options: ReindexOptions | None = None,
+    encode: EncodeOptions | None = None,
     *,
-    job: str = "reindex_corpus",
-    on_progress: OnProgress = lambda snapshot: None,
+    gpus_per_encoder: float | None = None,
+    on_progress: OnProgress = ignore,
 ) -> list[ReindexSummary]:
-    """Encode new and changed videos, delete removed ones, then compact, update vector indexes, tag and drop old versions.
+    """As `qasir.encoding.reindex.reindex_corpus`. gpus_per_encoder: as `Workers.for_cluster` takes it."""
+    encode = encode or EncodeOptions()
 
-    Videos are decoded once for all indexes. Readers see a video's old rows or its new ones. Raises CorpusError, before
-    anything is changed, if more would be removed than allowed, and IndexHeldError if another job writes an index.
-    """
-    options = options or ReindexOptions()
-    started = time.monotonic()
-    versions = [index.table("videos").version for index in indexes]
-    changes = [_changes(corpus, index, options) for index in indexes]
-    with ExitStack() as held:
-        runs = [held.enter_context(Run(index, job)) for index in indexes]
-        for number, (index, version) in enumerate(zip(indexes, versions, strict=True)):
-            if index.table("videos").version != version:  # another job finished in between
-                changes[number] = _changes(corpus, index, options)
-        targets = [Target(index, source_to_extend(index)) for index, c in zip(indexes, changes, strict=True) if c.todo]
-        encoding = Encoding(targets, [c.todo for c in changes if c.todo], options.encode, on_progress, runs)
-        encoding.run()
-        progress = {target.index.uri: p for target, p in zip(targets, encoding.progress, strict=True)}
-        summaries = []
-        for run, index, change in zip(runs, indexes, changes, strict=True):
-            index.remove(change.removed)
-            compact(index, *DATA_TABLES, most=_SMALL_FRAGMENTS)
-            update_vector_index(index)
-            tagged = tag(index)
-            drop_old(index, options.keep_versions_for)
-            done = progress.get(index.uri)
-            summary = _summary(change, version=tagged, seconds=time.monotonic() - started)
-            if done is not None:
-                summary = ReindexSummary(
-                    **{**asdict(summary), "failed": done.failed, "failures_by_kind": done.failures_by_kind}
-                )
-            run.counts = asdict(summary)
-            run.seconds = {"total": summary.seconds, **(encoding.throughput.facts() if done is not None else {})}
-            summaries.append(summary)
-    return summaries
+    def stages(some: Sequence[Index]) -> RayStages:
+        return RayStages([Target(index, source_to_extend(index)) for index in some], encode, gpus_per_encoder)
 
-
-def _changes(corpus: Corpus, index: Index, options: ReindexOptions) -> Changes:
-    changes = compare(corpus, index.states(), retry_failed=options.retry_failed)
-    changes.check_removed(options.max_removed, index.uri)
-    return changes
-
-
-def _summary(changes: Changes, *, version: str | None, seconds: float) -> ReindexSummary:
-    return ReindexSummary(
-        new=len(changes.new),
-        changed=len(changes.changed),
-        removed=len(changes.removed),
-        unchanged=changes.n_unchanged,
-        failed=0,
-        seconds=seconds,
-        version=version,
-        retried=len(changes.retried),
-    )
+    return reindex.reindex_corpus(corpus, indexes, stages, options or ReindexOptions(), encode, on_progress=on_progress)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from pipelines.cluster import connect
+from pipelines.cluster import connect, graph_settings
 from qasir.index.ragged import numbered, runs_of
 from qasir.index.snapshot import Snapshot
 from qasir.retrieval.fragments import score_features, score_fragment
@@ -26,6 +26,7 @@ class DistributedScores:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
 
+    @graph_settings()
     def __call__(self, queries: NDArray[np.float32], scoring: Scoring) -> NDArray[np.float32]:
         """(Q, V), videos in order of their ids."""
         connect()

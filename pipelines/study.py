@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from pipelines.cluster import encoder_device
-from pipelines.encode import Snapshot as EncodingSnapshot
-from pipelines.encode import Target, encode_corpus
-from qasir.encoding.prepare import EncoderOptions, prepare
-from qasir.encoding.rows import MAX_INDEXES
+from pipelines.encode import encode_corpus
+from qasir.encoding.models import Target
+from qasir.encoding.options import EncoderOptions
+from qasir.encoding.prepare import prepare
+from qasir.encoding.run import RunProgress
 from qasir.errors import QasirError
 from qasir.evaluation.evaluate import evaluate
 from qasir.evaluation.query_files import Query, paragraphs, read_queries
@@ -48,7 +49,7 @@ def run_study(
     config: StudyConfig,
     output: Path,
     *,
-    on_encoding: Callable[[EncodingSnapshot], None] = lambda snapshot: None,
+    on_encoding: Callable[[RunProgress], None] = lambda snapshot: None,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> list[Result]:
     """Every setting's result, in order; killed and run again, it goes on. Indexes, results and tables are in `output`.
@@ -108,7 +109,7 @@ class Indexes:
         self._searcher = lru_cache(_OPEN_SEARCHERS)(self._make)
 
     def encode(
-        self, encoders: Sequence[EncoderOptions], on_progress: Callable[[EncodingSnapshot], None]
+        self, encoders: Sequence[EncoderOptions], on_progress: Callable[[RunProgress], None]
     ) -> dict[EncoderOptions, str]:
         """Make or bring up to date every index, decoding each video once; {encoder: why it cannot be built} for the others."""
         corpus = list_videos(self.material.videos)
@@ -122,8 +123,7 @@ class Indexes:
                 continue
             self._open[encoder] = index
             targets.append(Target(index, source))
-        for start in range(0, len(targets), MAX_INDEXES):
-            encode_corpus(corpus, targets[start : start + MAX_INDEXES], job="run_study", on_progress=on_progress)
+        encode_corpus(corpus, targets, job="run_study", on_progress=on_progress)
         return broken
 
     def index(self, encoder: EncoderOptions) -> Index:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from qasir.encoding.models import CPU_BATCH, GPU_BATCH, cpu_batch
 from qasir.errors import SpecError
 
 DECODER_CPUS, WRITER_CPUS, CUTTER_CPUS = 0.1, 0.05, 0.1
@@ -11,9 +12,6 @@ _ENCODER_CPUS_A_THREAD = 0.1
 granted for each stage, and is granted what stages ask for plus only whole ones of the rest: with 0.25 a decoder that was
 1.3 of 2 CPUs, and one of three decoders ran."""
 _DECODERS_A_CPU = 1.25
-_CPU_BATCH, _GPU_BATCH = 16, 128
-_GFLOPS_A_BATCH = 500
-"""Ten seconds of a thread of a CPU: no encoder works alone for long on the last batch, and what is done is soon committed."""
 _IMAGES_AN_ENCODER, _GFLOPS_AN_ENCODER = 100, 1_000
 """More encoders than a small corpus needs would take its CPUs just to load models."""
 _FIRST_ENCODERS = 16
@@ -47,7 +45,7 @@ class Workers:
         """
         n, total = sum(images), sum(count * each for count, each in zip(images, gflops, strict=True))
         worth = int(max(n / _IMAGES_AN_ENCODER, total / _GFLOPS_AN_ENCODER))
-        batch = self.batch if self.encoder_gpus else max(1, min(self.batch, int(_GFLOPS_A_BATCH * n / total)))
+        batch = self.batch if self.encoder_gpus else cpu_batch(images, gflops)
         return replace(self, encoders=min(self.encoders, max(self.first_encoders, worth)), batch=batch)
 
     @classmethod
@@ -76,9 +74,9 @@ class Workers:
             encoders = max(1, int(gpus / share + 1e-6))
             encoder_cpus = min(1.0, share)
             decoders = max(1, int(_DECODERS_A_CPU * (cpus - encoders * encoder_cpus)))
-            return cls(encoders, encoder_cpus, share, threads=1, decoders=decoders, batch=_GPU_BATCH)
+            return cls(encoders, encoder_cpus, share, threads=1, decoders=decoders, batch=GPU_BATCH)
         threads = max(1, min(_MOST_THREADS, int(node_cpus) // _ENCODERS_A_NODE))
         encoders = max(1, int(cpus) // threads)
         return cls(
-            encoders, _ENCODER_CPUS_A_THREAD * threads, 0.0, threads=threads, decoders=int(cpus) + 1, batch=_CPU_BATCH
+            encoders, _ENCODER_CPUS_A_THREAD * threads, 0.0, threads=threads, decoders=int(cpus) + 1, batch=CPU_BATCH
         )

@@ -5,6 +5,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qasir.encoding.encode import encode
+    from qasir.encoding.options import EncodeOptions, EncoderOptions
+    from qasir.encoding.run import EncodeSummary
     from qasir.errors import QasirError
     from qasir.index.snapshot import Snapshot
     from qasir.retrieval.coarse_to_fine import CoarseToFine
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Cascade",
     "CoarseToFine",
+    "EncodeOptions",
+    "EncodeSummary",
+    "EncoderOptions",
     "Fusion",
     "Hit",
     "Hits",
@@ -24,12 +30,17 @@ __all__ = [
     "QasirError",
     "Scoring",
     "Snapshot",
+    "encode",
     "open_hybrid",
     "open_index",
     "open_tables",
 ]
 
 _WHERE = {
+    "encode": "encoding.encode",
+    "EncodeOptions": "encoding.options",
+    "EncodeSummary": "encoding.run",
+    "EncoderOptions": "encoding.options",
     "QasirError": "errors",
     "Snapshot": "index.snapshot",
     "CoarseToFine": "retrieval.coarse_to_fine",

@@ -1,7 +1,7 @@
 """Options that travel together are the fields of one frozen dataclass; command lines and the tables in docs are made from it.
 
-A field is `Annotated[type, Doc("what it does")] = default`. Flag names it otherwise on the command line, Shown says what the default
-means where that is not its value.
+A field is `Annotated[type, Doc("what it does")] = default`. Flag names it otherwise on the command line, Range says between which values it
+lies, Shown what the default means where that is not its value.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from typing_extensions import Doc
 
-__all__ = ["Doc", "Flag", "Option", "Shown", "options_of"]
+__all__ = ["Doc", "Flag", "Option", "Range", "Shown", "options_of"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,14 @@ class Flag:
     """The option's name on a command line, "--format" say, where it is not the field's."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class Range:
+    """The least and the largest value."""
+
+    least: float
+    most: float
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Option:
     doc: str
     flag: str
     shown: str | None
+    range: Range | None
 
     @property
     def required(self) -> bool:
@@ -60,5 +69,6 @@ def options_of(kind: type) -> Iterator[Option]:
             default = field.default_factory()
         flag = next((note.name for note in notes if isinstance(note, Flag)), None)
         shown = next((note.default for note in notes if isinstance(note, Shown)), None)
+        limits = next((note for note in notes if isinstance(note, Range)), None)
         name = field.name.removesuffix("_s")
-        yield Option(field.name, bare, default, doc, flag or "--" + name.replace("_", "-"), shown)
+        yield Option(field.name, bare, default, doc, flag or "--" + name.replace("_", "-"), shown, limits)

@@ -1,3 +1,4 @@
+import logging
 import os
 import subprocess
 import sys
@@ -6,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from qasir.demo.render import render_corpus
-from qasir.encoding.prepare import EncoderOptions, prepare
+from qasir.encoding.encode import encode
+from qasir.encoding.options import EncoderOptions
 from qasir.index.index import Index
 from tests.videos import write_video
 
@@ -50,10 +52,22 @@ def local_ray():
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=200 << 20,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def ray_only_where_asked_for(request):
+    """A test whose job starts Ray says so by `local_ray`, and gets its settings."""
+    was_up = ray_is_up()
+    yield
+    assert was_up == ray_is_up() or "local_ray" in request.fixturenames, "this test needs the fixture local_ray"
+
+
+def ray_is_up() -> bool:
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
 @pytest.fixture(scope="session")
@@ -65,16 +79,22 @@ def demo(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_index(demo, local_ray, tmp_path_factory) -> Index:
-    """The demo encoded through the whole pipeline; tests must not write to it."""
-    from pipelines.encode import Target, encode_corpus
-    from qasir.video.corpus import list_videos
+def demo_index(demo, tmp_path_factory) -> Index:
+    """The demo, encoded by the plain loop; tests must not write to it."""
+    return encoded_demo(demo, tmp_path_factory.mktemp("index") / "demo", EncoderOptions())
 
-    corpus = list_videos(str(demo / "videos"))
-    index, source = prepare(EncoderOptions(), str(tmp_path_factory.mktemp("index") / "demo"), corpus)
-    summary = encode_corpus(corpus, [Target(index, source)])[0]
+
+@pytest.fixture(scope="session")
+def dense_index(demo, tmp_path_factory) -> Index:
+    """The same at a frame a super image, without cells and thumbnails; tests must not write to it."""
+    options = EncoderOptions(grid=1, cells=False, thumbnails=False)
+    return encoded_demo(demo, tmp_path_factory.mktemp("dense") / "demo", options)
+
+
+def encoded_demo(demo: Path, uri: Path, model: EncoderOptions) -> Index:
+    summary = encode(demo / "videos", uri, model=model, isolate=False)
     assert (summary.encoded, summary.failed) == (4, 0)
-    return index
+    return Index.open(str(uri))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Turns receipts of written batches into commits, in the order that the reader's rule needs."""
+"""Turns receipts into commits, in the order that the reader's rule needs."""
 
 import logging
 from collections.abc import Iterable
@@ -8,7 +8,8 @@ import numpy as np
 from lance.fragment import FragmentMetadata
 from numpy.typing import NDArray
 
-from qasir.encoding.rows import Receipt, Report
+from qasir.encoding.receipts import Receipt, Written
+from qasir.encoding.reports import Report
 from qasir.index.index import Index, now
 from qasir.index.schemas import FAILED
 from qasir.video.corpus import VideoFile
@@ -19,8 +20,8 @@ _OF_A_SEGMENT = frozenset({"index", "segment", "n_segments", "n_new", "seconds"}
 
 
 @dataclass
-class Progress:
-    """Counts of a run so far."""
+class Counts:
+    """What a run did to one index so far. `super_images` and `video_seconds` are of the videos encoded."""
 
     encoded: int = 0
     failed: int = 0
@@ -65,7 +66,7 @@ class Committer:
     def __init__(self, index: Index, planned: dict[str, str]) -> None:
         self.index = index
         self.planned = planned
-        self.progress = Progress()
+        self.counts = Counts()
         earlier, self._stale = index.leftovers(planned)
         self._done: set[str] = set()
         self._fragments: list[FragmentMetadata] = []
@@ -85,29 +86,30 @@ class Committer:
                 partial.n_received = 0
 
     def add(self, receipt: Receipt) -> None:
-        """Take a receipt. One with rows that are there already is left out whole: what it alone had is encoded again."""
-        if any(self._is_there(video_id, positions) for video_id, (positions, _) in receipt.written.items()):
+        """Take a receipt, in any order."""
+        if isinstance(receipt, Report):
+            if receipt.video_id not in self._done:
+                self._videos.setdefault(receipt.video_id, _Partial()).reports[receipt.segment] = receipt
+        elif any(self._is_there(video_id, positions) for video_id, (positions, _) in receipt.videos.items()):
+            # Left out whole: what it alone had is encoded again.
             log.warning("%s: a batch was written twice; its second copy is left out", self.index.uri)
         else:
-            self._fragments += receipt.fragments
-            for video_id, (positions, total) in receipt.written.items():
-                partial = self._videos.setdefault(video_id, _Partial())
-                partial.positions.update(positions)
-                partial.n_written += len(positions)
-                self.n_written += len(positions)
-                partial.n_received += len(positions)
-                partial.total = partial.total + total
-                self._has_rows.add(video_id)
-        for report in receipt.reports:
-            self.add_report(report)
+            self._add_written(receipt)
+
+    def _add_written(self, written: Written) -> None:
+        self._fragments += written.fragments
+        for video_id, (positions, total) in written.videos.items():
+            partial = self._videos.setdefault(video_id, _Partial())
+            partial.positions.update(positions)
+            partial.n_written += len(positions)
+            self.n_written += len(positions)
+            partial.n_received += len(positions)
+            partial.total = partial.total + total
+            self._has_rows.add(video_id)
 
     def _is_there(self, video_id: str, positions: list[int]) -> bool:
         written = self._videos[video_id].positions if video_id in self._videos else ()
         return video_id in self._done or any(position in written for position in positions)
-
-    def add_report(self, report: Report) -> None:
-        if report.video_id not in self._done:
-            self._videos.setdefault(report.video_id, _Partial()).reports[report.segment] = report
 
     def give_up(self, video: VideoFile, kind: str, message: str) -> None:
         """Record a video that cannot be finished as failed."""
@@ -145,15 +147,15 @@ class Committer:
         self.index.delete_stale(old)
 
     def _count(self, partial: _Partial) -> None:
-        progress = self.progress
+        counts = self.counts
         if partial.failure is not None:
-            progress.failed += 1
+            counts.failed += 1
             kind = partial.failure.error_kind or "?"
-            progress.failures_by_kind[kind] = progress.failures_by_kind.get(kind, 0) + 1
+            counts.failures_by_kind[kind] = counts.failures_by_kind.get(kind, 0) + 1
         else:
-            progress.encoded += 1
-            progress.super_images += partial.n_written
-            progress.video_seconds += _duration_s(partial) or 0.0
+            counts.encoded += 1
+            counts.super_images += partial.n_written
+            counts.video_seconds += _duration_s(partial) or 0.0
 
 
 def _row(partial: _Partial) -> dict[str, object]:

@@ -3,17 +3,12 @@
 import pyarrow as pa
 
 from qasir.encoding.alarm import Alarm
+from qasir.encoding.options import SEGMENT_BYTES, SEGMENT_S
 from qasir.encoding.rows import SEGMENT_SCHEMA
 from qasir.video.container import Video
 
-SEGMENT_S = 300
-"""Seconds of video in a segment. Each costs a seek, the first frame and on average half a group of pictures."""
 _MAX_SEGMENTS = 512
 _TRIED_AT = (0.25, 0.5, 0.75)
-
-
-SEGMENT_BYTES = 1 << 20
-"""The least a segment holds on average: a small file that states hours is damaged, or a still that decodes in no time."""
 
 
 def cut_videos(

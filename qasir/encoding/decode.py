@@ -1,10 +1,10 @@
-"""Stage 2: decodes and tiles segments. Imports no torch, so that its workers start fast."""
+"""Stage 2: decodes and tiles segments. Imports neither torch nor Lance, so that its workers start fast."""
 
 import io
-import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qasir.encoding.alarm import Alarm
-from qasir.encoding.rows import REPORT, TILE_SCHEMA, Report
+from qasir.encoding.reports import Report, report_rows
+from qasir.encoding.rows import REPORT_SCHEMA, TILE_SCHEMA
 from qasir.errors import VideoError
 from qasir.index.schemas import ENCODED, FAILED
 from qasir.index.spec import EncoderSpec
-from qasir.video.container import Video
+from qasir.video.container import End, Video
 from qasir.video.corpus import MISSING, VideoFile
 from qasir.video.tile import SuperImage, Tiler, Tiling, Wanted, super_images
 
@@ -49,36 +50,43 @@ class _Group:
     tiler: Tiler | None = None
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A few megabytes of tiles (TILE_SCHEMA), and the reports (REPORT_SCHEMA) of the segment that ends with them, if one does."""
+
+    tiles: pa.Table
+    reports: pa.Table
+
+
 def decode_segments(
     segments: pa.Table,
     specs: Sequence[EncoderSpec],
     *,
     allow_partial: bool = False,
     time_limit_s: float | None = None,
-) -> Iterator[pa.Table]:
-    """Decode and tile each segment for the indexes that need it; tables stay under a few megabytes.
+) -> Iterator[Decoded]:
+    """Decode and tile each segment for the indexes that need it.
 
     One bad file is one failed report an index. time_limit_s: kills this process when a decoder makes no progress for so long.
     """
     with Alarm(time_limit_s) as alarm:
         for row in segments.to_pylist():
-            for table in _decode_segment(row, specs, allow_partial, alarm):
-                alarm.off()  # whoever takes the table may take their time
-                yield table
+            for part in _decode_segment(row, specs, allow_partial, alarm):
+                alarm.off()  # whoever takes it may take their time
+                yield part
                 alarm.set()
 
 
 def _decode_segment(
     row: dict[str, Any], specs: Sequence[EncoderSpec], allow_partial: bool, alarm: Alarm
-) -> Iterator[pa.Table]:
+) -> Iterator[Decoded]:
     file = VideoFile(row["video_id"], row["uri"], row["size_bytes"], row["fingerprint"])
     needs = [_Need(need["index"], specs[need["index"]], frozenset(need["committed"])) for need in row["needs"]]
     groups = _groups(needs)
-    where = {"segment": row["segment"], "n_segments": row["n_segments"]}
-    outcome: dict[str, Any]
-    rows: list[dict[str, Any]] = []
+    tiles: list[dict[str, Any]] = []
     n_bytes = 0
-    seconds, since = 0.0, time.perf_counter()
+    clock = _Stopwatch()
+    outcome: dict[str, Any]
     try:
         if file.fingerprint == MISSING:
             raise VideoError("io", "no such file")
@@ -86,35 +94,65 @@ def _decode_segment(
         with Video(file.uri, alive=alarm.set) as video:
             for group in groups:
                 group.tiler = Tiler(_wanted(group, row["start_s"], row["stop_s"]), video.pixel_aspect)
-            tilers = [group.tiler for group in groups if group.tiler is not None]
-            for number, image in super_images(video, tilers, allow_partial=allow_partial):
-                rows.append({**_key(file), **_tile(image, groups[number].needs)})
+            images = super_images(video, [g.tiler for g in groups if g.tiler is not None], allow_partial=allow_partial)
+            while True:
+                try:
+                    number, image = next(images)
+                except StopIteration as stop:
+                    outcome = _encoded(video, stop.value)
+                    break
+                tiles.append(
+                    {"video_id": file.video_id, "fingerprint": file.fingerprint, **_tile(image, groups[number].needs)}
+                )
                 n_bytes += image.pixels.nbytes
                 if n_bytes >= _TABLE_BYTES:
-                    seconds += time.perf_counter() - since
-                    yield pa.Table.from_pylist(rows, schema=TILE_SCHEMA)
-                    rows, n_bytes, since = [], 0, time.perf_counter()
-            outcome = {
-                "status": ENCODED, "duration_s": video.duration_s, "width": video.width, "height": video.height,
-                "fps": video.frame_rate, "codec": video.codec, "decode_errors": video.decode_errors,
-            }  # fmt: skip
+                    with clock.stopped():
+                        yield Decoded(pa.Table.from_pylist(tiles, schema=TILE_SCHEMA), REPORT_SCHEMA.empty_table())
+                    tiles, n_bytes = [], 0
     except VideoError as error:
         log.warning("%s: %s: %s", file.uri, error.kind, error)
         outcome = {"status": FAILED, "error_kind": error.kind, "error": str(error)}
     except Exception as error:  # whatever a damaged file makes a decoder raise, it is that file's failure alone
         log.exception("%s: unexpected error", file.uri)
         outcome = {"status": FAILED, "error_kind": "decode", "error": f"{type(error).__name__}: {error}"}
-    seconds += time.perf_counter() - since
+    outcome |= {"segment": row["segment"], "n_segments": row["n_segments"]}
+    yield Decoded(
+        pa.Table.from_pylist(tiles, schema=TILE_SCHEMA), report_rows(_reports(file, groups, outcome, clock.seconds()))
+    )
+
+
+class _Stopwatch:
+    """Seconds since it was made, without those in which it was stopped."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._since
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        at = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - at
+
+
+def _encoded(video: Video, end: End) -> dict[str, Any]:
+    """The columns of a report about a segment that decoded."""
+    return {
+        "status": ENCODED, "duration_s": end.duration_s, "width": video.width, "height": video.height,
+        "fps": video.frame_rate, "codec": video.codec, "decode_errors": end.decode_errors,
+    }  # fmt: skip
+
+
+def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], seconds: float) -> Iterator[Report]:
     for group in groups:
+        counts: dict[str, Any] = {}
+        if group.tiler is not None:
+            counts = {"n_sampled": group.tiler.n_sampled, "n_super_images": group.tiler.n_super_images}
         for need in group.needs:
-            if group.tiler is not None:
-                outcome |= {"n_sampled": group.tiler.n_sampled, "n_super_images": group.tiler.n_super_images}
-            report = Report(**asdict(file), **where, **outcome, index=need.index, n_new=need.n_new, seconds=seconds)
+            yield Report(**asdict(file), **outcome, **counts, index=need.index, n_new=need.n_new, seconds=seconds)
             seconds = 0.0  # one segment's time is told once
-            rows.append(
-                {**_key(file), "indexes": 1 << need.index, "position": REPORT, "report": json.dumps(asdict(report))}
-            )
-    yield pa.Table.from_pylist(rows, schema=TILE_SCHEMA)
 
 
 def _groups(needs: list[_Need]) -> list[_Group]:
@@ -135,21 +173,16 @@ def _wanted(group: _Group, start_s: int, stop_s: int | None) -> Wanted:
     )
 
 
-def _key(file: VideoFile) -> dict[str, str]:
-    return {"video_id": file.video_id, "fingerprint": file.fingerprint}
-
-
 def _tile(image: SuperImage, needs: list[_Need]) -> dict[str, Any]:
     wanting = [need for need in needs if image.position not in need.committed]
     for need in wanting:
         need.n_new += 1
     return {
-        "indexes": sum(1 << need.index for need in wanting),
+        "indexes": [need.index for need in wanting],
         "position": image.position,
         "start_s": image.start_s,
         "end_s": image.end_s,
         "n_valid": image.n_valid,
-        "side": len(image.pixels),
         "pixels": image.pixels.tobytes(),
         "thumbnail": thumbnail(image.pixels) if any(need.spec.thumbnails for need in wanting) else None,
     }

@@ -1,93 +1,49 @@
-"""Stage 3: turns tiles into embeddings, for every index that wants them, with each model loaded once a worker."""
+"""`qasir.encode`: encodes videos into an index on this machine, without Ray."""
 
-import json
-import logging
-import time
 from collections.abc import Sequence
+from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
-from qasir.encoding.rows import BROKEN, ENCODED_SCHEMA, REPORT, SECONDS
-from qasir.index.spec import EncoderSpec
-from qasir.vlm.model import Vlm, VlmSource
-
-log = logging.getLogger(__name__)
-
-
-class Encoder:
-    """Encodes tiles for a list of (model, spec), one an index. `threads` bounds what torch takes of a shared CPU."""
-
-    def __init__(self, targets: Sequence[tuple[VlmSource, EncoderSpec]], threads: int | None = None) -> None:
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.specs = [spec for _, spec in targets]
-        models: dict[tuple[VlmSource, int, str], Vlm] = {}
-        for source, spec in targets:
-            key = (source, spec.image_size, spec.precision)
-            if key not in models:
-                models[key] = Vlm(source, image_size=spec.image_size, precision=spec.precision)
-        self._models = [models[source, spec.image_size, spec.precision] for source, spec in targets]
-
-    def __call__(self, tiles: pa.Table) -> pa.Table:
-        """Encoded rows; or one BROKEN row, since an exception here would only lose the batch."""
-        try:
-            return self.encode(tiles)
-        except Exception as error:
-            log.exception("encoding a batch of %d rows", len(tiles))
-            message = f"the encoder failed: {type(error).__name__}: {error}"
-            return pa.Table.from_pylist([{"position": BROKEN, "report": message}], schema=ENCODED_SCHEMA)
-
-    def encode(self, tiles: pa.Table) -> pa.Table:
-        began, since = time.time(), time.perf_counter()
-        is_image = np.asarray(tiles["position"]) != REPORT
-        images, reports = tiles.filter(pa.array(is_image)), tiles.filter(pa.array(~is_image))
-        parts = [self._encode_for(index, images) for index in range(len(self.specs))]
-        numbers = np.asarray(reports["indexes"]).astype(np.int64)
-        passed_on = reports.select(["video_id", "fingerprint", "position", "report"]).append_column(
-            "index", pa.array(np.log2(np.maximum(numbers, 1)).astype(np.int32), pa.int32())
-        )
-        took = {"encode": time.perf_counter() - since, "began": began}
-        note = pa.table({"position": pa.array([SECONDS], pa.int32()), "report": [json.dumps(took)]})
-        return pa.concat_tables(
-            [ENCODED_SCHEMA.empty_table(), *(part for part in parts if part is not None), passed_on, note],
-            promote_options="default",
-        )
-
-    def _encode_for(self, index: int, images: pa.Table) -> pa.Table | None:
-        wanted = (np.asarray(images["indexes"]) >> index) & 1
-        images = images.filter(pa.array(wanted.astype(bool)))
-        if not len(images):
-            return None
-        spec = self.specs[index]
-        embeddings, cell_embeddings = self._models[index].encode_images(
-            _pixels(images, spec.image_size), grid=spec.grid if spec.cells else None
-        )
-        columns = {
-            name: images[name] for name in ("video_id", "fingerprint", "position", "start_s", "end_s", "n_valid")
-        }
-        columns["index"] = pa.array(np.full(len(images), index, np.int32))
-        columns["embedding"] = _packed(embeddings)
-        if cell_embeddings is not None:
-            columns["cell_embeddings"] = _packed(cell_embeddings)
-        if spec.thumbnails:
-            columns["thumbnail"] = images["thumbnail"]
-        return pa.table(columns)
+from qasir.encoding.models import GPU_BATCH, Target, cpu_batch, gflops_an_image, load_models
+from qasir.encoding.options import EncodeOptions, EncoderOptions
+from qasir.encoding.plain_loop import PlainLoop
+from qasir.encoding.prepare import prepare
+from qasir.encoding.run import EncodeSummary, OnProgress, ignore, run_encoding
+from qasir.video.corpus import list_files, list_videos
 
 
-def _pixels(images: pa.Table, side: int) -> NDArray[np.uint8]:
-    """(n, side, side, 3), without a copy where the rows lie together."""
-    column = images["pixels"].combine_chunks()
-    chunk = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-    _, offsets, data = chunk.buffers()
-    start = np.frombuffer(offsets, np.int64)[chunk.offset]
-    count = len(chunk) * side * side * 3
-    return np.frombuffer(data, np.uint8, count, int(start)).reshape(len(chunk), side, side, 3)
+def encode(
+    videos: str | Path | Sequence[str | Path],
+    index: str | Path,
+    *,
+    model: EncoderOptions = EncoderOptions(),
+    options: EncodeOptions = EncodeOptions(),
+    on_progress: OnProgress | None = None,
+    isolate: bool = True,
+) -> EncodeSummary:
+    """Encode the new and changed ones of these videos; an index that is not there is made.
+
+    videos: a folder (searched recursively), a glob or a manifest, as the jobs take them, or a list of paths, whose ids are relative to
+    the folder that they have in common, without suffix. model: what decides the rows of a new index, and must be so of one that is
+    there. on_progress: called after every batch. isolate: decode in a child process, so that a file that hangs or kills its decoder is a
+    failed row (kinds `timed_out` and `crashed`); False decodes in this process, without a time limit.
+
+    Videos that cannot be read end as failed rows, never as an exception. Raises CorpusError for videos that cannot be listed, SpecError
+    and ModelError for options that do not go together or do not fit the index, IndexHeldError if another job writes it. Killed at
+    any moment and called again, it goes on from its last commit.
+    """
+    corpus = list_videos(str(videos)) if isinstance(videos, str | Path) else list_files(videos)
+    target = Target(*prepare(model, str(index), corpus))
+    stages = plain_stages([target], options, isolate=isolate)
+    (summary,) = run_encoding(
+        corpus, [target.index], stages, options, job="qasir.encode", on_progress=on_progress or ignore
+    )
+    return summary
 
 
-def _packed(vectors: NDArray[np.float32]) -> pa.Array:
-    """One binary value a row: its numbers as float16."""
-    rows = np.ascontiguousarray(vectors.reshape(len(vectors), -1), dtype=np.float16)
-    return pa.array([row.tobytes() for row in rows], pa.binary())
+def plain_stages(targets: Sequence[Target], options: EncodeOptions, *, isolate: bool = True) -> PlainLoop:
+    """The plain loop for these indexes, each with the model that made it."""
+    batch = GPU_BATCH if torch.cuda.is_available() else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
+    indexes = [target.index for target in targets]
+    return PlainLoop(indexes, lambda: load_models(targets), options, batch=batch, isolate=isolate)

@@ -1,37 +1,23 @@
 """From the options a person gives to a checked encoder spec and an open index, before any work starts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from qasir.encoding.options import EncoderOptions
 from qasir.errors import ModelError, SpecError
 from qasir.index.index import Index
 from qasir.index.spec import EncoderSpec, check_fit, check_fps, check_grid, check_precision
 from qasir.video.corpus import Corpus
-from qasir.video.super_image import Fit
-from qasir.vlm.model import Vlm, VlmSource, resolve, resolve_precision
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """What decides an index's rows, as given; `pretrained` and `image_size` None mean the model's own."""
-
-    model: str = "qasir-tiny"
-    pretrained: str | None = None
-    grid: int = 3
-    fps: float = 1.0
-    image_size: int | None = None
-    fit: Fit = "squash"
-    precision: str = "auto"
-    cells: bool = True
-    thumbnails: bool = True
+from qasir.vlm.model import VlmSource, resolve, resolve_precision
+from qasir.vlm.sizes import model_sizes
 
 
 def prepare(
     options: EncoderOptions, index_uri: str, corpus: Corpus, *, device_type: Callable[[], str] | None = None
 ) -> tuple[Index, VlmSource]:
-    """Check every option, load the model once to know its sizes, and open or create the index.
+    """Check every option and the model's weights, without loading them, and open or create the index.
 
     "auto" precision follows an index that is there already, so that one made on a GPU can be kept up to date without one;
     for a new one device_type() tells what encoders will run on ("cuda" or "cpu"). Raises SpecError, ModelError.
@@ -46,17 +32,15 @@ def prepare(
     if precision == "auto" and existing is not None:
         precision = existing.spec.precision
     precision = resolve_precision(precision, device_type=device_type)
-    vlm = Vlm(source, image_size=options.image_size, precision=precision, device="cpu")
-    if options.cells:
-        vlm.check_cells()
+    sizes = model_sizes(source, options.image_size, cells=options.cells)
     spec = EncoderSpec(
         model=source.model,
         pretrained=source.pretrained,
         weights=source.fingerprint(),
         grid=options.grid,
-        image_size=vlm.image_size,
+        image_size=sizes.image_size,
         fps=options.fps,
-        embedding_dim=vlm.embedding_dim,
+        embedding_dim=sizes.embedding_dim,
         precision=precision,
         fit=options.fit,
         cells=options.cells,

@@ -1,9 +1,11 @@
 """Where a run's time went, stage by stage, and which stage was the bottleneck."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from qasir.encoding.receipts import Receipt
+from qasir.encoding.reports import Report
 
 
 @dataclass
@@ -21,13 +23,14 @@ class Throughput:
     first_batch: float | None = None
     ended: float | None = None
 
-    def add(self, seconds: Mapping[str, float]) -> None:
-        """Take what a receipt says: {stage: seconds}, and "began", when its encoding began."""
-        for stage in self.busy_s:
-            self.busy_s[stage] += seconds.get(stage, 0.0)
-        at = seconds.get("began")
-        if at:
-            self.first_batch = at if self.first_batch is None else min(self.first_batch, at)
+    def add(self, receipt: Receipt) -> None:
+        if isinstance(receipt, Report):
+            self.busy_s["decode"] += receipt.seconds
+            return
+        for stage, seconds in receipt.seconds.items():
+            self.busy_s[stage] += seconds
+        if receipt.began is not None:
+            self.first_batch = min(receipt.began, self.first_batch or receipt.began)
 
     @property
     def startup_s(self) -> float:

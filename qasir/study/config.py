@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qasir.encoding.prepare import EncoderOptions
+from qasir.encoding.options import EncoderOptions
 from qasir.errors import QueryError
 from qasir.evaluation.metrics import DEFAULT_MV_EDGES, check_edges
 from qasir.evaluation.query_files import FORMATS

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from qasir.encoding.prepare import EncoderOptions
+from qasir.encoding.options import EncoderOptions
 from qasir.retrieval.checkpoint import Checkpoint
 from qasir.study.config import HybridChoice, ScoringChoice, StudyConfig, TwoStageChoice
 

@@ -9,7 +9,7 @@ that no sample depends on. Damage that touches no frame a sample depends on may 
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
@@ -51,6 +51,26 @@ class Sample:
     frame: VideoFrame
 
 
+@dataclass(frozen=True)
+class End:
+    """How the reading of a video ended: the duration, None unless its end was reached, and how much damage was passed over."""
+
+    duration_s: float | None
+    decode_errors: int
+
+
+@dataclass
+class _Reading:
+    """What one pass over the file has found so far."""
+
+    duration_s: float | None = None
+    decode_errors: int = 0
+    first_error: str | None = None
+
+    def end(self) -> End:
+        return End(self.duration_s, self.decode_errors)
+
+
 class _Hand:
     """Where one clock stands, in ticks of the stream's time base since the first displayed frame."""
 
@@ -88,7 +108,7 @@ class _Hand:
 
 
 class Video:
-    """An open video file. Iterate `samples`; then `duration_s` (None unless the end was reached) and `decode_errors` are known.
+    """An open video file, whose frames are read by `samples`.
 
     uri: a path, or a URI of any filesystem pyarrow knows. alive() is called as the file is read, so that a caller can
     tell a slow video from one that hangs. Raises VideoError with a kind of `qasir.errors.ERROR_KINDS`.
@@ -102,9 +122,6 @@ class Video:
         self.width, self.height = context.width, context.height
         self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
         self.codec = context.name
-        self.decode_errors = 0
-        self.first_error: str | None = None
-        self.duration_s: float | None = None
 
     def _open(self) -> None:
         self._container = open_container(self.uri)
@@ -151,29 +168,32 @@ class Video:
         _check_size(stream.codec_context.width, stream.codec_context.height)
         return stream
 
-    def samples(self, clocks: Sequence[Clock], *, allow_partial: bool = False) -> Iterator[Sample]:
-        """Every clock's samples, each clock's in order. To be iterated once.
+    def samples(self, clocks: Sequence[Clock], *, allow_partial: bool = False) -> Generator[Sample, None, End]:
+        """Every clock's samples, each clock's in order; what the generator returns is how the reading ended. To be iterated once.
 
         Damage raises VideoError("decode"), or with allow_partial is counted and passed over.
         """
         hands = [_Hand(clock, self._time_base) for clock in clocks]
         if all(hand.done for hand in hands):
-            return
+            return End(None, 0)
+        reading = _Reading()
         try:
-            yield from self._shown(self._sampled_frames(hands), hands)
-            return
+            yield from self._shown(self._sampled_frames(hands, reading), hands)
+            return reading.end()
         except Inexact as reason:
             log.debug("%s: decoding every frame: %s", self.uri, reason)
         self._container.close()
         self._open()
-        yield from self._shown(self._every_frame(hands, allow_partial), hands)
+        reading = _Reading()
+        yield from self._shown(self._every_frame(hands, reading, allow_partial), hands)
+        return reading.end()
 
     def seeks_exactly(self, at_s: Sequence[float]) -> bool:
         """Whether seconds from the middle can be decoded without all that comes before them, tried at each of these."""
         try:
             for at in at_s:
                 hands = [_Hand(Clock(Fraction(1), int(at), int(at) + 1), self._time_base)]
-                for _ in self._shown(self._sampled_frames(hands), hands):
+                for _ in self._shown(self._sampled_frames(hands, _Reading()), hands):
                     pass
                 self._container.close()
                 self._open()
@@ -191,7 +211,7 @@ class Video:
             if all(hand.done for hand in hands):
                 return
 
-    def _sampled_frames(self, hands: list[_Hand]) -> Iterator[tuple[VideoFrame, int]]:
+    def _sampled_frames(self, hands: list[_Hand], reading: _Reading) -> Iterator[tuple[VideoFrame, int]]:
         def next_sample(tick: int) -> int | None:
             return min((t for t in (hand.next_from(tick) for hand in hands) if t is not None), default=None)
 
@@ -208,13 +228,15 @@ class Video:
             elif self._is_cut():
                 raise Inexact("cut short")
             else:
-                yield frame, self._ends_at(frame, at, at - last)
+                yield frame, self._ends_at(reading, frame, at, at - last)
 
-    def _every_frame(self, hands: list[_Hand], allow_partial: bool) -> Iterator[tuple[VideoFrame, int]]:
+    def _every_frame(
+        self, hands: list[_Hand], reading: _Reading, allow_partial: bool
+    ) -> Iterator[tuple[VideoFrame, int]]:
         held: VideoFrame | None = None
         first = held_at = 0
         step = self._usual_step()
-        for frame in self._decoded(hands, allow_partial):
+        for frame in self._decoded(hands, reading, allow_partial):
             if held is None:
                 first = frame.pts if frame.pts is not None else 0
             else:
@@ -227,13 +249,13 @@ class Video:
                 held_at = at
             held = frame
         if held is None:
-            raise VideoError("no_frames", self.first_error or "not one frame could be decoded")
-        yield held, self._ends_at(held, held_at, step)
+            raise VideoError("no_frames", reading.first_error or "not one frame could be decoded")
+        yield held, self._ends_at(reading, held, held_at, step)
 
-    def _ends_at(self, last: VideoFrame, at: int, step: int) -> int:
+    def _ends_at(self, reading: _Reading, last: VideoFrame, at: int, step: int) -> int:
         """The tick at which the video ends, known once its last frame is; `step` is what came before that frame."""
         end = at + (last.duration or step or self._usual_step() or 1)
-        self.duration_s = float(end * self._time_base)
+        reading.duration_s = float(end * self._time_base)
         return end
 
     def _usual_step(self) -> int:
@@ -241,10 +263,10 @@ class Video:
         rate = self._stream.average_rate or self._stream.guessed_rate
         return max(1, round(1 / (rate * self._time_base))) if rate else 0
 
-    def _decoded(self, hands: list[_Hand], allow_partial: bool) -> Iterator[VideoFrame]:
+    def _decoded(self, hands: list[_Hand], reading: _Reading, allow_partial: bool) -> Iterator[VideoFrame]:
         def damage(text: str, *, is_mine: bool | None = None) -> None:
-            self.decode_errors += any(hand.within for hand in hands) if is_mine is None else is_mine
-            self.first_error = self.first_error or text
+            reading.decode_errors += any(hand.within for hand in hands) if is_mine is None else is_mine
+            reading.first_error = reading.first_error or text
             if not allow_partial:
                 raise VideoError("decode", text)
 

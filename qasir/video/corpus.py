@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
+import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -81,6 +83,25 @@ def list_videos(path: str) -> Corpus:
         path if is_remote(path) else str(Path(path).absolute()),
         tuple(sorted(_unique(videos), key=lambda video: video.video_id)),
     )
+
+
+def list_files(paths: Sequence[str | Path]) -> Corpus:
+    """These videos, with ids relative to the folder that they have in common; one that is missing stays in the list.
+
+    Re-indexing lists that folder, unless it is told otherwise. Raises CorpusError when there are none, when they have no folder in
+    common, or when two have one id.
+    """
+    uris = list(dict.fromkeys(str(path) if is_remote(str(path)) else os.path.abspath(path) for path in paths))
+    if not uris:
+        raise CorpusError("the list of videos is empty")
+    prefixes = {f"{uri.split('://', 1)[0]}://" if is_remote(uri) else "" for uri in uris}
+    prefix = min(prefixes)
+    folder = posixpath.commonpath([posixpath.dirname(uri[len(prefix) :]) for uri in uris]) if len(prefixes) == 1 else ""
+    if not folder:
+        raise CorpusError(f"{uris[0]} and {uris[-1]} have no folder in common: list them in a manifest, with ids")
+    root = prefix + folder
+    videos = _stat([(uri, _default_id(uri, root)) for uri in uris])
+    return Corpus(root, root, tuple(sorted(_unique(videos), key=lambda video: video.video_id)))
 
 
 def _listed(path: str) -> tuple[str, list[VideoFile]]:

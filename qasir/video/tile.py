@@ -1,13 +1,13 @@
 """Turns a video into its super images, for several tilings in one pass over the file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qasir.video.container import Clock, Sample, Video
+from qasir.video.container import Clock, End, Sample, Video
 from qasir.video.painter import FramePainter
 from qasir.video.super_image import Fit, cells
 
@@ -125,16 +125,24 @@ class Tiler:
 
 def super_images(
     video: Video, tilers: Sequence[Tiler], *, allow_partial: bool = False
-) -> Iterator[tuple[int, SuperImage]]:
-    """(number of the tiler, super image), each tiler's in order. Raises VideoError as `Video.samples` does."""
-    for sample in video.samples([tiler.clock for tiler in tilers], allow_partial=allow_partial):
+) -> Generator[tuple[int, SuperImage], None, End]:
+    """(number of the tiler, super image), each tiler's in order; returns how the reading ended. Raises VideoError as
+    `Video.samples` does."""
+    samples = video.samples([tiler.clock for tiler in tilers], allow_partial=allow_partial)
+    while True:
+        try:
+            sample = next(samples)
+        except StopIteration as stop:
+            end: End = stop.value
+            break
         image = tilers[sample.clock].add(sample)
         if image is not None:
             yield sample.clock, image
     for number, tiler in enumerate(tilers):
-        image = tiler.end(video.duration_s)
+        image = tiler.end(end.duration_s)
         if image is not None:
             yield number, image
+    return end
 
 
 def tile(uri: str, tiling: Tiling) -> Iterator[SuperImage]:

@@ -7,6 +7,7 @@ beyond knowing where a packaged model's weights are.
 import difflib
 import hashlib
 import logging
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 
 import qasir.vlm.torchvision_shim  # noqa: F401  (must come before open_clip)
@@ -106,7 +108,7 @@ class Vlm:
         self._model = _build(source, image_size).to(self.device).eval()
         self._tokenizer = open_clip.get_tokenizer(source.model)
         tower = self._model.visual
-        self.image_size = _side(self._model)
+        self.image_size = side_of(self._model)
         mean, std = (torch.tensor(tower.preprocess_cfg[name], device=self.device) for name in ("mean", "std"))
         self._scale = (1.0 / (255.0 * std)).view(1, 3, 1, 1)
         self._shift = (-mean / std).view(1, 3, 1, 1)
@@ -135,21 +137,11 @@ class Vlm:
     @property
     def gives_cells(self) -> bool:
         """Whether patch tokens can be projected like the class token: an open_clip ViT without an attention pooler."""
-        tower = self._model.visual
-        return (
-            isinstance(tower, VisionTransformer)
-            and tower.attn_pool is None
-            and tower.pool_type in ("tok", "avg")
-            and tower.proj is not None
-            and tower.grid_size[0] == tower.grid_size[1]
-        )
+        return projects_patches(self._model.visual)
 
     def check_cells(self) -> None:
         if not self.gives_cells:
-            raise ModelError(
-                f"model {self.source.model!r} cannot give cell embeddings (its patch tokens have no projection into "
-                "the joint space): pass --no-cells"
-            )
+            raise no_cells(self.source)
 
     def encode_images(
         self, pixels: NDArray[np.uint8], *, grid: int | None = None
@@ -288,7 +280,7 @@ def _build(source: VlmSource, image_size: int | None) -> Any:
     pretrained = str(source.checkpoint or source.pretrained) if not source.model.startswith("local-dir:") else None
     try:
         model = open_clip.create_model(source.model, pretrained or None, require_pretrained=True, pretrained_text=False)
-        if image_size is None or image_size == _side(model):
+        if image_size is None or image_size == side_of(model):
             return model
         # Resized from the loaded float32 weights, not while loading: half-precision checkpoints cannot be interpolated.
         with _not_told_of_random_weights():
@@ -299,10 +291,38 @@ def _build(source: VlmSource, image_size: int | None) -> Any:
         open_clip.model.resize_pos_embed(state, resized)
         resized.load_state_dict(state)
         return resized
-    except (RuntimeError, ValueError, OSError, KeyError, AssertionError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        size = f" at {image_size} px" if image_size is not None else ""
-        raise ModelError(f"cannot load {source.model!r} with {source.pretrained!r}{size}: {first_line}") from error
+    except UNLOADABLE as error:
+        raise cannot_load(source, image_size, error) from error
+
+
+UNLOADABLE = (
+    RuntimeError, ValueError, OSError, KeyError, AssertionError, EOFError, StopIteration, pickle.UnpicklingError, SafetensorError,
+)  # fmt: skip
+"""What open_clip, torch and safetensors raise for a checkpoint that is damaged, empty, hostile or of another model."""
+
+
+def cannot_load(source: VlmSource, image_size: int | None, error: BaseException) -> ModelError:
+    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    size = f" at {image_size} px" if image_size is not None else ""
+    return ModelError(f"cannot load {source.model!r} with {source.pretrained!r}{size}: {first_line}")
+
+
+def projects_patches(tower: Any) -> bool:
+    """Whether an image tower's patch tokens can be projected like its class token."""
+    return (
+        isinstance(tower, VisionTransformer)
+        and tower.attn_pool is None
+        and tower.pool_type in ("tok", "avg")
+        and tower.proj is not None
+        and tower.grid_size[0] == tower.grid_size[1]
+    )
+
+
+def no_cells(source: VlmSource) -> ModelError:
+    return ModelError(
+        f"model {source.model!r} cannot give cell embeddings (its patch tokens have no projection into "
+        "the joint space): pass --no-cells"
+    )
 
 
 def architecture(source: VlmSource, image_size: int | None = None) -> Any:
@@ -333,7 +353,8 @@ def _not_told_of_random_weights() -> Iterator[None]:
         root.removeFilter(keep)
 
 
-def _side(model: Any) -> int:
+def side_of(model: Any) -> int:
+    """Pixels a side of what an open_clip model takes."""
     size = model.visual.image_size
     return int(size[0] if isinstance(size, tuple | list) else size)
 

@@ -82,9 +82,11 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_s
 doomed = cluster.add_node(num_cpus=2, object_store_memory=150 << 20)
 ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
 
-from pipelines.encode import EncodeOptions, Target, encode_corpus
+from pipelines.encode import encode_corpus
+from qasir.encoding.models import Target
 from qasir.video.corpus import list_videos
-from qasir.encoding.prepare import EncoderOptions, prepare
+from qasir.encoding.options import EncodeOptions, EncoderOptions
+from qasir.encoding.prepare import prepare
 
 corpus = list_videos(sys.argv[1])
 target = Target(*prepare(EncoderOptions(grid=1, fps=1.0, image_size=96, thumbnails=False), sys.argv[2], corpus))

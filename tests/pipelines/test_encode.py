@@ -15,7 +15,8 @@ from pipelines.encode import EncodeOptions, Target, _n_together, encode_corpus
 from qasir.encoding.alarm import Alarm
 from qasir.encoding.decode import decode_segments
 from qasir.encoding.encode import Encoder
-from qasir.encoding.prepare import EncoderOptions, prepare
+from qasir.encoding.options import EncoderOptions
+from qasir.encoding.prepare import prepare
 from qasir.errors import ERROR_KINDS, QasirError
 from qasir.evaluation.evaluate import evaluate
 from qasir.evaluation.query_files import Query

@@ -9,7 +9,8 @@ import pytest
 
 from pipelines.encode import EncodeOptions, Target, encode_corpus
 from pipelines.reindex import ReindexOptions, plan_reindex, reindex_corpus
-from qasir.encoding.prepare import EncoderOptions, prepare
+from qasir.encoding.options import EncoderOptions
+from qasir.encoding.prepare import prepare
 from qasir.errors import CorpusError, IndexHeldError, ModelError
 from qasir.index.index import Index
 from qasir.index.lease import Run

@@ -1,6 +1,6 @@
 from types import SimpleNamespace
 
-from qasir.encoding.prepare import EncoderOptions
+from qasir.encoding.options import EncoderOptions
 from qasir.retrieval.recipe import Recipe
 from qasir.study.config import HybridChoice, Material, ScoringChoice, StudyConfig, TwoStageChoice
 from qasir.study.settings import settings

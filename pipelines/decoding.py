@@ -1,0 +1,54 @@
+"""The decoding tasks of the encoding graph: tiles go on to the encoders, reports past them to the driver. Imports no torch, so that
+workers start fast."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from qasir.encoding.decode import Decoded
+from qasir.encoding.reports import Report, reports_of
+from qasir.errors import QasirError
+
+
+class ReportQueue:
+    """Carries REPORT_SCHEMA rows from decoding tasks to the driver, by an actor on the driver's node, which only dies with it.
+
+    A task has handed its reports over before its tiles go on, so all are there when the graph has ended. One that is retried tells the
+    same again, which replaces what it told (`Committer.add`).
+    """
+
+    def __init__(self) -> None:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._queue: Any = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+
+    def tell(self, reports: pa.Table) -> None:
+        self._queue.put(reports)
+
+    def told(self) -> Iterator[Report]:
+        """What has been told since. Raises QasirError when the actor is gone."""
+        try:
+            tables = self._queue.get_nowait_batch(self._queue.qsize())
+        except ray.exceptions.RayActorError as error:
+            raise QasirError(
+                "the actor that collects what decoders report has died; what is committed is kept, and the same command goes on "
+                "from there"
+            ) from error
+        for table in tables:
+            yield from reports_of(table)
+
+    def close(self) -> None:
+        self._queue.shutdown(force=True)
+
+
+def decode_and_report(
+    segments: pa.Table, *, decode: Callable[..., Iterator[Decoded]], queue: ReportQueue, specs: Any, **limits: Any
+) -> Iterator[pa.Table]:
+    """TILE_SCHEMA tables of the segments, an empty one at least."""
+    for part in decode(segments, specs, **limits):
+        if len(part.reports):
+            queue.tell(part.reports)
+        yield part.tiles

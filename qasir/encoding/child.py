@@ -1,0 +1,98 @@
+"""The child of a plain loop: cuts and decodes what its parent asks for.
+
+What is asked comes pickled on stdin, a `Task` first; what is answered goes to stdout as a letter, mostly followed by an Arrow IPC
+stream, so that nothing of a child that reads strangers' files is unpickled. The child ends when its stdin does, and so never
+outlives its parent.
+"""
+
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+import pyarrow as pa
+
+from qasir.encoding.alone import Decode
+from qasir.encoding.cut import cut_videos
+from qasir.index.spec import EncoderSpec
+
+READY, SEGMENTS, TILES, REPORTS, DONE = b"+", b"s", b"t", b"r", b"."
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a child does with plan rows (cut) and segments (decode); limits are the keyword arguments of both."""
+
+    decode: Decode
+    specs: Sequence[EncoderSpec]
+    decode_limits: dict[str, Any]
+    cut_limits: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A request: cut these plan rows."""
+
+    plan: pa.Table
+
+
+@dataclass(frozen=True)
+class DecodeRequest:
+    """A request: decode these segments."""
+
+    segments: pa.Table
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints to stdout must not end up among the answers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it too, and ends this process
+    asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+    try:
+        task = asked.get()
+        _send(answers, READY)
+        while True:
+            _answer(asked.get(), task, answers)
+    except BrokenPipeError:
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _listen(asked: "queue.SimpleQueue[Any]") -> None:
+    """Hands on what is asked; ends the process, whatever it is doing, when there is nobody left to ask."""
+    try:
+        while True:
+            asked.put(pickle.load(sys.stdin.buffer))
+    except EOFError:
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _answer(request: Cut | DecodeRequest, task: Task, answers: IO[bytes]) -> None:
+    if isinstance(request, Cut):
+        _send(answers, SEGMENTS, cut_videos(request.plan, **task.cut_limits))
+    else:
+        for part in task.decode(request.segments, task.specs, **task.decode_limits):
+            for letter, rows in ((TILES, part.tiles), (REPORTS, part.reports)):
+                if len(rows):
+                    _send(answers, letter, rows)
+    _send(answers, DONE)
+
+
+def _send(answers: IO[bytes], letter: bytes, rows: pa.Table | None = None) -> None:
+    answers.write(letter)
+    if rows is not None:
+        with pa.ipc.new_stream(answers, rows.schema) as stream:
+            stream.write_table(rows)
+    answers.flush()

@@ -1,0 +1,48 @@
+"""The models that encode for a run's indexes, each loaded once a worker."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from qasir.index.index import Index
+from qasir.vlm.flops import architecture_gflops
+from qasir.vlm.model import Vlm, VlmSource
+
+CPU_BATCH, GPU_BATCH = 16, 128
+_GFLOPS_A_BATCH = 500
+"""Ten seconds of a thread of a CPU: no encoder works alone for long on the last batch, and what is done is soon committed."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """An index to write, and the model that encodes for it."""
+
+    index: Index
+    source: VlmSource
+
+
+def load_models(targets: Sequence[Target], threads: int | None = None) -> list[Vlm]:
+    """Each target's model, one copy for all that share it. `threads` bounds what torch takes of a shared CPU. Raises ModelError."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    loaded: dict[tuple[VlmSource, int, str], Vlm] = {}
+    keys = [(target.source, target.index.spec.image_size, target.index.spec.precision) for target in targets]
+    for source, image_size, precision in keys:
+        if (source, image_size, precision) not in loaded:
+            loaded[source, image_size, precision] = Vlm(source, image_size=image_size, precision=precision)
+    return [loaded[key] for key in keys]
+
+
+def gflops_an_image(targets: Sequence[Target]) -> list[float]:
+    """What encoding one super image costs, for each target."""
+    return [architecture_gflops(target.source, target.index.spec.image_size) for target in targets]
+
+
+def cpu_batch(images: Sequence[float], gflops: Sequence[float]) -> int:
+    """How many super images an encoder on a CPU takes at once, so that it takes no longer than some seconds.
+
+    images: about how many there are for each index; gflops: what one of them costs.
+    """
+    n, total = sum(images), sum(count * each for count, each in zip(images, gflops, strict=True))
+    return max(1, min(CPU_BATCH, int(_GFLOPS_A_BATCH * n / total)))

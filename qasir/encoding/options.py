@@ -1,0 +1,55 @@
+"""What a person chooses: the options that decide an index's rows, and those of a run, which change no row."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated
+
+from qasir.options import Doc, Flag, Range, Shown
+from qasir.video.super_image import Fit
+
+SEGMENT_S = 300
+"""Seconds of video in a segment. Each costs a seek, the first frame and on average half a group of pictures."""
+SEGMENT_BYTES = 1 << 20
+"""The least a segment holds on average: a small file that states hours is damaged, or a still that decodes in no time."""
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """What decides an index's rows, as given; `pretrained` and `image_size` None mean the model's own."""
+
+    model: Annotated[str, Doc("open_clip model name, hf-hub:ID or local-dir:PATH.")] = "qasir-tiny"
+    pretrained: Annotated[str | None, Doc("open_clip tag or the path of a checkpoint.")] = None
+    grid: Annotated[int, Doc("N: a super image holds N x N frames.")] = 3
+    fps: Annotated[float, Doc("Frames sampled per second of video.")] = 1.0
+    image_size: Annotated[int | None, Doc("Pixels a side of a super image."), Shown("the model's")] = None
+    fit: Annotated[Fit, Doc("How a frame fills its cell: squash or letterbox.")] = "squash"
+    precision: Annotated[str, Doc("auto, fp32, bf16 or fp16.")] = "auto"
+    cells: Annotated[bool, Doc("Store an embedding for each cell too.")] = True
+    thumbnails: Annotated[bool, Doc("Store a small JPEG of each super image.")] = True
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How to encode, apart from what: none of these changes a row.
+
+    decode_timeout_s: None waits for ever. segment_s, segment_bytes: how long videos are cut (`qasir.encoding.cut`).
+    """
+
+    allow_partial: Annotated[
+        bool, Doc("Keep what decodes of a damaged video."), Flag("--allow-partial/--no-allow-partial")
+    ] = False
+    commit_every_s: Annotated[float, Doc("At most this much work is lost by a kill.")] = 30.0
+    decode_timeout_s: Annotated[
+        float | None, Doc("Give up on a video whose decoding makes no progress for so long.")
+    ] = 120.0
+    segment_s: int = SEGMENT_S
+    segment_bytes: int = SEGMENT_BYTES
+
+
+@dataclass(frozen=True)
+class ReindexOptions:
+    """What re-indexing does besides encoding."""
+
+    retry_failed: Annotated[bool, Doc("Try failed videos again, changed or not.")] = False
+    max_removed: Annotated[float, Doc("Largest share of an index that may be removed."), Range(0.0, 1.0)] = 0.1
+    keep_versions_for: Annotated[timedelta, Doc("Drop table versions older than this.")] = timedelta(days=7)

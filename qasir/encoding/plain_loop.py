@@ -1,0 +1,95 @@
+"""The stages of encoding one after another, without Ray: what a library user with ten videos runs, and most tests."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+
+import pyarrow as pa
+
+from qasir.encoding.ahead import Ahead
+from qasir.encoding.alone import Death, Decode, cut_limits, death_of, decode_limits
+from qasir.encoding.child import Task
+from qasir.encoding.cut import cut_videos
+from qasir.encoding.decode import Decoded, decode_segments
+from qasir.encoding.encoder import Encoder, ImageModel
+from qasir.encoding.options import EncodeOptions
+from qasir.encoding.receipts import Receipt, Written, written_of
+from qasir.encoding.reports import reports_of
+from qasir.encoding.watched import WatchedDecoder
+from qasir.encoding.write import write_rows
+from qasir.index.index import Index
+
+_PARTS_AHEAD = 8
+"""Of a few megabytes each: what is decoded while a batch is encoded."""
+_BATCH = 16
+
+
+class PlainLoop:
+    """`Stages` that cut and decode in one watched child, and encode and write in this process.
+
+    models: makes what encodes for each index, called when there is something to encode. batch: how many super images are encoded at
+    once. isolate: whether there is a child; without one no time limit holds, and a file that kills its decoder kills this process.
+    """
+
+    def __init__(
+        self,
+        indexes: Sequence[Index],
+        models: Callable[[], Sequence[ImageModel]],
+        options: EncodeOptions,
+        *,
+        batch: int = _BATCH,
+        isolate: bool = True,
+        decode: Decode = decode_segments,
+    ) -> None:
+        self.workers = {"decode": 1, "encode": 1}
+        self._indexes = indexes
+        self._specs = [index.spec for index in indexes]
+        self._models = models
+        self._options = options
+        self._batch = batch
+        self._isolate = isolate
+        self._decode = decode
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder(self._specs, self._models())
+
+    def run(self, plan: pa.Table) -> Generator[Receipt, None, None]:
+        waiting: list[pa.Table] = []
+        with self._decoded(plan) as parts:
+            for part in parts:
+                yield from reports_of(part.reports)
+                waiting.append(part.tiles)
+                if sum(map(len, waiting)) >= self._batch:
+                    tiles = pa.concat_tables(waiting)
+                    whole = len(tiles) - len(tiles) % self._batch
+                    for start in range(0, whole, self._batch):
+                        yield from self._written(tiles.slice(start, self._batch))
+                    waiting = [tiles.slice(whole)]
+        if any(map(len, waiting)):
+            yield from self._written(pa.concat_tables(waiting))
+
+    def alone(self, segments: Sequence[pa.Table]) -> list[Death | None]:
+        if not self._isolate:  # this process is alive, so none of them killed it
+            return [None] * len(segments)
+        return [death_of(each, self._specs, self._options, self._decode) for each in segments]
+
+    def _written(self, tiles: pa.Table) -> Iterator[Written]:
+        return written_of(write_rows(self._encoder(tiles), self._indexes))
+
+    @contextmanager
+    def _decoded(self, plan: pa.Table) -> Iterator[Iterator[Decoded]]:
+        decode, cut = decode_limits(self._options), cut_limits(self._options)
+        if not self._isolate:
+            unlimited = {"time_limit_s": None}  # an alarm would end this process
+            yield self._decode(cut_videos(plan, **(cut | unlimited)), self._specs, **(decode | unlimited))
+            return
+        with (
+            WatchedDecoder(Task(self._decode, self._specs, decode, cut)) as decoder,
+            Ahead(_each(decoder, plan), most=_PARTS_AHEAD, stop=decoder.close) as parts,
+        ):
+            yield iter(parts)
+
+
+def _each(decoder: WatchedDecoder, plan: pa.Table) -> Iterator[Decoded]:
+    yield from decoder.decode(decoder.cut(plan))

@@ -1,0 +1,44 @@
+"""What comes back of the stages, in any order: reports of decoded segments, and batches that are written but not committed."""
+
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from lance.fragment import FragmentMetadata
+from numpy.typing import NDArray
+
+from qasir.encoding.reports import Report
+from qasir.errors import QasirError
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one written batch holds for one index: fragments to commit, and {video_id: (positions, sum of embeddings)}.
+
+    seconds: {stage: time it took for the batch}; began: when its encoding began, in seconds since the epoch.
+    """
+
+    index: int
+    fragments: list[FragmentMetadata]
+    videos: dict[str, tuple[list[int], NDArray[np.float64]]]
+    seconds: dict[str, float] = field(default_factory=dict)
+    began: float | None = None
+
+
+Receipt = Report | Written
+
+
+def written_of(rows: pa.Table) -> Iterator[Written]:
+    """The batches of WRITTEN_SCHEMA rows. Raises QasirError when one could not be encoded or written."""
+    for row in rows.to_pylist():
+        if row["failure"] is not None:
+            raise QasirError(row["failure"])
+        yield Written(
+            index=row["index"],
+            fragments=[pickle.loads(fragment) for fragment in row["fragments"]],
+            videos={video["video_id"]: (video["positions"], np.array(video["total"])) for video in row["videos"]},
+            seconds={"encode": row["encode_s"], "write": row["write_s"]},
+            began=row["began"],
+        )

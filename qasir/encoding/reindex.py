@@ -1,0 +1,106 @@
+"""Brings indexes up to date with their corpus: encodes what is new or changed, removes what is gone, keeps tables in shape."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+
+from qasir.encoding.options import EncodeOptions, ReindexOptions
+from qasir.encoding.run import Encoding, OnProgress, ignore
+from qasir.encoding.stages import Stages
+from qasir.index.changes import Changes, compare
+from qasir.index.index import Index
+from qasir.index.lease import Run
+from qasir.index.maintenance import DATA_TABLES, compact, drop_old, newest_tag, tag, update_vector_index
+from qasir.video.corpus import Corpus
+
+_SMALL_FRAGMENTS = 8
+"""A nightly run adds a fragment or two: merged about once a week."""
+
+StagesFor = Callable[[Sequence[Index]], Stages]
+"""Makes the stages that encode more videos into these indexes, with the models that made them. Raises ModelError, SpecError."""
+
+
+@dataclass(frozen=True)
+class ReindexSummary:
+    """What a run did, or would do, to one index. `version` is the tag of what it left; `failed` counts this run's failures."""
+
+    new: int
+    changed: int
+    removed: int
+    unchanged: int
+    failed: int
+    seconds: float
+    version: str | None
+    retried: int = 0
+    failures_by_kind: dict[str, int] = field(default_factory=dict)
+
+
+def plan_reindex(corpus: Corpus, index: Index, options: ReindexOptions) -> ReindexSummary:
+    """What `reindex_corpus` would do. Raises CorpusError if it would remove too much."""
+    started = time.monotonic()
+    changes = _changes(corpus, index, options)
+    return _summary(changes, version=newest_tag(index), seconds=time.monotonic() - started)
+
+
+def reindex_corpus(
+    corpus: Corpus,
+    indexes: Sequence[Index],
+    stages: StagesFor,
+    options: ReindexOptions,
+    encode: EncodeOptions,
+    *,
+    job: str = "reindex_corpus",
+    on_progress: OnProgress = ignore,
+) -> list[ReindexSummary]:
+    """Encode new and changed videos, delete removed ones, then compact, update vector indexes, tag and drop old versions.
+
+    Videos are decoded once for all indexes. Readers see a video's old rows or its new ones. Raises CorpusError, before
+    anything is changed, if more would be removed than allowed, and IndexHeldError if another job writes an index.
+    """
+    started = time.monotonic()
+    versions = [index.table("videos").version for index in indexes]
+    changes = [_changes(corpus, index, options) for index in indexes]
+    with ExitStack() as held:
+        leases = [held.enter_context(Run(index, job)) for index in indexes]
+        for number, (index, version) in enumerate(zip(indexes, versions, strict=True)):
+            if index.table("videos").version != version:  # another job finished in between
+                changes[number] = _changes(corpus, index, options)
+        todo = {index: change.todo for index, change in zip(indexes, changes, strict=True) if change.todo}
+        encoding = Encoding(list(todo), list(todo.values()), stages(list(todo)), encode, leases, on_progress)
+        encoding.run()
+        summaries = []
+        for lease, index, change in zip(leases, indexes, changes, strict=True):
+            index.remove(change.removed)
+            compact(index, *DATA_TABLES, most=_SMALL_FRAGMENTS)
+            update_vector_index(index)
+            tagged = tag(index)
+            drop_old(index, options.keep_versions_for)
+            summary = _summary(change, version=tagged, seconds=time.monotonic() - started)
+            lease.seconds = {"total": summary.seconds}
+            if index in todo:
+                done = encoding.summary(index, unchanged=change.n_unchanged, seconds=summary.seconds)
+                summary = replace(summary, failed=done.failed, failures_by_kind=done.failures_by_kind)
+                lease.seconds |= done.throughput
+            lease.counts = asdict(summary)
+            summaries.append(summary)
+    return summaries
+
+
+def _changes(corpus: Corpus, index: Index, options: ReindexOptions) -> Changes:
+    changes = compare(corpus, index.states(), retry_failed=options.retry_failed)
+    changes.check_removed(options.max_removed, index.uri)
+    return changes
+
+
+def _summary(changes: Changes, *, version: str | None, seconds: float) -> ReindexSummary:
+    return ReindexSummary(
+        new=len(changes.new),
+        changed=len(changes.changed),
+        removed=len(changes.removed),
+        unchanged=changes.n_unchanged,
+        failed=0,
+        seconds=seconds,
+        version=version,
+        retried=len(changes.retried),
+    )

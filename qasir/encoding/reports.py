@@ -1,0 +1,54 @@
+"""What a decoded segment tells of itself. Imports no Lance, so that decoding workers start fast."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from qasir.encoding.rows import REPORT_SCHEMA
+from qasir.index.schemas import FAILED
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of one segment of a video for one index; the segments of a video add up to its row of `videos`.
+
+    duration_s is known only where the segment reached the end of the video. n_sampled and n_super_images count the
+    segment's own, n_new the super images sent on to be encoded; seconds is the time decoding took, told once a segment.
+    """
+
+    video_id: str
+    uri: str
+    size_bytes: int
+    fingerprint: str
+    status: str
+    index: int = 0
+    segment: int = 0
+    n_segments: int = 1
+    duration_s: float | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    codec: str | None = None
+    n_sampled: int = 0
+    n_super_images: int = 0
+    n_new: int = 0
+    decode_errors: int = 0
+    error_kind: str | None = None
+    error: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        return self.status == FAILED
+
+
+def report_rows(reports: Iterable[Report]) -> pa.Table:
+    """REPORT_SCHEMA."""
+    return pa.Table.from_pylist([asdict(report) for report in reports], schema=REPORT_SCHEMA)
+
+
+def reports_of(rows: pa.Table) -> Iterator[Report]:
+    """The reports of REPORT_SCHEMA rows."""
+    for row in rows.to_pylist():
+        yield Report(**row)

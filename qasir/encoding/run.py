@@ -1,0 +1,208 @@
+"""One run of encoding, on whatever runs its stages: plan, pass, look at suspects alone, pass again, committing all along."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from qasir.encoding.commit import Committer
+from qasir.encoding.options import EncodeOptions
+from qasir.encoding.receipts import Written
+from qasir.encoding.rows import plan_table, whole_video
+from qasir.encoding.stages import Stages
+from qasir.encoding.throughput import Throughput
+from qasir.errors import QasirError
+from qasir.index.changes import compare
+from qasir.index.index import Index
+from qasir.index.lease import Run
+from qasir.index.maintenance import DATA_TABLES, compact
+from qasir.video.corpus import Corpus, VideoFile
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run is. With several indexes a video counts once for each that needs it."""
+
+    done: int
+    planned: int
+    super_images: int
+    video_seconds: float
+    seconds: float
+
+
+OnProgress = Callable[[RunProgress], None]
+
+
+@dataclass(frozen=True)
+class EncodeSummary:
+    """What a run did to one index. `super_images` and `video_seconds` are of the videos encoded in this run."""
+
+    encoded: int
+    failed: int
+    unchanged: int
+    super_images: int
+    video_seconds: float
+    seconds: float
+    failures_by_kind: dict[str, int]
+    throughput: dict[str, Any]
+
+
+def ignore(progress: RunProgress) -> None:
+    """An OnProgress for whoever does not watch."""
+
+
+def run_encoding(
+    corpus: Corpus,
+    indexes: Sequence[Index],
+    stages: Stages,
+    options: EncodeOptions,
+    *,
+    job: str = "encode_corpus",
+    on_progress: OnProgress = ignore,
+) -> list[EncodeSummary]:
+    """Encode the new and changed videos of a corpus; a failed one is tried again only when its file changed.
+
+    Nothing is removed. Each video is decoded once for all indexes. on_progress is called after every batch. Raises
+    IndexHeldError if another job writes an index. Videos that cannot be read end as failed rows, never as an exception.
+    """
+    started = time.monotonic()
+    with ExitStack() as held:
+        leases = [held.enter_context(Run(index, job)) for index in indexes]
+        changes = [compare(corpus, index.states()) for index in indexes]
+        encoding = Encoding(indexes, [c.todo for c in changes], stages, options, leases, on_progress)
+        encoding.run()
+        summaries = []
+        for lease, index, change in zip(leases, indexes, changes, strict=True):
+            compact(index, *DATA_TABLES)
+            n_unchanged, seconds = len(corpus.videos) - len(change.todo), time.monotonic() - started
+            summary = encoding.summary(index, unchanged=n_unchanged, seconds=seconds)
+            facts = asdict(summary)
+            lease.seconds = {"total": facts.pop("seconds"), **facts.pop("throughput")}
+            lease.counts = facts
+            summaries.append(summary)
+    return summaries
+
+
+class Encoding:
+    """A run over the videos that each index needs.
+
+    Its state is here and nowhere else: a committer an index, which knows what is written, done and failed, and the throughput.
+    RunProgress and EncodeSummary are drawn from them.
+    """
+
+    def __init__(
+        self,
+        indexes: Sequence[Index],
+        todo: Sequence[Sequence[VideoFile]],
+        stages: Stages,
+        options: EncodeOptions,
+        leases: Sequence[Run],
+        on_progress: OnProgress = ignore,
+    ) -> None:
+        self.throughput = Throughput()
+        self._stages = stages
+        self._options = options
+        self._leases = leases
+        self._on_progress = on_progress
+        self._videos = {video.video_id: video for videos in todo for video in videos}
+        self._committers = [
+            Committer(index, {video.video_id: video.fingerprint for video in videos})
+            for index, videos in zip(indexes, todo, strict=True)
+        ]
+
+    def summary(self, index: Index, *, unchanged: int, seconds: float) -> EncodeSummary:
+        """What the run did to one of its indexes. unchanged: the videos that it had no need to look at."""
+        counts = next(committer.counts for committer in self._committers if committer.index is index)
+        return EncodeSummary(**asdict(counts), unchanged=unchanged, seconds=seconds, throughput=self.throughput.facts())
+
+    def run(self) -> None:
+        """Encode; then look alone at what did not come back, because a worker that died took its videos along.
+
+        Only a video whose decoding, alone, kills its process or hangs is recorded as failed for it. What is lost otherwise
+        is no fault of a file and is encoded again. Raises QasirError, with everything else committed, if it is lost twice.
+        """
+        if not self._videos:
+            return
+        self._pass()
+        missing = self._unfinished()
+        if missing:
+            log.warning("%d of %d videos did not come back; looking at each alone", len(missing), len(self._videos))
+            self._give_up_on_killers(missing)
+            if self._unfinished():
+                self._pass()
+        self.throughput.ended = time.time()
+        lost = self._unfinished()
+        if lost:
+            raise QasirError(
+                f"{len(lost)} videos were lost after decoding, {lost[0].video_id} first: a worker died; see its "
+                "log, on Ray in the session's folder. All others are committed, and the same command tries these again"
+            )
+
+    def _unfinished(self) -> list[VideoFile]:
+        ids = {video_id for committer in self._committers for video_id in committer.unfinished()}
+        return [video for video_id, video in self._videos.items() if video_id in ids]
+
+    def _needs(self) -> dict[str, dict[int, list[int]]]:
+        """video_id -> {index number: positions it has already} of the indexes that still want the video."""
+        needs: dict[str, dict[int, list[int]]] = {}
+        for number, committer in enumerate(self._committers):
+            for video_id in committer.unfinished():
+                needs.setdefault(video_id, {})[number] = committer.positions(video_id)
+        return needs
+
+    def _pass(self) -> None:
+        """Run the unfinished videos through the stages once, committing as receipts come in."""
+        needs = self._needs()
+        for committer in self._committers:
+            committer.begin_pass(committer.unfinished())
+        plan = plan_table([self._videos[video_id] for video_id in needs], needs)
+        committed_at = time.monotonic()
+        try:
+            with closing(self._stages.run(plan)) as receipts:
+                for receipt in receipts:
+                    self._committers[receipt.index].add(receipt)
+                    self.throughput.add(receipt)
+                    if time.monotonic() - committed_at >= self._options.commit_every_s:
+                        self._commit()
+                        committed_at = time.monotonic()
+                    if isinstance(receipt, Written):
+                        self._tell()
+        finally:
+            if not self.throughput.workers:  # a second pass, over what was lost, is small
+                self.throughput.workers = self._stages.workers
+            self._commit()
+            self._tell()
+
+    def _commit(self) -> None:
+        since = time.perf_counter()
+        for lease in self._leases:
+            lease.check()
+        for committer in self._committers:
+            committer.commit()
+        self.throughput.busy_s["commit"] += time.perf_counter() - since
+
+    def _tell(self) -> None:
+        committers = self._committers
+        self._on_progress(
+            RunProgress(
+                done=sum(committer.n_finished for committer in committers),
+                planned=sum(len(committer.planned) for committer in committers),
+                super_images=sum(committer.n_written for committer in committers),
+                video_seconds=sum(committer.counts.video_seconds for committer in committers),
+                seconds=time.time() - self.throughput.began,
+            )
+        )
+
+    def _give_up_on_killers(self, suspects: Sequence[VideoFile]) -> None:
+        needs = self._needs()
+        whole = [whole_video(row) for row in plan_table(list(suspects), needs).to_pylist()]
+        for video, death in zip(suspects, self._stages.alone(whole), strict=True):
+            if death is not None:
+                log.warning("%s: %s: %s", video.uri, death.kind, death.message)
+                for number in needs[video.video_id]:
+                    self._committers[number].give_up(video, death.kind, death.message)
+        self._commit()

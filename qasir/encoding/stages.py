@@ -1,0 +1,29 @@
+"""What runs the stages of encoding: a plain loop (`qasir.encoding.plain_loop`) or Ray Data (`pipelines.encode`)."""
+
+from collections.abc import Generator, Sequence
+from typing import Protocol
+
+import pyarrow as pa
+
+from qasir.encoding.alone import Death
+from qasir.encoding.receipts import Receipt
+
+
+class Stages(Protocol):
+    """The stages for a run's indexes, on whatever runs them."""
+
+    @property
+    def workers(self) -> dict[str, int]:
+        """{stage: how many workers it had}, known once `run` has begun."""
+        ...
+
+    def run(self, plan: pa.Table) -> Generator[Receipt, None, None]:
+        """Plan rows -> receipts, as they come: cut, decode and tile, encode, write. What a dead worker took along is just missing.
+
+        Raises QasirError when an encoder or a writer reports an error of its own.
+        """
+        ...
+
+    def alone(self, segments: Sequence[pa.Table]) -> list[Death | None]:
+        """How a process that decodes nothing but this ended, for each; None where it ended by itself."""
+        ...

@@ -1,0 +1,87 @@
+"""What tests put in the place of stages. Imports no torch, and little else: children import it too."""
+
+import os
+import signal
+import time
+
+import numpy as np
+
+from qasir.encoding.alarm import Alarm
+from qasir.encoding.decode import decode_segments
+from qasir.encoding.options import EncodeOptions
+from qasir.encoding.plain_loop import PlainLoop
+from qasir.encoding.run import run_encoding
+from qasir.index.index import Index
+from qasir.index.spec import EncoderSpec
+from qasir.video.corpus import list_videos
+
+SPEC = EncoderSpec(
+    model="m",
+    pretrained="p",
+    weights="w",
+    grid=2,
+    image_size=16,
+    fps=2.0,
+    embedding_dim=12,
+    precision="fp32",
+    thumbnails=False,
+)
+
+
+class PixelModel:
+    """An embedding is the mean colours of the image's quarters, which differ from frame to frame; no two pictures share one."""
+
+    def encode_images(self, pixels, *, grid=None):
+        n, side = len(pixels), pixels.shape[1] // 2
+        quarters = pixels.reshape(n, 2, side, 2, side, 3).astype(np.float32).mean(axis=(2, 4)).reshape(n, -1) + 1.0
+        vectors = quarters / np.linalg.norm(quarters, axis=1, keepdims=True)
+        return vectors, None if grid is None else np.repeat(vectors[:, None], grid * grid, axis=1)
+
+
+class BrokenModel:
+    def encode_images(self, pixels, *, grid=None):
+        raise RuntimeError("out of memory, say")
+
+
+def encode_stubbed(folder, uri, *, models=None, spec=SPEC, on_progress=lambda progress: None, batch=2, isolate=False, decode=decode_segments, **options):  # fmt: skip
+    """Encode a folder on the plain loop without a model: (summary, index)."""
+    corpus = list_videos(str(folder))
+    index = Index.open_or_create(str(uri), spec, corpus.root, corpus.source)
+    chosen = EncodeOptions(**options)
+    stages = PlainLoop([index], lambda: models or [PixelModel()], chosen, batch=batch, isolate=isolate, decode=decode)
+    (summary,) = run_encoding(corpus, [index], stages, chosen, on_progress=on_progress)
+    return summary, index
+
+
+def crash_on_b(segments, specs, **options):
+    """A decoder whose process dies on one video."""
+    if "more/b" in segments["video_id"].to_pylist():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    yield from decode_segments(segments, specs, **options)
+
+
+def hang_on_b(segments, specs, **options):
+    """A decoder that never comes back from one video."""
+    if "more/b" in segments["video_id"].to_pylist():
+        with Alarm(options["time_limit_s"]):
+            time.sleep(600)
+    yield from decode_segments(segments, specs, **options)
+
+
+def exit_on_b(segments, specs, **options):
+    """A decoder that ends its process with a status and last words."""
+    if "more/b" in segments["video_id"].to_pylist():
+        raise SystemExit("no decoder today")
+    yield from decode_segments(segments, specs, **options)
+
+
+def hang_after_the_first(segments, specs, **options):
+    """A decoder that gives a video's rows and never its report."""
+    yield next(decode_segments(segments, specs, **options))
+    time.sleep(600)
+
+
+def without_limit(segments, specs, *, time_limit_s, **options):
+    """A decoder that takes no time limit."""
+    assert time_limit_s is None
+    yield from decode_segments(segments, specs, time_limit_s=time_limit_s, **options)
