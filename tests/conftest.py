@@ -86,8 +86,8 @@ def demo_index(demo, tmp_path_factory) -> Index:
 
 @pytest.fixture(scope="session")
 def dense_index(demo, tmp_path_factory) -> Index:
-    """The same at a frame a super image, without cells and thumbnails; tests must not write to it."""
-    options = EncoderOptions(grid=1, cells=False, thumbnails=False)
+    """The same at a small frame a super image, without cells and thumbnails; tests must not write to it."""
+    options = EncoderOptions(grid=1, image_size=96, cells=False, thumbnails=False)
     return encoded_demo(demo, tmp_path_factory.mktemp("dense") / "demo", options)
 
 

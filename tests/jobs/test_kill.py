@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from jobs import encode_corpus
+from qasir.encoding.encode import encode
+from qasir.encoding.options import EncoderOptions
 from qasir.index.index import Index
 from tests.jobs.killing import kill_once
 from tests.jobs.test_jobs import call
 from tests.videos import write_video
 
+MODEL = EncoderOptions(grid=1, fps=5.0, image_size=96, thumbnails=False)
 SETTINGS = ("--grid", "1", "--fps", "5", "--image-size", "96", "--no-thumbnails", "--commit-every", "0.5s", "--json")
 N_VIDEOS = 4
 
@@ -32,16 +35,15 @@ def test_killed_in_the_middle_and_started_again_it_ends_with_the_same_tables(loc
         write_video(videos / f"v{i}.mp4", 200 + 30 * i)
     write_video(videos / "long.mp4", 800)
     (videos / "bad.mp4").write_bytes(b"nothing")
-    status, _, facts, error = call(encode_corpus, "--videos", videos, "--index", whole, *SETTINGS)
-    assert status == 0, error
-    assert (facts["encoded"], facts["failed"]) == (N_VIDEOS + 1, 1)
+    uninterrupted = encode(videos, whole, model=MODEL, isolate=False)
+    assert (uninterrupted.encoded, uninterrupted.failed) == (N_VIDEOS + 1, 1)
 
     def n_kept():
         index = Index.find(str(killed))
         return index.table("super_images").count_rows() if index else 0
 
     kill_once("jobs.encode_corpus", ("--videos", videos, "--index", killed, *SETTINGS), lambda: n_kept() > 0)
-    assert 0 < n_kept() < facts["super_images"]
+    assert 0 < n_kept() < uninterrupted.super_images
     status, _, again, error = call(encode_corpus, "--videos", videos, "--index", killed, *SETTINGS)
     assert status == 0, error
     assert again["encoded"] > 0

@@ -1,6 +1,5 @@
 """Videos and index on an S3 server (moto's, on loopback) work as local paths do."""
 
-import json
 import re
 import socket
 import subprocess
@@ -16,6 +15,8 @@ import pyarrow.fs
 import pytest
 
 from jobs import encode_corpus, reindex_corpus, search_corpus
+from qasir.encoding.encode import encode
+from qasir.encoding.options import EncoderOptions
 from qasir.index.index import Index
 from qasir.video.container import Clock, Video
 from tests.jobs.test_jobs import call
@@ -69,34 +70,44 @@ def upload(s3, folder, bucket):
     pyarrow.fs.copy_files(str(folder), f"{bucket}/videos", destination_filesystem=s3)
 
 
-@pytest.mark.slow
-def test_a_job_encodes_on_s3(s3, tmp_path):
-    """A process of its own, whose Ray hands the store's settings on to its workers."""
-    upload(s3, tmp_path, "jobs")
-    where = ["--videos", "s3://jobs/videos", "--index", "s3://jobs/index", "--grid", "2", "--fps", "2", "--json"]
-    command = [sys.executable, "-m", "jobs.encode_corpus", *where]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout.strip().splitlines()[-1])
-    assert (facts["encoded"], facts["failures_by_kind"]) == (2, {"not_a_video": 1})
-    index = Index.open("s3://jobs/index")
-    assert index.corpus_source == "s3://jobs/videos"
+def check(bucket):
+    """The index that encoding the uploaded videos makes."""
+    index = Index.open(f"s3://{bucket}/index")
+    assert index.corpus_source == f"s3://{bucket}/videos"
     uris = {row["video_id"]: row["uri"] for row in index.table("videos").to_table().to_pylist()}
-    assert uris["more/b"] == "s3://jobs/videos/more/b.mkv"
+    assert uris["more/b"] == f"s3://{bucket}/videos/more/b.mkv"
     assert [row["position"] for row in index.snapshot().super_images([], video_ids=["a"]).to_pylist()] == [0, 1]
 
-    s3.delete_file("jobs/videos/more/b.mkv")
-    status, _, facts, error = call(reindex_corpus, "--index", "s3://jobs/index", "--max-removed", "0.5", "--json")
+
+def test_encode_reindex_and_search_on_s3(s3, tmp_path):
+    upload(s3, tmp_path, "bucket")
+    model = EncoderOptions(grid=2, fps=2.0)
+    summary = encode("s3://bucket/videos", "s3://bucket/index", model=model, isolate=False)
+    assert (summary.encoded, summary.failures_by_kind) == (2, {"not_a_video": 1})
+    check("bucket")
+    s3.delete_file("bucket/videos/more/b.mkv")
+    status, _, facts, error = call(reindex_corpus, "--index", "s3://bucket/index", "--max-removed", "0.5", "--json")
     assert status == 0, error
     assert (facts["removed"], facts["unchanged"]) == (1, 2)
-    status, _, facts, _ = call(search_corpus, "--index", "s3://jobs/index", "--json", "a grey wall")
+    status, _, facts, _ = call(search_corpus, "--index", "s3://bucket/index", "--json", "a grey wall")
     assert (status, [hit["video_id"] for hit in facts["hits"]]) == (0, ["a"])
 
 
+@pytest.mark.slow
+def test_a_job_hands_the_settings_of_the_store_on_to_its_workers(s3, tmp_path):
+    upload(s3, tmp_path, "jobs")
+    where = ["--videos", "s3://jobs/videos", "--index", "s3://jobs/index", "--grid", "2", "--fps", "2"]
+    command = [sys.executable, "-m", "jobs.encode_corpus", *where]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 encoded, 1 failed, 0 unchanged" in done.stdout
+    check("jobs")
+
+
 def test_a_store_that_cannot_be_listed_is_an_error_and_not_an_empty_corpus(s3):
-    s3.create_dir("bucket")
-    for uri in ("s3://no-such-bucket/videos", "s3://bucket/no/such/folder"):
-        status, _, _, error = call(encode_corpus, "--videos", uri, "--index", "s3://bucket/other")
+    s3.create_dir("empty")
+    for uri in ("s3://no-such-bucket/videos", "s3://empty/no/such/folder"):
+        status, _, _, error = call(encode_corpus, "--videos", uri, "--index", "s3://empty/index")
         assert status == 1
         assert uri in str(error)
 
