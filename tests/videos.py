@@ -6,6 +6,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 
 
@@ -103,11 +105,35 @@ def write_every_codec(folder: Path, n_frames: int = 30) -> list[Path]:
 
 def break_frame(path: Path, number: int) -> Path:
     """Damage an H.264 file in its middle: the frame stored at `number` claims to hold more bytes than there are."""
+    return _overwrite(path, number, 0, b"\xff" * 4)
+
+
+def hide_keyframe(path: Path, number: int) -> Path:
+    """Have a VP9 keyframe, stored at `number`, say that it is not to be shown: the decoder gives nothing of it, and no error."""
     with av.open(str(path)) as container:
-        packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
-        at = packets[number].pos
-    assert at is not None
+        first = bytes(_packets(container)[number])[0]
+    return _overwrite(path, number, 0, bytes([first & ~0x02]))
+
+
+def _overwrite(path: Path, number: int, at: int, new: bytes) -> Path:
+    with av.open(str(path)) as container:
+        packet = bytes(_packets(container)[number])
     data = bytearray(path.read_bytes())
-    data[at : at + 4] = b"\xff" * 4
+    start = data.index(packet) + at
+    data[start : start + len(new)] = new
     path.write_bytes(data)
     return path
+
+
+def _packets(container: InputContainer) -> list[Packet]:
+    return [packet for packet in container.demux(container.streams.video[0]) if packet.size]
+
+
+def read(video, clocks, **options):
+    """(the samples of an open video, how the reading ended)."""
+    samples, taken = video.samples(clocks, **options), []
+    while True:
+        try:
+            taken.append(next(samples))
+        except StopIteration as stop:
+            return taken, stop.value

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 
 from qasir.encoding.options import EncodeOptions, ReindexOptions
-from qasir.encoding.run import Encoding, OnProgress, ignore
+from qasir.encoding.run import Encoding, OnProgress, ignore, tidy_after_kill
 from qasir.encoding.stages import Stages
 from qasir.index.changes import Changes, compare
 from qasir.index.index import Index
@@ -66,6 +66,8 @@ def reindex_corpus(
         for number, (index, version) in enumerate(zip(indexes, versions, strict=True)):
             if index.table("videos").version != version:  # another job finished in between
                 changes[number] = _changes(corpus, index, options)
+        for lease, change in zip(leases, changes, strict=True):
+            tidy_after_kill(lease, change.todo)
         todo = {index: change.todo for index, change in zip(indexes, changes, strict=True) if change.todo}
         encoding = Encoding(list(todo), list(todo.values()), stages(list(todo)), encode, leases, on_progress)
         encoding.run()
@@ -82,7 +84,7 @@ def reindex_corpus(
                 done = encoding.summary(index, unchanged=change.n_unchanged, seconds=summary.seconds)
                 summary = replace(summary, failed=done.failed, failures_by_kind=done.failures_by_kind)
                 lease.seconds |= done.throughput
-            lease.counts = asdict(summary)
+            lease.counts |= asdict(summary)
             summaries.append(summary)
     return summaries
 

@@ -17,7 +17,7 @@ from qasir.errors import QasirError
 from qasir.index.changes import compare
 from qasir.index.index import Index
 from qasir.index.lease import Run
-from qasir.index.maintenance import DATA_TABLES, compact
+from qasir.index.maintenance import DATA_TABLES, TIDIED, compact, tidy
 from qasir.video.corpus import Corpus, VideoFile
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,8 @@ def run_encoding(
     with ExitStack() as held:
         leases = [held.enter_context(Run(index, job)) for index in indexes]
         changes = [compare(corpus, index.states()) for index in indexes]
+        for lease, change in zip(leases, changes, strict=True):
+            tidy_after_kill(lease, change.todo)
         encoding = Encoding(indexes, [c.todo for c in changes], stages, options, leases, on_progress)
         encoding.run()
         summaries = []
@@ -82,9 +84,15 @@ def run_encoding(
             summary = encoding.summary(index, unchanged=n_unchanged, seconds=seconds)
             facts = asdict(summary)
             lease.seconds = {"total": facts.pop("seconds"), **facts.pop("throughput")}
-            lease.counts = facts
+            lease.counts |= facts
             summaries.append(summary)
     return summaries
+
+
+def tidy_after_kill(lease: Run, todo: Sequence[VideoFile]) -> None:
+    """Delete what an earlier run left that was killed; what it committed of the videos to do is kept."""
+    if lease.may_have_orphans:
+        lease.counts[TIDIED] = tidy(lease.index, {video.video_id: video.fingerprint for video in todo})
 
 
 class Encoding:

@@ -215,6 +215,12 @@ class Index:
         for some in in_chunks(conditions):
             self.table("super_images").delete(" OR ".join(some))
 
+    def delete_versions(self, versions: Sequence[tuple[str, str]]) -> None:
+        """Delete the super images of these (video_id, fingerprint)."""
+        conditions = [f"(video_id = {quote(v)} AND fingerprint = {quote(f)})" for v, f in versions]
+        for some in in_chunks(conditions):
+            self.table("super_images").delete(" OR ".join(some))
+
     def remove(self, video_ids: Sequence[str]) -> None:
         """Delete videos: first their rows of `videos`, so that no reader sees a part of one."""
         for ids in in_chunks(list(video_ids)):

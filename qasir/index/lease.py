@@ -1,5 +1,6 @@
 """The `runs` table: what each run of a job did, and the lease that lets one job at a time write an index."""
 
+import json
 import os
 import platform
 import socket
@@ -17,7 +18,7 @@ import pyarrow as pa
 from qasir.errors import IndexHeldError
 from qasir.index.filters import quote
 from qasir.index.index import Index, now, to_json
-from qasir.index.maintenance import compact
+from qasir.index.maintenance import TIDIED, compact
 
 HEARTBEAT_S = 20.0
 LEASE_S = 90.0
@@ -26,7 +27,10 @@ _LIBRARIES = ("qasir", "torch", "open_clip_torch", "av", "ray", "pyarrow", "pyla
 
 
 class Run:
-    """A row of `runs` from start to end, kept alive by a heartbeat. Raises IndexHeldError if another run holds the index."""
+    """A row of `runs` from start to end, kept alive by a heartbeat. Raises IndexHeldError if another run holds the index.
+
+    may_have_orphans: whether a run before this one was killed or failed, and none has tidied up since (`maintenance.tidy`).
+    """
 
     def __init__(self, index: Index, job: str) -> None:
         self.index = index
@@ -34,12 +38,14 @@ class Run:
         self.run_id = uuid.uuid4().hex
         self.counts: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
+        self.may_have_orphans = False
         self._heard_of = 0.0
         self._over = threading.Event()
         self._beat = threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True)
 
     def __enter__(self) -> "Run":
         self._refuse_if_held()
+        self.may_have_orphans = self._orphans_are_possible()
         started = now()
         row = {
             "run_id": self.run_id, "job": self.job, "holder": holder(), "started": started, "heartbeat": started,
@@ -82,6 +88,17 @@ class Run:
                     f"{row['started']:%Y-%m-%d %H:%M:%S} UTC (last heard of at {row['heartbeat']:%H:%M:%S}); wait for it, "
                     f"or {LEASE_S:.0f} s after it died"
                 )
+
+    def _orphans_are_possible(self) -> bool:
+        rows = self.index.table("runs").to_table(columns=["started", "ended", "counts"]).sort_by("started").to_pylist()
+        possible = False
+        for row in rows:
+            counts = json.loads(row["counts"] or "{}")
+            if row["ended"] is None or "error" in counts:
+                possible = True
+            elif TIDIED in counts:
+                possible = False
+        return possible
 
     def _keep_alive(self) -> None:
         while not self._over.wait(HEARTBEAT_S):

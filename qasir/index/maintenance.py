@@ -3,13 +3,17 @@
 Only for whoever holds the index (`qasir.index.lease`): nobody else may be writing.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from lance import LanceDataset
 
 from qasir.index.index import Index, now
+from qasir.index.schemas import ENCODED
 
 DATA_TABLES = ("videos", "super_images")
+TIDIED = "orphans_deleted"
+"""What a run's counts have when it tidied up."""
 _TAG = "reindex-"
 _TAG_TIME = "%Y%m%dT%H%M%SZ"
 _ROWS_A_FRAGMENT = (
@@ -34,6 +38,24 @@ def compact(index: Index, *names: str, most: int = _SMALL_FRAGMENTS) -> None:
             dataset.optimize.compact_files(
                 target_rows_per_fragment=_ROWS_A_FRAGMENT, materialize_deletions_threshold=_DELETED_SHARE
             )
+
+
+def tidy(index: Index, planned: Mapping[str, str]) -> int:
+    """Delete the super images that nobody can read or will need, and return how many there were: what runs leave that are killed
+    between the switch of a video and the deletion of its old rows, or while they remove one.
+
+    planned: {video_id: fingerprint} of the videos about to be encoded, of which what is there is kept.
+    """
+    rows = index.table("super_images").to_table(columns=["video_id", "fingerprint"])
+    versions = rows.group_by(["video_id", "fingerprint"]).aggregate([([], "count_all")])
+    current = {video_id: s.fingerprint for video_id, s in index.states().items() if s.status == ENCODED}
+    orphans = [
+        row
+        for row in versions.to_pylist()
+        if row["fingerprint"] not in (current.get(row["video_id"]), planned.get(row["video_id"]))
+    ]
+    index.delete_versions([(row["video_id"], row["fingerprint"]) for row in orphans])
+    return sum(row["count_all"] for row in orphans)
 
 
 def update_vector_index(index: Index) -> None:

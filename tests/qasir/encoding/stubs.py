@@ -1,12 +1,7 @@
-"""What tests put in the place of stages. Imports no torch, and little else: children import it too."""
-
-import os
-import signal
-import time
+"""The plain loop with a model made of NumPy. Imports no torch."""
 
 import numpy as np
 
-from qasir.encoding.alarm import Alarm
 from qasir.encoding.decode import decode_segments
 from qasir.encoding.options import EncodeOptions
 from qasir.encoding.plain_loop import PlainLoop
@@ -51,37 +46,3 @@ def encode_stubbed(folder, uri, *, models=None, spec=SPEC, on_progress=lambda pr
     stages = PlainLoop([index], lambda: models or [PixelModel()], chosen, batch=batch, isolate=isolate, decode=decode)
     (summary,) = run_encoding(corpus, [index], stages, chosen, on_progress=on_progress)
     return summary, index
-
-
-def crash_on_b(segments, specs, **options):
-    """A decoder whose process dies on one video."""
-    if "more/b" in segments["video_id"].to_pylist():
-        os.kill(os.getpid(), signal.SIGSEGV)
-    yield from decode_segments(segments, specs, **options)
-
-
-def hang_on_b(segments, specs, **options):
-    """A decoder that never comes back from one video."""
-    if "more/b" in segments["video_id"].to_pylist():
-        with Alarm(options["time_limit_s"]):
-            time.sleep(600)
-    yield from decode_segments(segments, specs, **options)
-
-
-def exit_on_b(segments, specs, **options):
-    """A decoder that ends its process with a status and last words."""
-    if "more/b" in segments["video_id"].to_pylist():
-        raise SystemExit("no decoder today")
-    yield from decode_segments(segments, specs, **options)
-
-
-def hang_after_the_first(segments, specs, **options):
-    """A decoder that gives a video's rows and never its report."""
-    yield next(decode_segments(segments, specs, **options))
-    time.sleep(600)
-
-
-def without_limit(segments, specs, *, time_limit_s, **options):
-    """A decoder that takes no time limit."""
-    assert time_limit_s is None
-    yield from decode_segments(segments, specs, time_limit_s=time_limit_s, **options)

@@ -10,15 +10,14 @@ import pytest
 
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
-from qasir.encoding.encode import Encoder
-from qasir.encoding.rows import REPORT, SECONDS, plan_table
+from qasir.encoding.encoder import Encoder
+from qasir.encoding.rows import TILE_SCHEMA, plan_table
 from qasir.video.corpus import VideoFile
-from qasir.vlm.model import resolve
-from tests.qasir.index.test_index import SPEC
+from tests.qasir.encoding.stubs import SPEC, PixelModel
 from tests.qasir.video.test_lookahead import clip
 from tests.videos import write_video
 
-SMALL = replace(SPEC, image_size=16, fps=2.0)
+SMALL = replace(SPEC, cells=False)
 
 
 def plan(path, needs):
@@ -28,8 +27,11 @@ def plan(path, needs):
 def decoded(path, specs, needs, *, segment_s=300):
     """(tiles, reports by index) of a video, cut and decoded."""
     segments = cut_videos(plan(path, needs), segment_s=segment_s, segment_bytes=0)
-    rows = pa.concat_tables(list(decode_segments(segments, specs))).to_pylist()
-    return [r for r in rows if r["position"] != REPORT], [r for r in rows if r["position"] == REPORT]
+    parts = list(decode_segments(segments, specs))
+    return (
+        [row for part in parts for row in part.tiles.to_pylist()],
+        [row for part in parts for row in part.reports.to_pylist()],
+    )
 
 
 def without_order(tiles):
@@ -81,9 +83,7 @@ def test_segments_give_what_the_uncut_video_gives(tmp_path, grid, fps, n_frames)
 
 
 def facts(reports, name):
-    import json
-
-    return sum(json.loads(report["report"])[name] for report in reports)
+    return sum(report[name] for report in reports)
 
 
 @pytest.mark.parametrize("stated_s", [1, 60])
@@ -111,29 +111,40 @@ def test_indexes_with_one_tiling_share_their_tiles(tmp_path):
     path = write_video(tmp_path / "v.mp4", 97)
     specs = [SMALL, replace(SMALL, model="other", thumbnails=True), replace(SMALL, grid=3, fps=5.0)]
     tiles, reports = decoded(path, specs, {0: [1], 1: [], 2: []})
-    shared = [t for t in tiles if t["indexes"] in (1, 2, 3)]
-    assert {t["position"]: t["indexes"] for t in shared} == {0: 3, 1: 2, 2: 3, 3: 3, 4: 3}
+    shared = [t for t in tiles if t["indexes"] != [2]]
+    assert {t["position"]: t["indexes"] for t in shared} == {0: [0, 1], 1: [1], 2: [0, 1], 3: [0, 1], 4: [0, 1]}
     assert all(t["thumbnail"] for t in shared)
     own, _ = decoded(path, specs, {2: []})
-    assert without_order(t for t in tiles if t["indexes"] == 4) == without_order(own)
-    assert [r["indexes"] for r in reports] == [1, 2, 4]
+    assert without_order(t for t in tiles if t["indexes"] == [2]) == without_order(own)
+    assert [r["index"] for r in reports] == [0, 1, 2]
+    assert [r["seconds"] > 0 for r in reports] == [True, False, False], "a segment's time is told once"
 
 
-def test_one_encoder_serves_indexes_of_different_specs(tmp_path, demo_index):
+def test_one_encoder_serves_indexes_of_different_specs(tmp_path):
     path = write_video(tmp_path / "v.mp4", 97)
-    first = demo_index.spec
-    specs = [first, replace(first, grid=2, cells=False, thumbnails=False)]
-    tiles = pa.concat_tables(list(decode_segments(cut_videos(plan(path, {0: [], 1: []})), specs)))
-    encoder = Encoder([(resolve(first.model, first.pretrained or None), spec) for spec in specs])
-    rows = encoder(tiles).to_pylist()
+    specs = [replace(SPEC, thumbnails=True), replace(SPEC, grid=3, cells=False)]
+    segments = cut_videos(plan(path, {0: [], 1: [1]}))
+    tiles = pa.concat_tables([part.tiles for part in decode_segments(segments, specs)])
+    rows = Encoder(specs, [PixelModel()] * 2)(tiles).to_pylist()
     for index, spec in enumerate(specs):
-        mine = [r for r in rows if r["index"] == index and r["position"] >= 0]
-        assert [r["position"] for r in mine] == list(range(-(-10 // spec.grid**2)))
+        mine = [r for r in rows if r["index"] == index]
+        assert [r["position"] for r in mine] == [p for p in range(-(-20 // spec.grid**2)) if index == 0 or p != 1]
         assert all((r["cell_embeddings"] is not None) == spec.cells for r in mine)
+        assert all((r["thumbnail"] is not None) == spec.thumbnails for r in mine)
         vector = np.frombuffer(mine[0]["embedding"], np.float16).astype(np.float32)
         assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-2)
-    assert [r["index"] for r in rows if r["position"] == REPORT] == [0, 1]
-    assert sum(r["position"] == SECONDS for r in rows) == 1
+    assert {r["failure"] for r in rows} == {None}
+    assert len({r["began"] for r in rows}) == 1
+    assert all(r["encode_s"] > 0 for r in rows)
+
+
+def test_more_indexes_than_bits_share_a_run(tmp_path):
+    path = write_video(tmp_path / "v.mp4", 10)
+    tiles, reports = decoded(path, [SMALL] * 70, {i: [] for i in range(70)})
+    assert [t["indexes"] for t in tiles] == [list(range(70))]
+    assert [r["index"] for r in reports] == list(range(70))
+    table = pa.Table.from_pylist(tiles, schema=TILE_SCHEMA)
+    assert Encoder([SMALL] * 70, [PixelModel()] * 70)(table)["index"].to_pylist() == list(range(70))
 
 
 def test_an_alarm_ends_a_process_that_hangs_with_the_interpreters_lock():

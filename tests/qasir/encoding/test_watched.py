@@ -8,14 +8,8 @@ import pytest
 
 from qasir.encoding.decode import decode_segments
 from qasir.errors import QasirError
-from tests.qasir.encoding.stubs import (
-    BrokenModel,
-    crash_on_b,
-    encode_stubbed,
-    exit_on_b,
-    hang_on_b,
-    without_limit,
-)
+from tests.qasir.encoding.decoders import crash_on_b, exit_on_b, hang_on_b, without_limit
+from tests.qasir.encoding.stubs import BrokenModel, encode_stubbed
 
 
 def failures(index):
@@ -56,7 +50,7 @@ def test_without_a_child_there_is_no_time_limit(videos, tmp_path):
 def test_a_model_that_fails_ends_the_run_the_child_and_blames_no_video(videos, tmp_path):
     with pytest.raises(QasirError, match="the encoder failed: RuntimeError: out of memory, say"):
         encode_stubbed(videos, tmp_path / "index", isolate=True, models=[BrokenModel()])
-    summary, index = encode_stubbed(videos, tmp_path / "index")
+    summary, _ = encode_stubbed(videos, tmp_path / "index")
     assert (summary.encoded, summary.unchanged) == (3, 0)
 
 
@@ -75,7 +69,8 @@ def test_a_child_that_cannot_start_is_an_error_and_no_failed_video(videos, tmp_p
 
 PARENT = """
 import os, sys
-from tests.qasir.encoding.stubs import encode_stubbed, hang_after_the_first
+from tests.qasir.encoding.decoders import hang_after_the_first
+from tests.qasir.encoding.stubs import encode_stubbed
 
 def end(progress):
     os._exit(7)

@@ -1,7 +1,6 @@
-import json
 import shutil
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import lance
@@ -11,7 +10,9 @@ import pyarrow as pa
 import pytest
 
 from qasir.encoding.commit import Committer
-from qasir.encoding.rows import ENCODED_SCHEMA, REPORT, Receipt, Report, plan_table, whole_video
+from qasir.encoding.receipts import written_of
+from qasir.encoding.reports import Report
+from qasir.encoding.rows import ENCODED_SCHEMA, plan_table, whole_video
 from qasir.encoding.write import write_rows
 from qasir.errors import IndexHeldError, NoIndexError, SpecError, UnreadableIndexError
 from qasir.index.index import Index
@@ -39,23 +40,19 @@ def index(tmp_path):
     return Index.open_or_create(str(tmp_path / "index"), SPEC, "/videos")
 
 
-def rows(video_id, positions, *, fingerprint="f1", value=1.0, report=None):
-    """Encoded rows of one video, and its report row if given."""
+def written(index, video_id, positions, *, fingerprint="f1", value=1.0):
+    """The receipt of a batch of one video's super images."""
     vector, cells = np.full(4, 0.5 * value, np.float16).tobytes(), np.zeros(16, np.float16).tobytes()
     images = [
         {
             "index": 0, "video_id": video_id, "fingerprint": fingerprint, "position": p, "n_valid": 4,
-            "start_s": 4.0 * p, "end_s": 4.0 * p + 4, "embedding": vector, "cell_embeddings": cells,
+            "start_s": 4.0 * p, "end_s": 4.0 * p + 4, "embedding": vector, "cell_embeddings": cells, "encode_s": 0.1,
+            "began": 1.0,
         }
         for p in positions
     ]  # fmt: skip
-    last = [{"index": 0, "video_id": video_id, "position": REPORT, "report": report}] if report else []
-    return pa.Table.from_pylist(images + last, schema=ENCODED_SCHEMA)
-
-
-def receipt(index, *args, report=None, **options):
-    text = json.dumps(asdict(report)) if report else None
-    return Receipt.parse(write_rows(rows(*args, report=text, **options), [index]).to_pylist()[0])
+    (receipt,) = written_of(write_rows(pa.Table.from_pylist(images, schema=ENCODED_SCHEMA), [index]))
+    return receipt
 
 
 def encoded(video_id, n, fingerprint="f1"):
@@ -81,11 +78,12 @@ def test_the_tables_open_with_lancedb_and_carry_the_spec(index):
 
 def test_a_video_is_readable_once_all_its_super_images_are_written(index):
     committer = Committer(index, {"a": "f1"})
-    committer.add(receipt(index, "a", [0, 1], report=encoded("a", 3)))
+    committer.add(written(index, "a", [0, 1]))
+    committer.add(encoded("a", 3))
     committer.commit()
     assert index.table("super_images").count_rows() == 2
     assert readable(index) == []
-    committer.add(receipt(index, "a", [2], value=-1.0))
+    committer.add(written(index, "a", [2], value=-1.0))
     committer.commit()
     assert readable(index) == [("a", "f1", 0), ("a", "f1", 1), ("a", "f1", 2)]
     (row,) = index.table("videos").to_table().to_pylist()
@@ -95,24 +93,26 @@ def test_a_video_is_readable_once_all_its_super_images_are_written(index):
 
 def test_what_an_earlier_run_committed_of_a_video_is_kept(index):
     first = Committer(index, {"a": "f1"})
-    first.add(receipt(index, "a", [0, 2]))
+    first.add(written(index, "a", [0, 2]))
     first.commit()  # and then it is killed
     second = Committer(index, {"a": "f1"})
     assert second.positions("a") == [0, 2]
-    second.add(receipt(index, "a", [1], report=encoded("a", 3)))
+    second.add(written(index, "a", [1]))
+    second.add(encoded("a", 3))
     second.commit()
     assert [position for _, _, position in readable(index)] == [0, 1, 2]
 
 
 def test_a_changed_video_switches_at_once_and_its_old_rows_go(index):
     first = Committer(index, {"a": "f1"})
-    first.add(receipt(index, "a", [0, 1], report=encoded("a", 2)))
+    first.add(written(index, "a", [0, 1]))
+    first.add(encoded("a", 2))
     first.commit()
     second = Committer(index, {"a": "f2"})
-    second.add(receipt(index, "a", [0], fingerprint="f2"))
+    second.add(written(index, "a", [0], fingerprint="f2"))
     second.commit()
     assert {fingerprint for _, fingerprint, _ in readable(index)} == {"f1"}
-    second.add_report(encoded("a", 1, "f2"))
+    second.add(encoded("a", 1, "f2"))
     second.commit()
     assert readable(index) == [("a", "f2", 0)]
     assert index.table("super_images").count_rows() == 1
@@ -120,24 +120,25 @@ def test_a_changed_video_switches_at_once_and_its_old_rows_go(index):
 
 def test_a_failed_video_leaves_a_row_and_no_super_images(index):
     committer = Committer(index, {"a": "f1", "b": "f1"})
-    committer.add(receipt(index, "a", [0, 1]))
-    committer.add(receipt(index, "b", [0], report=encoded("b", 1)))
+    committer.add(written(index, "a", [0, 1]))
+    committer.add(written(index, "b", [0]))
+    committer.add(encoded("b", 1))
     committer.commit()
-    committer.add_report(failed("a"))
+    committer.add(failed("a"))
     committer.commit()
     assert readable(index) == [("b", "f1", 0)]
     assert index.table("super_images").count_rows() == 1
     states = index.states()
     assert (states["a"].status, states["b"].status) == ("failed", "encoded")
-    assert committer.progress.failures_by_kind == {"decode": 1}
+    assert committer.counts.failures_by_kind == {"decode": 1}
 
 
 def test_ids_with_quotes_are_just_ids(index):
     name = 'it\'s "odd"; DROP'
     committer = Committer(index, {name: "f1"})
-    committer.add(receipt(index, name, [0]))
+    committer.add(written(index, name, [0]))
     committer.commit()
-    committer.add_report(failed(name))
+    committer.add(failed(name))
     committer.commit()
     assert index.table("super_images").count_rows() == 0
     assert len(index.snapshot().super_images([], video_ids=[name])) == 0
@@ -145,8 +146,10 @@ def test_ids_with_quotes_are_just_ids(index):
 
 def test_loading_renormalises_and_groups_by_video(index):
     committer = Committer(index, {"a": "f1", "b": "f1"})
-    committer.add(receipt(index, "b", [1, 0], report=encoded("b", 2)))
-    committer.add(receipt(index, "a", [0], value=0.3, report=encoded("a", 1)))
+    committer.add(written(index, "b", [1, 0]))
+    committer.add(encoded("b", 2))
+    committer.add(written(index, "a", [0], value=0.3))
+    committer.add(encoded("a", 1))
     committer.commit()
     images = StoredVectors(index.snapshot()).load()
     assert images.video_ids == ["a", "b"]
@@ -178,7 +181,8 @@ def test_a_half_made_index_is_made_whole(tmp_path):
 
 def test_tables_that_cannot_be_read_are_never_replaced(index):
     committer = Committer(index, {"a": "f1"})
-    committer.add(receipt(index, "a", [0], report=encoded("a", 1)))
+    committer.add(written(index, "a", [0]))
+    committer.add(encoded("a", 1))
     committer.commit()
     (manifest, *_) = sorted(Path(index.uri, "videos.lance", "_versions").iterdir())
     manifest.write_bytes(b"xx")
@@ -193,7 +197,8 @@ def test_tables_that_cannot_be_read_are_never_replaced(index):
 def test_small_fragments_are_merged(index):
     committer = Committer(index, {str(i): "f1" for i in range(70)})
     for i in range(70):
-        committer.add(receipt(index, str(i), [0], report=encoded(str(i), 1)))
+        committer.add(written(index, str(i), [0]))
+        committer.add(encoded(str(i), 1))
     committer.commit()
     assert len(index.table("super_images").get_fragments()) == 70
     compact(index, "videos", "super_images")
@@ -257,13 +262,15 @@ def segment(number, n, positions, *, of=2, status="encoded", **facts):
 
 def test_a_video_is_complete_when_all_its_segments_are(index):
     committer = Committer(index, {"a": "f1"})
-    committer.add(receipt(index, "a", [2, 3], report=segment(1, 2, [2, 3], duration_s=15.5, decode_errors=1)))
+    committer.add(written(index, "a", [2, 3]))
+    committer.add(segment(1, 2, [2, 3], duration_s=15.5, decode_errors=1))
     committer.commit()
     assert readable(index) == []
-    committer.add(receipt(index, "a", [0], report=segment(0, 2, [0, 1])))
+    committer.add(written(index, "a", [0]))
+    committer.add(segment(0, 2, [0, 1]))
     committer.commit()
     assert readable(index) == []
-    committer.add(receipt(index, "a", [1]))
+    committer.add(written(index, "a", [1]))
     committer.commit()
     (row,) = index.table("videos").to_table().to_pylist()
     assert (row["n_super_images"], row["n_sampled"], row["duration_s"], row["decode_errors"]) == (4, 16, 15.5, 1)
@@ -272,11 +279,12 @@ def test_a_video_is_complete_when_all_its_segments_are(index):
 
 def test_rows_of_a_failed_video_that_come_late_are_deleted_too(index):
     committer = Committer(index, {"a": "f1"})
-    committer.add(receipt(index, "a", [0], report=segment(0, 2, [0, 1])))
-    committer.add_report(segment(1, 0, [], status="failed", error_kind="decode", error="bad"))
+    committer.add(written(index, "a", [0]))
+    committer.add(segment(0, 2, [0, 1]))
+    committer.add(segment(1, 0, [], status="failed", error_kind="decode", error="bad"))
     committer.commit()
     assert index.states() == {}, "a row of the first segment is still on its way"
-    committer.add(receipt(index, "a", [1]))
+    committer.add(written(index, "a", [1]))
     committer.commit()
     assert index.states()["a"].status == "failed"
     assert index.table("super_images").count_rows() == 0
@@ -285,10 +293,10 @@ def test_rows_of_a_failed_video_that_come_late_are_deleted_too(index):
 def test_a_batch_that_arrives_twice_is_kept_once(index):
     committer = Committer(index, {"a": "f1"})
     for _ in range(2):
-        committer.add(receipt(index, "a", [0, 1]))
-    committer.add_report(encoded("a", 2))
+        committer.add(written(index, "a", [0, 1]))
+    committer.add(encoded("a", 2))
     committer.commit()
-    committer.add(receipt(index, "a", [1]))
+    committer.add(written(index, "a", [1]))
     committer.commit()
     assert [position for _, _, position in readable(index)] == [0, 1]
     assert index.table("super_images").count_rows() == 2
