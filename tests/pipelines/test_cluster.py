@@ -103,6 +103,8 @@ print("killed", len(killed), "encoded", summary.encoded, "failed", summary.faile
 """
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_node_lost_midway_costs_nothing_but_time(tmp_path):
     for i in range(12):
         write_video(tmp_path / "videos" / f"v{i:02}.mp4", 200)
@@ -163,6 +165,8 @@ def submit(head, *entrypoint):
     return done.returncode, facts[-1] if facts else None, done.stdout + done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_jobs_submitted_to_a_head_with_authentication(head, tmp_path):
     videos, index = tmp_path / "videos", str(tmp_path / "index")
     write_video(videos / "a.mp4", 30)
