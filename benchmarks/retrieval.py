@@ -293,7 +293,7 @@ def coarse(work: Path) -> Any:
     index = store(work / "coarse", images, each)
     if not index.snapshot().is_indexed():
         vector_index.build(index)
-    snapshot = open_index(index.uri).snapshot
+    snapshot = open_index(index.uri).side.snapshot
     single = Features.single(means)
 
     def by_video(q: np.ndarray, k: int) -> np.ndarray:

@@ -90,7 +90,7 @@ def evaluate_retrieval(
         if as_json:
             print_json(found.to_dict())
         return
-    options = {"missing": asking.missing, "mv_edges": _edges(asking.mv_edges)}
+    options: dict[str, Any] = {"missing": asking.missing, "mv_edges": _edges(asking.mv_edges)}
     result = evaluate(searcher, queries, method, **options)
     compared = _compare(searcher, queries, method, result, spare, options) if ranking.hybrid else {}
     print_evaluation(result)

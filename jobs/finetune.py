@@ -13,8 +13,8 @@ from pipelines.finetune import finetune as train
 from qasir.evaluation.query_files import read_queries
 from qasir.options import Doc, Flag, refuse_useless
 from qasir.retrieval.modules import Architecture
+from qasir.retrieval.opening import open_index
 from qasir.retrieval.recipe import Recipe
-from qasir.retrieval.searcher import open_index
 from qasir.training.epochs import seconds_left
 from qasir.training.finetune.fine_tuning import Settings
 from qasir.training.finetune.task import Split

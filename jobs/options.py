@@ -1,7 +1,7 @@
 """Options that searching and evaluating share: one index or two, and how they rank."""
 
 from dataclasses import dataclass, field, make_dataclass
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from qasir.options import Doc, Flag, Option, Shown
 from qasir.retrieval.methods.asked import Numbers
@@ -43,9 +43,12 @@ def _named(option: Option) -> str:
     return option.flag.lstrip("-").replace("-", "_")
 
 
-MethodNumbers: type[Any] = make_dataclass(
-    "MethodNumbers", [_field(option) for option in number_options().values()], frozen=True
-)
+if TYPE_CHECKING:
+    MethodNumbers = Any
+else:
+    MethodNumbers = make_dataclass(
+        "MethodNumbers", [_field(option) for option in number_options().values()], frozen=True
+    )
 """The numbers of all methods, as they are listed in the code; each empty where it is not given."""
 
 

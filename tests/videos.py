@@ -82,8 +82,8 @@ def write_film(path: Path, n_frames: int = 30) -> Path:
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 4410 * n_frames), np.float32), format="fltp", layout="mono")
         frame.sample_rate = 44100
         container.mux(sound.encode(frame))
-        for stream in (sound, pictures, black):
-            container.mux(stream.encode(None))
+        for last in (sound, pictures, black):
+            container.mux(last.encode(None))
     return path
 
 

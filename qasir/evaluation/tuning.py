@@ -5,7 +5,7 @@ Never on the queries that are then reported: nothing here looks at those.
 
 from collections.abc import Container, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from qasir.errors import QueryError
 from qasir.evaluation.evaluate import answerable, rank_queries, ranks_of
@@ -14,8 +14,10 @@ from qasir.evaluation.query_files import Query
 from qasir.retrieval.methods.method import Method
 from qasir.retrieval.searcher import Searcher
 
+Ranks = TypeVar("Ranks", bound=Method)
 
-def chosen(searcher: Searcher, queries: Sequence[Query], method: Method, *, keep: Container[str] = ()) -> Method:
+
+def chosen(searcher: Searcher, queries: Sequence[Query], method: Ranks, *, keep: Container[str] = ()) -> Ranks:
     """The method with the numbers of the highest SumR over the queries whose video is there; of equally good ones the first.
 
     keep: fields that are not chosen. Raises QueryError for a method of which nothing can be chosen.
@@ -24,10 +26,10 @@ def chosen(searcher: Searcher, queries: Sequence[Query], method: Method, *, keep
     return chosen_alone(searcher, queries, method.with_sides(sides), keep)
 
 
-def chosen_alone(searcher: Searcher, queries: Sequence[Query], method: Method, keep: Container[str]) -> Method:
+def chosen_alone(searcher: Searcher, queries: Sequence[Query], method: Ranks, keep: Container[str]) -> Ranks:
     """The method with its own numbers chosen."""
     found, _ = answerable(searcher, queries)
-    method = searcher.checked(method)
+    searcher.checked(method)
     choices = method.choices(len(searcher.videos().video_ids))
     for name, values in choices.items():
         if name not in keep:
@@ -49,7 +51,7 @@ def sum_r(searcher: Searcher, queries: Sequence[Query], method: Method) -> float
     return summarise(rank_queries(searcher, found, method)[1])["SumR"]
 
 
-def _best(searcher: Searcher, queries: Sequence[Query], method: Any, name: str, values: Sequence[Any]) -> Method:
+def _best(searcher: Searcher, queries: Sequence[Query], method: Any, name: str, values: Sequence[Any]) -> Any:
     tried = [replace(method, **{name: value}) for value in values]
     embeddings = searcher.encode([query.text for query in queries])
     scored = method.score_each(tried, embeddings, searcher.rankers)

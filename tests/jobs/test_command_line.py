@@ -123,7 +123,7 @@ def test_a_value_out_of_range_is_a_usage_error_and_a_choice_is_left_to_who_takes
     app = job(main)
     assert CliRunner().invoke(app, ["--share", "2"]).exit_code == 2
     assert CliRunner().invoke(app, ["--share", "0.5", "--fit", "crop"]).exit_code == 0
-    assert made == [Bounded(0.5, "crop")]
+    assert [(one.share, one.fit) for one in made] == [(0.5, "crop")]
 
 
 def test_a_job_knows_what_was_given_and_refuses_it_by_name():

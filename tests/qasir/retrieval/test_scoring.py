@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -106,10 +108,11 @@ def test_padding_never_gets_weight(aggregation):
     images, queries = features(rng, [4, 5]), unit(rng, 6)
     images.vectors[3] = queries[0]  # the last row of the shorter one, which pads it
     images.vectors[0] = queries[0]
-    both = score(queries, images, made(aggregation))
+    method: Any = made(aggregation)
+    both = score(queries, images, method)
     for v in range(2):
         alone = images.take(np.array([v]))
-        np.testing.assert_allclose(both[:, v], score(queries, alone, made(aggregation))[:, 0], atol=1e-6)
+        np.testing.assert_allclose(both[:, v], score(queries, alone, method)[:, 0], atol=1e-6)
 
 
 def test_scoring_several_ways_at_once_is_scoring_each():
