@@ -1,13 +1,13 @@
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from jobs.command_line import Json, job
-from qasir.options import Doc, Flag, Shown
+from jobs.command_line import Given, Json, job
+from qasir.options import Doc, Flag, Range, Shown
 
 
 @dataclass(frozen=True)
@@ -65,3 +65,33 @@ def test_two_options_of_one_name_are_refused():
 
     with pytest.raises(TypeError, match="model"):
         job(main)
+
+
+@dataclass(frozen=True)
+class Bounded:
+    share: Annotated[float, Doc("A share."), Range(0.0, 1.0)] = 0.1
+    fit: Annotated[Literal["squash", "letterbox"], Doc("How it fits.")] = "squash"
+    cells: Annotated[bool, Doc("Store cells.")] = True
+
+
+def test_a_value_out_of_range_is_a_usage_error_and_a_choice_is_left_to_who_takes_it():
+    made = []
+
+    def main(options: Bounded) -> None:
+        made.append(options)
+
+    app = job(main)
+    assert CliRunner().invoke(app, ["--share", "2"]).exit_code == 2
+    assert CliRunner().invoke(app, ["--share", "0.5", "--fit", "crop"]).exit_code == 0
+    assert made == [Bounded(0.5, "crop")]
+
+
+def test_a_job_knows_what_was_given_and_refuses_it_by_name():
+    def main(options: Bounded, given: Given) -> None:
+        given.refuse(["share", "cells"], "nothing is cut")
+
+    app = job(main)
+    assert CliRunner().invoke(app, ["--fit", "squash"]).exit_code == 0
+    result = CliRunner().invoke(app, ["--no-cells", "--share", "0.1"])
+    assert result.exit_code == 2
+    assert "nothing is cut: leave out --share, --no-cells" in " ".join(result.output.split())

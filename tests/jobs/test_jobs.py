@@ -267,3 +267,19 @@ def test_a_progress_line_tells_the_rate_and_the_time_left():
     line = progress_line(RunProgress(done=250, planned=1000, super_images=5000, video_seconds=9e4, seconds=100.0))
     assert line == "250 of 1,000 videos (25 %), 5,000 super images, 50.0 a second; about 5.0 min left"
     assert "nothing finished yet" in progress_line(RunProgress(0, 10, 0, 0.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("job", "args", "named"),
+    [
+        (encode_corpus, ("--config", "c.yaml", "--grid", 2, "--no-cells"), "leave out --grid, --no-cells"),
+        (encode_corpus, ("--config", "c.yaml", "--videos", "v"), "leave out --videos"),
+        (reindex_corpus, ("--config", "c.yaml", "--index", "i"), "leave out --index"),
+        (reindex_corpus, ("--index", "i", "--plan", "--commit-every", "5s"), "leave out --commit-every"),
+        (reindex_corpus, ("--index", "i", "--plan", "--keep-versions-for", "1d"), "leave out --keep-versions-for"),
+    ],
+)
+def test_options_without_a_use_are_usage_errors_that_name_them(job, args, named):
+    result = CliRunner().invoke(job.app, [str(arg) for arg in args])
+    assert result.exit_code == 2
+    assert named in " ".join(result.output.split())

@@ -1,236 +1,30 @@
-import csv
-import shutil
-import time
-from datetime import timedelta
-from pathlib import Path
+"""Re-indexing on Ray Data."""
 
-import lance
 import pytest
 
-from pipelines.encode import EncodeOptions, Target, encode_corpus
-from pipelines.reindex import ReindexOptions, plan_reindex, reindex_corpus
-from qasir.encoding.options import EncoderOptions
+from pipelines.encode import encode_corpus
+from pipelines.reindex import reindex_corpus
+from qasir.encoding.models import Target
+from qasir.encoding.options import EncoderOptions, ReindexOptions
 from qasir.encoding.prepare import prepare
-from qasir.errors import CorpusError, IndexHeldError, ModelError
-from qasir.index.index import Index
-from qasir.index.lease import Run
-from qasir.index.maintenance import newest_tag
-from qasir.retrieval.vector_source import StoredVectors
 from qasir.video.corpus import list_videos
 from tests.videos import write_video
 
-pytestmark = pytest.mark.usefixtures("local_ray")
-OPTIONS = EncoderOptions(grid=2, fps=2.0, image_size=96, cells=False, thumbnails=False)
-N_VIDEOS = 12
+pytestmark = pytest.mark.ray
 
 
-@pytest.fixture(scope="module")
-def encoded(tmp_path_factory):
-    """A corpus of twelve videos and its index; tests copy both."""
-    base = tmp_path_factory.mktemp("reindex")
-    for i in range(N_VIDEOS):
-        write_video(base / "videos" / f"v{i:02}.mp4", 10 + i)
-    (base / "videos" / "bad.mp4").write_bytes(b"nothing")
-    corpus = list_videos(str(base / "videos"))
-    target = Target(*prepare(OPTIONS, str(base / "index"), corpus))
-    encode_corpus(corpus, [target])
-    return base
-
-
-@pytest.fixture
-def corpus(encoded, tmp_path, monkeypatch):
-    """The folder of videos and the index, at the place they were made: the index knows it."""
-    kept = tmp_path / "kept"
-    shutil.copytree(encoded, kept, copy_function=shutil.copy2)
-    yield encoded / "videos", Index.open(str(encoded / "index"))
-    shutil.rmtree(encoded)
-    shutil.copytree(kept, encoded, copy_function=shutil.copy2)
-
-
-def reindex(folder, index, **options):
-    (summary,) = reindex_corpus(list_videos(str(folder)), [index], ReindexOptions(**options))
-    return summary
-
-
-def counts(summary):
-    return summary.new, summary.changed, summary.removed, summary.unchanged, summary.failed
-
-
-def versions(index):
-    return [index.table(name).version for name in ("videos", "super_images")]
-
-
-def test_new_changed_and_removed_videos(corpus):
-    folder, index = corpus
-    before = {row["video_id"]: row["encoded_at"] for row in index.table("videos").to_table().to_pylist()}
-    write_video(folder / "v00.mp4", 45)
-    write_video(folder / "new.mp4", 25)
-    (folder / "v05.mp4").unlink()
-    planned = plan_reindex(list_videos(str(folder)), index, ReindexOptions())
-    assert counts(planned) == (1, 1, 1, N_VIDEOS - 1, 0)
-    summary = reindex(folder, index)
-    assert counts(summary) == (1, 1, 1, N_VIDEOS - 1, 0)
-    rows = {row["video_id"]: row for row in index.table("videos").to_table().to_pylist()}
-    assert "v05" not in rows
-    assert rows["v00"]["n_sampled"] == 9
-    assert {v for v in before if v in rows and rows[v]["encoded_at"] == before[v]} == set(before) - {"v00", "v05"}
-    readable = index.snapshot().super_images([])
-    assert index.table("super_images").count_rows() == len(readable)
-    assert {v["video_id"] for v in readable.to_pylist()} == set(rows) - {"bad"}
-    # The tag checks out what this run left.
-    assert lance.dataset(index.table_uri("videos"), version=summary.version).count_rows() == len(rows)
-    (run,) = index.table("runs").to_table(filter="job = 'reindex_corpus'").to_pylist()
-    assert '"removed": 1' in run["counts"]
-    assert '"bottleneck"' in run["seconds"]
-
-
-def test_an_unchanged_corpus_costs_nothing_and_keeps_its_tag(corpus):
-    folder, index = corpus
-    first = reindex(folder, index)
-    before = versions(index)
-    again = reindex(folder, index)
-    assert counts(again) == (0, 0, 0, N_VIDEOS + 1, 0)
-    assert again.version == first.version
-    assert versions(index) == before
-
-
-def test_a_plan_changes_nothing(corpus):
-    folder, index = corpus
-    write_video(folder / "new.mp4", 25)
-    before = [index.table(name).version for name in ("videos", "super_images", "runs")]
-    assert plan_reindex(list_videos(str(folder)), index, ReindexOptions()).new == 1
-    assert [index.table(name).version for name in ("videos", "super_images", "runs")] == before
-
-
-def test_too_many_removals_are_an_error_that_changes_nothing(corpus):
-    folder, index = corpus
-    for i in range(2):
-        (folder / f"v{i:02}.mp4").unlink()
-    before = [index.table(name).version for name in ("videos", "super_images", "runs")]
-    with pytest.raises(CorpusError, match=r"2 of the 13 videos .* are gone, 'v00' first.*--max-removed"):
-        reindex(folder, index)
-    assert [index.table(name).version for name in ("videos", "super_images", "runs")] == before
-    assert reindex(folder, index, max_removed=0.2).removed == 2
-
-
-def test_a_manifest_whose_files_are_not_mounted_removes_nothing(tmp_path):
-    write_video(tmp_path / "disk" / "a.mp4", 10)
-    write_video(tmp_path / "disk" / "b.mp4", 10)
-    with open(tmp_path / "list.csv", "w", newline="") as file:
-        csv.writer(file).writerows([["uri"], ["disk/a.mp4"], ["disk/b.mp4"]])
-    corpus = list_videos(str(tmp_path / "list.csv"))
-    target = Target(*prepare(OPTIONS, str(tmp_path / "index"), corpus))
-    encode_corpus(corpus, [target])
-    (tmp_path / "disk").rename(tmp_path / "unmounted")
-    gone = list_videos(str(tmp_path / "list.csv"))
-    assert encode_corpus(gone, [target])[0].failed == 0
-    with pytest.raises(CorpusError, match="2 of the 2 videos"):
-        reindex_corpus(gone, [target.index])
-    assert len(target.index.snapshot().super_images([])) == 2
-
-
-def test_failed_videos_are_tried_again_when_asked(corpus):
-    folder, index = corpus
-    summary = reindex(folder, index, retry_failed=True)
-    assert (summary.retried, summary.failed, summary.failures_by_kind) == (1, 1, {"not_a_video": 1})
-    assert counts(summary) == (0, 0, 0, N_VIDEOS, 1)
-
-
-def test_old_versions_tags_and_orphan_files_go(corpus):
-    folder, index = corpus
-    first = reindex(folder, index).version
-    orphans = index.write_super_images(index.table("super_images").to_table().slice(0, 2))
-    data = Path(index.uri, "super_images.lance", "data")
-    names = {file.path for fragment in orphans for file in fragment.files}
-    assert names <= {path.name for path in data.iterdir()}
-    time.sleep(1.1)  # tags are named by the second
-    write_video(folder / "new.mp4", 25)
-    second = reindex(folder, index, keep_versions_for=timedelta(0)).version
-    assert first != second
-    assert newest_tag(index) == second
-    assert list(index.table("videos").tags.list()) == [second]
-    assert len(index.table("videos").versions()) == 1
-    assert not names & {path.name for path in data.iterdir()}
-    assert len(index.snapshot().super_images([])) == index.table("super_images").count_rows()
-
-
-def test_small_fragments_are_compacted_and_the_vector_index_follows(corpus):
-    folder, index = corpus
-    table = index.table("super_images")
-    table.create_index("embedding", "IVF_FLAT", metric="dot", num_partitions=1)
-    for i in range(9):
-        rows = table.to_table().slice(0, 1)
-        columns = rows.drop_columns(["video_id"]).append_column("video_id", [[f"v{i:02}"]])
-        index.commit_super_images(index.write_super_images(columns))
-    assert len(index.table("super_images").get_fragments()) > 8
-    write_video(folder / "new.mp4", 25)
-    reindex(folder, index)
-    table = index.table("super_images")
-    assert len(table.get_fragments()) <= 2
-    assert table.stats.index_stats(table.list_indices()[0]["name"])["num_unindexed_rows"] == 0
-
-
-def test_a_held_index_and_changed_weights_are_errors(corpus, monkeypatch):
-    folder, index = corpus
-    with Run(index, "encode_corpus"), pytest.raises(IndexHeldError, match="encode_corpus"):
-        reindex(folder, index)
-    write_video(folder / "new.mp4", 25)
-    monkeypatch.setattr("qasir.vlm.model.VlmSource.fingerprint", lambda self: "sha256:other")
-    with pytest.raises(ModelError, match="sha256:other now"):
-        reindex(folder, index)
-
-
-def test_a_reader_sees_old_rows_or_new_ones_at_every_step(corpus, monkeypatch):
-    """Every commit that a re-index makes is followed by a read."""
-    folder, index = corpus
-    old = {row["video_id"]: row["fingerprint"] for row in index.snapshot().super_images([]).to_pylist()}
-    write_video(folder / "v00.mp4", 45)
-    (folder / "v05.mp4").unlink()
-    new = {v.video_id: v.fingerprint for v in list_videos(str(folder)).videos}
-    seen = []
-
-    def read():
-        rows = index.snapshot().super_images([]).to_pylist()
-        for video_id in {row["video_id"] for row in rows}:
-            mine = [row for row in rows if row["video_id"] == video_id]
-            assert len({row["fingerprint"] for row in mine}) == 1
-            assert mine[0]["fingerprint"] in (old.get(video_id), new.get(video_id))
-        present = {row["video_id"] for row in rows}
-        assert set(old) - {"v05"} <= present
-        seen.append(next(row["fingerprint"] for row in rows if row["video_id"] == "v00"))
-
-    for name in ("commit_super_images", "upsert_videos", "delete_stale", "remove"):
-        real = getattr(Index, name)
-
-        def step(self, *args, real=real):
-            result = real(self, *args)
-            read()
-            return result
-
-        monkeypatch.setattr(Index, name, step)
-    reindex(folder, index)
-    assert {seen[0], seen[-1]} == {old["v00"], new["v00"]}
-
-
-def test_several_indexes_from_one_decode(encoded, tmp_path):
-    folder = encoded / "videos"
-    corpus = list_videos(str(folder))
-    wanted = {"a": OPTIONS, "b": EncoderOptions(grid=3, fps=5.0), "c": EncoderOptions(grid=2, fps=2.0, image_size=96)}
-    together = [Target(*prepare(options, str(tmp_path / name), corpus)) for name, options in wanted.items()]
-    summaries = encode_corpus(corpus, together, EncodeOptions(segment_s=1, segment_bytes=0))
-    assert [(s.encoded, s.failed) for s in summaries] == [(N_VIDEOS, 1)] * 3
-    alone = StoredVectors(Index.open(str(encoded / "index")).snapshot()).load()
-    for target in (together[0], together[2]):
-        mine = StoredVectors(target.index.snapshot()).load()
-        assert mine.video_ids == alone.video_ids
-        assert mine.features.length.tolist() == alone.features.length.tolist()
-        assert abs(mine.features.vectors - alone.features.vectors).max() < 2e-3
-    assert "cell_embeddings" in together[2].index.table("super_images").schema.names
-    write_video(folder / "zz.mp4", 10)
-    try:
-        (first,) = encode_corpus(list_videos(str(folder)), together[:1])
-        both = reindex_corpus(list_videos(str(folder)), [target.index for target in together])
-        assert first.encoded == 1
-        assert [s.new for s in both] == [0, 1, 1]
-    finally:
-        (folder / "zz.mp4").unlink()
+def test_new_and_removed_videos_of_several_indexes(local_ray, videos, tmp_path):
+    corpus = list_videos(str(videos))
+    small = EncoderOptions(image_size=96, cells=False, thumbnails=False)
+    indexes = [prepare(small, str(tmp_path / name), corpus) for name in ("one", "two")]
+    encode_corpus(corpus, [Target(*indexes[0])])
+    write_video(videos / "new.mp4", 10)
+    (videos / "a.mp4").unlink()
+    summaries = reindex_corpus(
+        list_videos(str(videos)), [index for index, _ in indexes], ReindexOptions(max_removed=0.5)
+    )
+    assert [(s.new, s.removed, s.unchanged) for s in summaries] == [(1, 1, 2), (3, 0, 0)]
+    for index, _ in indexes:
+        rows = index.snapshot().super_images([])
+        assert rows["video_id"].to_pylist() == ["more/b", "more/c", "new"]
+        assert index.table("super_images").count_rows() == 3
