@@ -8,3 +8,5 @@ COPY --chown=ray:users qasir ./qasir
 COPY --chown=ray:users pipelines ./pipelines
 COPY --chown=ray:users jobs ./jobs
 RUN pip install --no-cache-dir -c constraints.txt ".[cluster]"
+# The wheel holds the library alone: jobs and pipelines are found here, by entrypoints and by Ray's workers.
+ENV PYTHONPATH=/home/ray/qasir

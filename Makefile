@@ -6,14 +6,15 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := demo
 
-.PHONY: demo test test-all lint install install-dev clean
+.PHONY: demo test test-all lint docs install install-dev clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   install, render the demo corpus, encode it, evaluate it, and search it"
 	@echo "make test   install and run the tests, but for those that take long by nature"
 	@echo "make test-all  all tests: killed jobs, lost nodes, submitted jobs, trainings too"
-	@echo "make lint   install and run ruff and mypy"
+	@echo "make lint   install and run ruff, mypy and the contracts of imports"
+	@echo "make docs   make docs/reference.md and the picture of the rooms from the code"
 
 install: $(VENV)/.installed
 
@@ -22,7 +23,7 @@ install-dev: $(VENV)/.installed-dev
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e .
+	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[jobs]"
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
@@ -49,6 +50,11 @@ lint: install-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+
+docs: install-dev
+	$(RUN) docs/make_reference.py
+	$(RUN) docs/make_architecture.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info

@@ -18,7 +18,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
+from fractions import Fraction
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ import numpy as np
 import torch
 import typer
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from PIL import Image
 
 from pipelines.cluster import connect
@@ -297,7 +299,7 @@ def usual_way(folder: Path, name: str, checkpoint: str, *, convert_all: bool = T
                     pixels = rgb if rgb is not None else frame.to_ndarray(format="rgb24")
                     images.append(preprocess(Image.fromarray(pixels)))
                     k += 1
-            total += float(stream.duration * stream.time_base)
+            total += _seconds(stream)
         with torch.no_grad():
             torch.nn.functional.normalize(model.encode_image(torch.stack(images)), dim=-1)
     return total / (time.perf_counter() - since)
@@ -339,7 +341,7 @@ def gop(work: Path) -> Any:
     for length in GOPS:
         folder = render(work / f"gop_{length}", 2, 120.0, gop=length)
         full = _rate(folder, _decode_all)
-        ratios = [_rate(folder, lambda path, f=f: _sample(path, f)) / full for f in ("0.2", "1", "5")]
+        ratios = [_rate(folder, partial(_sample, rate=f)) / full for f in ("0.2", "1", "5")]
         print(f"| {length} | {full:.0f} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |", flush=True)
         rows.append({"gop": length, "full": full, "ratios": ratios})
     return rows
@@ -360,12 +362,16 @@ def _decode_all(path: Path) -> float:
         stream.codec_context.thread_count = 1
         for _ in container.decode(stream):
             pass
-        return float(stream.duration * stream.time_base)
+        return _seconds(stream)
+
+
+def _seconds(stream: VideoStream) -> float:
+    assert stream.duration is not None
+    assert stream.time_base is not None
+    return float(stream.duration * stream.time_base)
 
 
 def _sample(path: Path, rate: str) -> float:
-    from fractions import Fraction
-
     with Video(str(path)) as video:
         samples = video.samples([Clock(Fraction(rate))])
         while True:
@@ -456,9 +462,10 @@ def render_long(folder: Path, minutes: int) -> Path:
                 with av.open(str(minute)) as container:
                     original = container.streams.video[0]
                     stream = stream or output.add_stream_from_template(original)
+                    assert original.duration is not None
+                    shift = k * original.duration
                     for packet in container.demux(original):
-                        if packet.dts is not None:
-                            shift = k * original.duration
+                        if packet.pts is not None and packet.dts is not None:
                             packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                             packet.stream = stream
                             output.mux(packet)

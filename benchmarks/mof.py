@@ -10,6 +10,7 @@ then searched by its compressed frames, SumR on the training corpus by its raw a
 import json
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,13 +18,16 @@ import numpy as np
 import typer
 from demo_sets import SETS, TRAINING, render_set
 
-from pipelines.mof import make_clips, train_mof
+from pipelines.mof import read_by_tasks, train_mof
 from qasir.evaluation.metrics import bootstrap, paired_difference, summarise
-from qasir.evaluation.query_files import Query, read_queries
-from qasir.training.mof.frame_table import FrameTable, PixelScale
-from qasir.training.mof.objective import Objective
-from qasir.training.mof.training import FRAMES_TABLE, MODEL, Material, MofSettings, MofTraining
-from qasir.video.corpus import Corpus, list_videos
+from qasir.evaluation.query_files import read_queries
+from qasir.training.mof.clip_table import clips_of
+from qasir.training.mof.frame_table import FrameTable
+from qasir.training.mof.material import Captioned, Material
+from qasir.training.mof.meta_gradient import Objective
+from qasir.training.mof.mof_training import FRAMES_TABLE, MODEL, MofSettings
+from qasir.training.mof.pixels import PixelScale
+from qasir.video.corpus import list_videos
 from qasir.video.tile import Tiling
 from qasir.vlm.model import Vlm, resolve
 
@@ -50,29 +54,28 @@ def main(
     arm: Annotated[list[str] | None, typer.Option(help=", ".join(ARMS), show_default="all")] = None,
 ) -> None:
     sets = {**SETS, **TRAINING}
-    corpora: dict[str, Corpus] = {}
-    queries: dict[str, list[Query]] = {}
+    captioned: dict[str, Captioned] = {}
     for name in sets:
         render_set(work, name)
         whole = list_videos(str(work / name / "videos"))
         kept = whole.videos[: {"train": videos, "validation": validation_videos, "test": test_videos}[name]]
-        corpora[name] = replace(whole, videos=kept)
         ids = {video.video_id for video in kept}
-        queries[name] = [q for q in read_queries(work / name / "queries.jsonl") if q.video_id in ids]
+        queries = [q for q in read_queries(work / name / "queries.jsonl") if q.video_id in ids]
+        captioned[name] = Captioned(replace(whole, videos=kept), queries)
     base = MofSettings(
-        frames=frames, dense_frames=dense_frames, objective=Objective(pooling), epochs=epochs, batch_size=batch_size,
+        frames=frames, dense_frames=dense_frames, objective=Objective(pooling), grid=grid, epochs=epochs, batch_size=batch_size,
         lr=lr, frame_lr=frame_lr, inner_lr=inner_lr,
     )  # fmt: skip
     vlm = Vlm(resolve("qasir-tiny"), device="cpu")
     tiling = Tiling(Fraction(1), grid, vlm.image_size)
     held = work / "mof" / f"test_{test_videos}_n{grid}_k{frames}.lance"
     held.parent.mkdir(parents=True, exist_ok=True)
-    test = Material(
-        make_clips(corpora["test"], str(held), tiling, frames), queries["test"], PixelScale(*vlm.pixel_scale)
-    )
-    measure = MofTraining(vlm, base, test, test, work / "mof")
+    scoring = base.objective.scoring
+    clips = clips_of(captioned["test"].corpus, str(held), tiling, frames, read_by_tasks)
+    test = Material(clips, captioned["test"].queries, PixelScale(*vlm.pixel_scale))
+    raw = partial(test.frames, k=frames)
     groups = [query.video_id for query in test.queries]
-    before = measure.ranks(test, test.frames, frames)
+    before = test.ranks(vlm, raw, scoring)
     print(f"{videos} training videos, K = {frames}, |R| = {dense_frames}, N = {grid}, {epochs} epochs, {pooling}\n")
     print(
         "| | seed | R@1 | R@10 | SumR (95 %) | over zero-shot | frames moved | s an epoch | peak MiB | corpus by raw / compressed |"
@@ -85,38 +88,38 @@ def main(
             settings = replace(base, method=name, seed=one)
             out = work / "mof" / f"{name}_n{grid}_k{frames}_v{videos}_e{epochs}_lr{lr:g}_f{frame_lr:g}_s{one}"
             done = train_mof(
-                Vlm(resolve("qasir-tiny"), device="cpu"), corpora["train"], queries["train"], corpora["validation"],
-                queries["validation"], settings, out, grid=grid,
-            )  # fmt: skip
+                Vlm(resolve("qasir-tiny"), device="cpu"), captioned["train"], captioned["validation"], settings, out
+            )
             tuned = Vlm(resolve("qasir-tiny", str(out / MODEL)), device="cpu")
-            measure = MofTraining(tuned, settings, test, test, out)
-            rank = measure.ranks(test, test.frames, frames)
+            rank = test.ranks(tuned, raw, scoring)
             ranks.setdefault(name, []).append(rank)
             facts = {
                 "moved": done["history"][-1].get("displacement"), "peak_mib": done["peak_mib"],
                 "epoch_s": float(np.mean([r["seconds"] for r in done["history"][1:]])),
             }  # fmt: skip
             if name == "mof":
-                facts["corpus"] = corpus_readings(measure, corpora["train"], queries["train"], tiling, out)
+                facts["corpus"] = corpus_readings(tuned, captioned["train"], settings, tiling, out)
             results.append(line(name, str(one), rank, before, groups, facts))
     if {"mof", "plain"} <= set(ranks):
-        together = [np.concatenate(ranks[name]) for name in ("mof", "plain")]
-        value, low, high = paired_difference(*together, groups * len(ranks["mof"]))["SumR"]
+        ours, theirs = (np.concatenate(ranks[name]) for name in ("mof", "plain"))
+        value, low, high = paired_difference(ours, theirs, groups * len(ranks["mof"]))["SumR"]
         print(f"\nmof minus plain over all seeds: SumR {value:+.2f} ({low:+.2f} to {high:+.2f})")
         results.append({"name": "mof minus plain", "difference": [value, low, high]})
     (work / f"mof_k{frames}_f{frame_lr:g}.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
 def corpus_readings(
-    measure: MofTraining, corpus: Corpus, queries: list[Query], tiling: Tiling, out: Path
+    tuned: Vlm, train: Captioned, settings: MofSettings, tiling: Tiling, out: Path
 ) -> tuple[float, float]:
     """SumR on the training corpus by its K raw frames and by its compressed ones, with the same model."""
-    settings = measure.settings
-    clips = make_clips(corpus, str(out / "clips_train.lance"), tiling, settings.dense_frames)
-    material = Material(clips, queries, measure.train.scale)
-    measure.table = FrameTable(str(out / FRAMES_TABLE))
-    raw = measure.metrics(material, material.frames, settings.frames)["SumR"]
-    return raw, measure.metrics(material, measure.compressed, settings.frames)["SumR"]
+    clips = clips_of(train.corpus, str(out / "clips_train.lance"), tiling, settings.dense_frames, read_by_tasks)
+    material = Material(clips, train.queries, PixelScale(*tuned.pixel_scale))
+    learned = FrameTable(str(out / FRAMES_TABLE))
+    raw, compressed = (
+        summarise(material.ranks(tuned, frames, settings.objective.scoring))["SumR"]
+        for frames in (partial(material.frames, k=settings.frames), lambda ids: learned.load(ids).frames)
+    )
+    return raw, compressed
 
 
 def line(name: str, seed: str, rank: Any, before: Any, groups: list[str], facts: dict[str, Any]) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
     python docs/make_results.py --study build/study
 
-What is said about the paper's findings is written here by hand; every other sentence, table and chart comes from the study.
+What is said about the paper's findings is written here by hand; every other sentence, table and chart comes from the
+study.
 """
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from qasir.evaluation.report.template import BASE, source
+from qasir.evaluation.report.drawing import standalone
 from qasir.files.whole import write_whole
 from qasir.study.findings import Finding, findings
 from qasir.study.results import Result, read_tables
@@ -53,19 +54,9 @@ def every_setting(results: list[Result]) -> str:
     return f"## Every setting\n\n{table(columns, rows)}"
 
 
-def table(columns: tuple[str, ...] | list[str], rows: list[list[str]]) -> str:
+def table(columns: Sequence[str], rows: list[list[str]]) -> str:
     lines = [list(columns), ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def standalone(chart: str) -> str:
-    """A chart of the page as a file of its own, in the page's light colours."""
-    page = source(BASE)
-    colours = dict(re.findall(r"(--\w+):(#\w+);", page[: page.index("@media")]))
-    style = "".join(re.findall(r"\.(?:tick|label) \{[^}]*\}", page))
-    found = chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" ', 1)
-    found = found.replace(">", f'><style>{style}</style><rect width="100%" height="100%" fill="var(--paper)"/>', 1)
-    return re.sub(r"var\((--\w+)\)", lambda name: colours[name[1]], found) + "\n"
 
 
 if __name__ == "__main__":

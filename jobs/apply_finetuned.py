@@ -1,4 +1,5 @@
-"""Applies the video side of a fine-tuned checkpoint over an index into a new one, which is then searched like any other."""
+"""Applies the video side of a fine-tuned checkpoint over an index into a new one, which is then searched like any
+other."""
 
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from jobs.console import print_json, run
 from qasir.index.index import Index
 from qasir.index.lease import Run
 from qasir.retrieval.checkpoint import load_checkpoint
-from qasir.training.finetune.applying import Applying
+from qasir.training.finetune.tuned_index import Applying
 
 
 def apply(
@@ -38,7 +39,8 @@ def apply(
         held.counts = counts
     seconds = time.perf_counter() - since
     print(
-        f"{counts['applied']} videos applied, {counts['unchanged']} unchanged, {counts['removed']} removed in {output}, {seconds:.1f} s"
+        f"{counts['applied']} videos applied, {counts['unchanged']} unchanged, {counts['removed']} removed in {output}, "
+        f"{seconds:.1f} s"
     )
     if as_json:
         print_json({**counts, "seconds": seconds, "output": output})

@@ -1,4 +1,5 @@
-"""Makes a job's command line from its function: an option for every parameter, and for every field of a parameter's dataclass."""
+"""Makes a job's command line from its function: an option for every parameter, and for every field of a parameter's
+dataclass."""
 
 import functools
 import inspect
@@ -56,14 +57,10 @@ def _flat(main: Callable[..., None]) -> Callable[..., None]:
         raise TypeError(f"{main.__name__} has two options named {', '.join(sorted(doubled))}")
 
     @functools.wraps(main)
-    def call(**given: Any) -> None:
+    def call(**values: Any) -> None:
         for name, (kind, options) in groups.items():
-            values = {option.field: _value(option, given.pop(option.field)) for option in options}
-            given[name] = kind(**values)
-        for name, value in given.items():
-            if hints[name] is Given:
-                given[name] = _given(value)
-        main(**given)
+            values[name] = kind(**{option.field: _value(option, values.pop(option.field)) for option in options})
+        main(**{name: _given(value) if hints[name] is Given else value for name, value in values.items()})
 
     call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
@@ -94,8 +91,10 @@ def _parameter(option: Option) -> inspect.Parameter:
         kind = timedelta | None if type(None) in get_args(kind) else timedelta
         about |= {"parser": duration, "metavar": "TIME"}
         default = None if default is None else _text(default)
-    elif isinstance(default, tuple):
-        kind, default = list[str] | None, list(default) or None
+    elif get_origin(kind) is tuple:
+        kind = list[get_args(kind)[0]]  # type: ignore[misc]
+        if not option.required:
+            kind, default = kind | None, list(default) or None
     is_flag = kind is bool and default is False
     names = [option.flag] if is_flag or option.flag != "--" + option.field.replace("_", "-") else []
     made = inspect.Parameter.empty if option.required else default
@@ -111,7 +110,7 @@ def _value(option: Option, given: Any) -> Any:
     """What the dataclass wants of what the command line gave."""
     if isinstance(given, timedelta) and not isinstance(option.default, timedelta):
         return given.total_seconds()
-    return tuple(given or ()) if isinstance(option.default, tuple) else given
+    return tuple(given or ()) if get_origin(option.type) is tuple else given
 
 
 def _is_time(option: Option) -> bool:

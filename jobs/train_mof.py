@@ -1,83 +1,74 @@
 """Trains a VLM with meta-optimised frames (MOF): a few learned frames a video that do what many would."""
 
 import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from jobs.command_line import Json, job
+from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run
 from pipelines.mof import train_mof as train
 from qasir.evaluation.query_files import read_queries
-from qasir.retrieval.scoring import DEFAULT_TEMPERATURE
-from qasir.training.finetune.train import seconds_left
-from qasir.training.mof.objective import LAYERS, POOLINGS, Objective
-from qasir.training.mof.training import METHODS, MODEL, MofSettings
+from qasir.options import Doc, Flag, refuse_useless
+from qasir.training.epochs import seconds_left
+from qasir.training.mof.material import Captioned
+from qasir.training.mof.meta_gradient import Objective
+from qasir.training.mof.mof_training import MODEL, MofSettings
 from qasir.video.corpus import list_videos
 from qasir.vlm.model import Vlm, resolve
 
 
+@dataclass(frozen=True)
+class Data:
+    """What is trained and validated on, and where the result goes."""
+
+    videos: Annotated[str, Doc("Folder, glob or manifest of the training videos.")]
+    queries: Annotated[Path, Doc("Training queries.")]
+    val_videos: Annotated[str, Doc("Folder, glob or manifest of the validation videos.")]
+    val_queries: Annotated[Path, Doc("Validation queries.")]
+    output: Annotated[Path, Doc("Folder of the result; a killed training there goes on.")]
+    query_format: Annotated[str, Doc("Of both query files."), Flag("--format")] = "auto"
+
+    def sets(self) -> tuple[Captioned, Captioned]:
+        """To train on, and to validate on."""
+        queries, held_out = (read_queries(path, self.query_format) for path in (self.queries, self.val_queries))
+        return Captioned(list_videos(self.videos), queries), Captioned(list_videos(self.val_videos), held_out)
+
+
 def train_mof(
-    videos: Annotated[str, typer.Option(help="Folder, glob or manifest of the training videos.")],
-    queries: Annotated[Path, typer.Option(help="Training queries.")],
-    val_videos: Annotated[str, typer.Option(help="Folder, glob or manifest of the validation videos.")],
-    val_queries: Annotated[Path, typer.Option(help="Validation queries.")],
-    output: Annotated[Path, typer.Option(help="Folder of the result; a killed training there goes on.")],
-    frames: Annotated[int, typer.Option(help="K: frames learned for each video, and used of one at test.")] = 4,
-    dense_frames: Annotated[int, typer.Option(help="|R|: frames that stand for the whole video.")] = 32,
-    query_format: Annotated[str, typer.Option("--format", help="Of both query files.")] = "auto",
+    *,
+    data: Data,
     model: Annotated[str, typer.Option(help="open_clip model name, hf-hub:ID or local-dir:PATH.")] = "qasir-tiny",
     pretrained: Annotated[str | None, typer.Option(help="open_clip tag or the path of a checkpoint.")] = None,
-    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}: what mof is compared with.")] = "mof",
-    layers: Annotated[
-        str, typer.Option(help=f"What trains: {', '.join(LAYERS)} (block of each tower, with projections).")
-    ] = "last",
-    pooling: Annotated[str, typer.Option(help=f"Over a video's frames: {' or '.join(POOLINGS)}.")] = "mean",
-    temperature: Annotated[float, typer.Option(help="Of attention pooling.")] = DEFAULT_TEMPERATURE,
-    grid: Annotated[int, typer.Option(help="N: above 1 a frame is a super image of N x N frames.")] = 1,
-    fps: Annotated[float, typer.Option(help="Frames sampled per second, from which K and |R| are taken.")] = 1.0,
-    epochs: Annotated[int, typer.Option(help="Passes over the training videos.")] = MofSettings.epochs,
-    batch_size: Annotated[int, typer.Option(help="Videos a batch.")] = MofSettings.batch_size,
-    lr: Annotated[float, typer.Option(help="Of the model's AdamW.")] = MofSettings.lr,
-    frame_lr: Annotated[
-        float, typer.Option(help="Of the frames' Adam, halved every 30 epochs.")
-    ] = MofSettings.frame_lr,
-    inner_lr: Annotated[
-        float, typer.Option(help="alpha: the model's step inside the meta step.")
-    ] = MofSettings.inner_lr,
-    frame_steps_per_epoch: Annotated[
-        int, typer.Option(help="Meta passes an epoch.")
-    ] = MofSettings.frame_steps_per_epoch,
-    clamp: Annotated[bool, typer.Option(help="Keep learned frames to colours that exist.")] = False,
-    seed: Annotated[int, typer.Option(help="Of batches and captions.")] = 0,
+    settings: MofSettings,
+    objective: Objective,
+    given: Given,
     as_json: Json = False,
 ) -> None:
     """Learn frames and model by turns; keep the model that is best at K raw frames of the validation videos."""
-    settings = MofSettings(
-        frames=frames, dense_frames=dense_frames, method=method, layers=layers,
-        objective=Objective(pooling, temperature), epochs=epochs, batch_size=batch_size, lr=lr, frame_lr=frame_lr,
-        inner_lr=inner_lr, frame_steps_per_epoch=frame_steps_per_epoch, clamp=clamp, seed=seed,
-    )  # fmt: skip
-    asked, held_out = read_queries(queries, query_format), read_queries(val_queries, query_format)
+    for options in (settings, objective):
+        refuse_useless(options, given.options.keys())
+    settings = replace(settings, objective=objective)
     told: list[dict[str, Any]] = []
 
     def tell(record: dict[str, Any]) -> None:
         told.append(record)
-        print(epoch_line(told, epochs), flush=True)
+        print(epoch_line(told, settings.epochs), flush=True)
 
-    result = train(
-        Vlm(resolve(model, pretrained)), list_videos(videos), asked, list_videos(val_videos), held_out, settings,
-        output, fps=fps, grid=grid, on_epoch=tell,
-    )  # fmt: skip
+    sets = data.sets()
+    result = train(Vlm(resolve(model, pretrained)), *sets, settings, data.output, on_epoch=tell)
     best = result["best"]
     print(
-        f"best epoch {best['epoch']}: validation SumR {best['SumR']:.1f} at {frames} raw frames, {result['before']['SumR']:.1f} "
-        f"before training; peak memory {result['peak_mib']:.0f} MiB, {result['seconds']:.0f} s"
+        f"best epoch {best['epoch']}: validation SumR {best['SumR']:.1f} at {settings.frames} raw frames, "
+        f"{result['before']['SumR']:.1f} before training; peak memory {result['peak_mib']:.0f} MiB, "
+        f"{result['seconds']:.0f} s"
     )
-    print(f"checkpoint: --model {model} --pretrained {output / MODEL}")
+    print(f"checkpoint: --model {model} --pretrained {data.output / MODEL}")
     if as_json:
-        print_json({**{name: value for name, value in result.items() if name != "history"}, "output": str(output)})
+        facts = {name: value for name, value in result.items() if name != "history"}
+        print_json({**facts, "output": str(data.output)})
 
 
 def epoch_line(history: list[dict[str, Any]], epochs: int) -> str:

@@ -10,12 +10,13 @@ import typer
 
 from jobs.command_line import Json, job
 from jobs.console import print_json, run
-from qasir.demo.train_packaged import TrainingPlan, model_config, packaged_config, train
-
-_PLAN = TrainingPlan()
+from qasir.demo.towers import export, export_folder, model_config, packaged_config
+from qasir.demo.train_packaged import train
+from qasir.demo.training_plan import TrainingPlan
 
 
 def train_packaged_vlm(
+    *,
     config: Annotated[
         Path | None,
         typer.Option(help="An open_clip model config of another size.", show_default="that of qasir-tiny"),
@@ -31,8 +32,7 @@ def train_packaged_vlm(
         Path | None,
         typer.Option(help="Folder of the training state; a killed run goes on from it.", show_default="build/NAME"),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Batches of scenes.")] = _PLAN.steps,
-    seed: Annotated[int, typer.Option(min=0, help="Of the weights and of every scene.")] = _PLAN.seed,
+    plan: TrainingPlan,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", show_default="all cores")] = None,
     as_json: Json = False,
 ) -> None:
@@ -45,15 +45,16 @@ def train_packaged_vlm(
     logging.getLogger("qasir").setLevel(logging.INFO)
     if threads is not None:
         torch.set_num_threads(threads)
-    trainer = train(TrainingPlan(steps=steps, seed=seed), sizes, checkpoint or Path(f"build/{name}"))
+    trainer = train(plan, sizes, checkpoint or Path(f"build/{name}"))
+    losses, state = trainer.losses, trainer.state
     if config is None:
-        trainer.export(output)
+        export(losses.model, losses.vocabulary, output)
     else:
-        trainer.export_folder(output)
-    facts = {"steps": trainer.step, "output": str(output), "plan": asdict(trainer.plan), "last": trainer.history[-1:]}
-    print(f"{trainer.step} steps; weights in {output}")
+        export_folder(losses.model, losses.vocabulary, sizes, output)
+    print(f"{state.position} steps; weights in {output}")
     if as_json:
-        print_json(facts)
+        last = state.history[-1:]
+        print_json({"steps": state.position, "output": str(output), "plan": asdict(plan), "last": last})
 
 
 app = job(train_packaged_vlm)

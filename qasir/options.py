@@ -1,31 +1,36 @@
-"""Options that travel together are the fields of one frozen dataclass; command lines and the tables in docs are made from it.
+"""Options that travel together are the fields of one frozen dataclass; command lines and the tables in docs are made
+from it.
 
 A field is `Annotated[type, Doc("what it does")] = default`. Flag names it otherwise on the command line, Range says between which values it
-lies, Shown what the default means where that is not its value.
+lies, Shown what the default means where that is not its value. Which of its options a choice has no use for, a dataclass says by a property
+`useless`; who gave one anyway hears of it from `refuse_useless`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from typing_extensions import Doc
 
-__all__ = ["Doc", "Flag", "Option", "Range", "Shown", "options_of"]
+from qasir.errors import SpecError
+
+__all__ = ["Doc", "Flag", "Option", "Range", "Shown", "options_of", "refuse_useless"]
 
 
 @dataclass(frozen=True)
 class Flag:
-    """The option's name on a command line, "--format" say, where it is not the field's."""
+    """The option's name on a command line, "--format" say, where it is not the field's; "--clamp/--no-clamp" for both
+    ways of a bool that is false by default."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Range:
-    """The least and the largest value."""
+    """The least and the largest value; None where there is no limit."""
 
-    least: float
-    most: float
+    least: float | None = None
+    most: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Option:
     doc: str
     flag: str
     shown: str | None
-    range: Range | None
+    range: Range | None = None
 
     @property
     def required(self) -> bool:
@@ -53,8 +58,8 @@ class Option:
 
 
 def options_of(kind: type) -> Iterator[Option]:
-    """The options of a dataclass, in order; fields without a Doc are no options. Lengths of time (fields that end in _s) are
-    named without that ending on a command line, where they are given as 30s, 5m or 2h."""
+    """The options of a dataclass, in order; fields without a Doc are no options. Lengths of time (fields that end in
+    _s) are named without that ending on a command line, where they are given as 30s, 5m or 2h."""
     hints = get_type_hints(kind, include_extras=True)
     for field in fields(kind):
         hint = hints[field.name]
@@ -72,3 +77,14 @@ def options_of(kind: type) -> Iterator[Option]:
         limits = next((note for note in notes if isinstance(note, Range)), None)
         name = field.name.removesuffix("_s")
         yield Option(field.name, bare, default, doc, flag or "--" + name.replace("_", "-"), shown, limits)
+
+
+def refuse_useless(options: Any, given: Set[str]) -> None:
+    """Raises SpecError that names every given option that these have no use for.
+
+    options: a dataclass whose `useless` is {field: why}; given: names of the fields that somebody chose a value for.
+    """
+    flags = {option.field: option.flag.split("/")[0] for option in options_of(type(options))}
+    told = [f"{flags[field]} {why}" for field, why in options.useless.items() if field in given]
+    if told:
+        raise SpecError("; ".join(told) + ": leave it out")

@@ -60,7 +60,7 @@ def make_index(uri, lengths, *, seed=0, grid=2, cells=True, dim=DIM, prefix="v",
     return index
 
 
-def give_texts(searcher, vectors):
+def give_texts(searcher, vectors, side=0):
     """Have a searcher know texts "0", "1", ... by made-up embeddings, so that no model is needed."""
-    searcher._encoded.update({str(i): vector for i, vector in enumerate(vectors)})
+    searcher.sides[side].texts.remember({str(i): vector for i, vector in enumerate(vectors)})
     return [str(i) for i in range(len(vectors))]

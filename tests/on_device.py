@@ -6,12 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qasir.index.ragged import starts
-from qasir.retrieval.scoring import Scoring, score_each
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.maximum import Max
+from qasir.retrieval.methods.mean import Mean
+from qasir.retrieval.methods.sparse import Sparse
+from qasir.retrieval.methods.text_gated import TextGated
+from qasir.retrieval.methods.weighted import Weighted
+from qasir.retrieval.scoring import score_each
 from qasir.retrieval.vectors import Features
 from qasir.vlm.model import Vlm, resolve
 from tests.indexes import unit
 
-SCORINGS = [Scoring(name) for name in ("attention", "mean", "max", "tib", "weighted", "sparse:2")]
+METHODS = (Attention(), Mean(), Max(), TextGated(), Weighted(), Sparse(2))
 TEXTS = ["a penguin", "a pizza and a dragon on a blue background", "fire"]
 LEAST_COSINE = {"fp32": 0.9999, "bf16": 0.99}
 """Of embeddings on two devices. The patch embedding is a convolution, which GPUs compute in TF32 even where fp32 is asked for."""
@@ -42,8 +48,8 @@ def _scores(device: str) -> dict[str, NDArray[np.float32]]:
     features = Features(*starts(lengths), vectors, gates)
     queries = unit(rng.standard_normal((9, 24)))
     return {
-        f"{scoring.aggregation} scores": score_each(queries, features, [scoring], device=device)[0]
-        for scoring in SCORINGS
+        f"{scoring.describe()['aggregation']} scores": score_each(queries, features, [scoring], device=device)[0]
+        for scoring in METHODS
     }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -35,7 +36,7 @@ def write_video(
     """Frame i is flat `brightness(i)`, or pictures[i] (H, W, 3), or `picture` every time; `pts` are in ticks of `time_base`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream: Any = container.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
         if time_base is not None:
@@ -81,8 +82,8 @@ def write_film(path: Path, n_frames: int = 30) -> Path:
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 4410 * n_frames), np.float32), format="fltp", layout="mono")
         frame.sample_rate = 44100
         container.mux(sound.encode(frame))
-        for stream in (sound, pictures, black):
-            container.mux(stream.encode(None))
+        for last in (sound, pictures, black):
+            container.mux(last.encode(None))
     return path
 
 

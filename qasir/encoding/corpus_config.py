@@ -10,9 +10,13 @@ Local paths are relative to the file's folder.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Len
+from pydantic import StringConstraints
 
 from qasir.encoding.options import EncoderOptions
-from qasir.files.yaml_file import YamlFile, entry_model
+from qasir.files.yaml_file import Wanted, YamlFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,26 +30,17 @@ class IndexConfig(EncoderOptions):
 class CorpusConfig:
     """A corpus and its indexes."""
 
-    videos: str
-    indexes: tuple[IndexConfig, ...]
-
-
-_ENTRY = entry_model(IndexConfig)
+    videos: Annotated[str, StringConstraints(pattern=r"\S"), Wanted("name a folder, a glob or a manifest")]
+    indexes: Annotated[tuple[IndexConfig, ...], Len(1), Wanted("give a list of indexes")]
 
 
 def load_corpus_config(path: str | Path) -> CorpusConfig:
-    """Raises ConfigError that names the file, the line and the key."""
+    """Local paths made absolute. Raises ConfigError that names the file, the line and the key."""
     file = YamlFile(path)
-    data = file.mapping(file.data, [], ("videos", "indexes"))
-    if not isinstance(data.get("videos"), str) or not data["videos"].strip():
-        raise file.error(["videos"], "name a folder, a glob or a manifest")
-    entries = data.get("indexes")
-    if not isinstance(entries, list) or not entries:
-        raise file.error(["indexes"], "give a list of indexes")
+    config = file.checked(CorpusConfig)
     indexes = []
     seen: dict[str, int] = {}
-    for number, entry in enumerate(entries):
-        index = IndexConfig(**file.checked(_ENTRY, entry, ["indexes", number]))
+    for number, index in enumerate(config.indexes):
         uri = file.beside(index.uri)
         if uri in seen:
             raise file.error(["indexes", number, "uri"], f"the same as indexes[{seen[uri]}].uri: {uri}")
@@ -53,4 +48,4 @@ def load_corpus_config(path: str | Path) -> CorpusConfig:
         indexes.append(
             replace(index, uri=uri, model=file.model(index.model), pretrained=file.checkpoint(index.pretrained))
         )
-    return CorpusConfig(file.beside(data["videos"]), tuple(indexes))
+    return CorpusConfig(file.beside(config.videos), tuple(indexes))

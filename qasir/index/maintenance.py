@@ -1,6 +1,9 @@
 """Keeps an index in shape over months of runs: compaction, vector indexes, tags, and the removal of what is out of use.
 
 Only for whoever holds the index (`qasir.index.lease`): nobody else may be writing.
+
+By Lance itself: LanceDB's `optimize` (0.40) has no say in how large fragments become or how many deleted rows are too
+many, and refuses to drop old versions as soon as one of them is tagged, which the last re-indexing always is.
 """
 
 from collections.abc import Mapping

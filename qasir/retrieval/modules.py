@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qasir.errors import SpecError
+from qasir.options import Doc
 from qasir.retrieval.vectors import Features
 
 _BLOCK_ROWS = 1 << 13
@@ -30,17 +32,16 @@ _POSITION_PERIOD = 10_000.0
 class Architecture:
     """Which parts there are and their sizes, relative to the embedding's dimension D.
 
-    bottleneck: an adapter's hidden width over D; layers, heads: of the temporal encoder (heads must divide D); dropout: in all,
-    high because captions are few: 0.1 was worse on the demo's validation set.
+    heads must divide D; dropout is high because captions are few: 0.1 was worse on the demo's validation set.
     """
 
     text_adapter: bool = True
     image_adapter: bool = True
-    temporal: bool = True
-    bottleneck: float = 1.0
-    layers: int = 1
-    heads: int = 4
-    dropout: float = 0.4
+    temporal: Annotated[bool, Doc("The temporal encoder over a video's super images.")] = True
+    dropout: Annotated[float, Doc("In all modules.")] = 0.4
+    bottleneck: Annotated[float, Doc("Hidden width of an adapter over the embedding's.")] = 1.0
+    layers: Annotated[int, Doc("Of the temporal encoder.")] = 1
+    heads: Annotated[int, Doc("Of the temporal encoder.")] = 4
 
     def __post_init__(self) -> None:
         if not (self.text_adapter or self.image_adapter or self.temporal):
@@ -49,6 +50,16 @@ class Architecture:
             raise SpecError(f"dropout {self.dropout:g}: choose a number from 0 to below 1")
         if self.bottleneck <= 0 or self.layers < 1 or self.heads < 1:
             raise SpecError("bottleneck, layers and heads must be above 0")
+
+    @property
+    def useless(self) -> dict[str, str]:
+        """{field: why} of the sizes of parts that are left out."""
+        found = {}
+        if not (self.text_adapter or self.image_adapter):
+            found["bottleneck"] = "is of the adapters, which are left out"
+        if not self.temporal:
+            found |= dict.fromkeys(("layers", "heads"), "is of the temporal encoder, which is left out")
+        return found
 
 
 class Adapter(nn.Module):

@@ -11,22 +11,44 @@ two_stage: entries of recall, recall_k, rerank, gate_temperature, each for every
 A list instead of a value stands for each of its values: lists of one entry are crossed.
 """
 
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Len
+from pydantic import AfterValidator, StringConstraints
 
 from qasir.encoding.options import EncoderOptions
 from qasir.errors import QueryError
 from qasir.evaluation.metrics import DEFAULT_MV_EDGES, check_edges
 from qasir.evaluation.query_files import FORMATS
-from qasir.files.yaml_file import Keys, YamlFile, entry_model
+from qasir.files.yaml_file import SomeOf, Wanted, YamlFile
+from qasir.retrieval.methods.asked import asked
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
+from qasir.retrieval.methods.fusion import Fusion
+from qasir.retrieval.methods.hybrid import Hybrid
+from qasir.retrieval.methods.method import Method
+from qasir.retrieval.methods.named import kind_of
 
-KEYS = (
-    "videos", "queries", "format", "paragraphs", "validation", "mv_edges", "encoders", "scorings", "finetuned", "hybrids",
-    "two_stage",
-)  # fmt: skip
+
+def _checked_format(name: str) -> str:
+    if name not in FORMATS:
+        raise ValueError(f"choose one of {', '.join(FORMATS)}, not {name!r}")
+    return name
+
+
+def _checked_edges(edges: tuple[float, ...]) -> tuple[float, ...]:
+    try:
+        check_edges(edges)
+    except QueryError as error:
+        raise ValueError(str(error)) from None
+    return edges
+
+
+Pick = Annotated[dict[str, Any], SomeOf(EncoderOptions, finetuned=str | None)]
+Edges = Annotated[tuple[float, ...], Wanted("give a list of numbers"), AfterValidator(_checked_edges)]
 
 
 @dataclass(frozen=True)
@@ -39,33 +61,74 @@ class Material:
 
 @dataclass(frozen=True)
 class ScoringChoice:
-    """temperature None: chosen on validation, where there is one."""
+    """A method of one index, by its name. What is None is the method's default, or chosen on validation, where there is one."""
 
-    aggregation: str = "attention"
+    aggregation: str = Attention.name
     temperature: float | None = None
     gate_temperature: float | None = None
+
+    def fixed(self) -> dict[str, Any]:
+        """{number of a method: its value} of what is not left open."""
+        return _given(temperature=self.temperature, gate_temperature=self.gate_temperature)
+
+    def kind(self) -> str:
+        """The kind of its method."""
+        return kind_of(self.aggregation)
+
+    def method(self, defaults: Sequence[Method]) -> Method:
+        """The method. defaults: how each index is ranked with unless asked otherwise. Raises QueryError, SpecError."""
+        return asked(defaults, self.aggregation, None, {name: (value,) for name, value in self.fixed().items()})
 
 
 @dataclass(frozen=True)
 class HybridChoice:
-    """large and small: keys of an encoder, and `finetuned` for a checkpoint. weight and top_k None: chosen on validation."""
+    """large and small: keys of an encoder, and `finetuned` for a checkpoint.
 
-    large: dict[str, Any]
-    small: dict[str, Any]
-    hybrid: str = "fusion"
+    weight and top_k None: chosen on validation.
+    """
+
+    large: Pick
+    small: Pick
+    hybrid: str = Fusion.name
     temperature: float | None = None
     weight: float | None = None
     top_k: int | None = None
+
+    def fixed(self) -> dict[str, Any]:
+        return _given(temperature=self.temperature, weight=self.weight, top_k=self.top_k)
+
+    def kind(self) -> str:
+        """The kind of its method."""
+        return Hybrid.kind
+
+    def method(self, defaults: Sequence[Method]) -> Method:
+        return asked(defaults, None, self.hybrid, {name: (value,) for name, value in self.fixed().items()})
 
 
 @dataclass(frozen=True)
 class TwoStageChoice:
     """rerank: super-image, cell, or both with a comma between."""
 
-    recall: str = "video"
-    recall_k: int = 50
-    rerank: str = "super-image"
+    recall: str = CoarseToFine.recall
+    recall_k: int = CoarseToFine.recall_k
+    rerank: str = ",".join(CoarseToFine.rerank)
     gate_temperature: float | None = None
+
+    def fixed(self) -> dict[str, Any]:
+        parts = tuple(part.strip() for part in self.rerank.split(","))
+        gate = _given(gate_temperature=self.gate_temperature)
+        return {"recall": self.recall, "recall_k": self.recall_k, "rerank": parts, **gate}
+
+    def kind(self) -> str:
+        """The kind of its method."""
+        return CoarseToFine.kind
+
+    def method(self, defaults: Sequence[Method]) -> Method:
+        return asked(defaults, CoarseToFine.name, None, {name: (value,) for name, value in self.fixed().items()})
+
+
+def _given(**numbers: Any) -> dict[str, Any]:
+    return {name: value for name, value in numbers.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -84,105 +147,62 @@ class StudyConfig:
     two_stage: tuple[TwoStageChoice, ...]
 
 
-_ENTRIES = {kind: entry_model(kind) for kind in (EncoderOptions, ScoringChoice, HybridChoice, TwoStageChoice)}
-_PICK = entry_model(EncoderOptions, finetuned=(str | None, None))
+@dataclass(frozen=True)
+class _Searched:
+    """What is searched, and for what, as the file has it."""
+
+    videos: Annotated[str, StringConstraints(pattern=r"\S"), Wanted("name a folder, a glob or a manifest")]
+    queries: Annotated[str, StringConstraints(pattern=r"\S"), Wanted("name a query file")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StudyFile(_Searched):
+    """study.yaml, after its lists are crossed."""
+
+    encoders: Annotated[tuple[EncoderOptions, ...], Len(1), Wanted("give a list of encoders")]
+    validation: _Searched | None = None
+    format: Annotated[str, AfterValidator(_checked_format)] = "auto"
+    paragraphs: Annotated[bool, Wanted("choose true or false")] = False
+    mv_edges: Edges = DEFAULT_MV_EDGES
+    scorings: Annotated[tuple[ScoringChoice, ...] | None, Wanted("give a list of scorings")] = None
+    finetuned: Annotated[tuple[str, ...] | None, Wanted("give a list of folders")] = None
+    hybrids: Annotated[tuple[HybridChoice, ...] | None, Wanted("give a list of hybrids")] = None
+    two_stage: Annotated[tuple[TwoStageChoice, ...] | None, Wanted("give a list of entries")] = None
 
 
 def load_study_config(path: str | Path) -> StudyConfig:
-    """Raises ConfigError that names the file, the line and the key."""
+    """Local paths made absolute. Raises ConfigError that names the file, the line and the key."""
     file = YamlFile(path)
-    data = file.mapping(file.data, [], KEYS)
+    asked = file.checked(_StudyFile, crossed=True)
     encoders = tuple(
-        EncoderOptions(
-            **{**entry, "model": file.model(entry["model"]), "pretrained": file.checkpoint(entry["pretrained"])}
-        )
-        for entry in _crossed(file, data, "encoders", EncoderOptions)
+        replace(encoder, model=file.model(encoder.model), pretrained=file.checkpoint(encoder.pretrained))
+        for encoder in asked.encoders
     )
-    if not encoders:
-        raise file.error(["encoders"], "give a list of encoders")
-    seen: set[EncoderOptions] = set()
-    for encoder in encoders:
-        if encoder in seen:
+    for number, encoder in enumerate(encoders):
+        if encoder in encoders[:number]:
             raise file.error(["encoders"], f"twice the same: {encoder}")
-        seen.add(encoder)
-    scorings = tuple(ScoringChoice(**entry) for entry in _crossed(file, data, "scorings", ScoringChoice))
-    hybrids = []
-    for number, entry in _numbered(file, data, "hybrids", HybridChoice):
-        for side in ("large", "small"):
-            file.checked(_PICK, entry[side], ["hybrids", number, side])
-            for name, located in (("finetuned", file.beside), ("model", file.model), ("pretrained", file.checkpoint)):
-                if entry[side].get(name):
-                    entry[side] = {**entry[side], name: located(entry[side][name])}
-        hybrids.append(HybridChoice(**entry))
     return StudyConfig(
-        corpus=_material(file, data, []),
-        validation=_material(file, data["validation"], ["validation"]) if data.get("validation") is not None else None,
-        query_format=_one_of(file, data, "format", FORMATS, "auto"),
-        paragraphs=_flag(file, data, "paragraphs"),
-        mv_edges=_edges(file, data),
+        corpus=_material(file, asked),
+        validation=_material(file, asked.validation) if asked.validation is not None else None,
+        query_format=asked.format,
+        paragraphs=asked.paragraphs,
+        mv_edges=asked.mv_edges,
         encoders=encoders,
-        scorings=scorings or (ScoringChoice(),),
-        finetuned=tuple(file.beside(folder) for folder in _strings(file, data, "finetuned")),
-        hybrids=tuple(hybrids),
-        two_stage=tuple(TwoStageChoice(**entry) for entry in _crossed(file, data, "two_stage", TwoStageChoice)),
+        scorings=asked.scorings or (ScoringChoice(),),
+        finetuned=tuple(file.beside(folder) for folder in asked.finetuned or ()),
+        hybrids=tuple(
+            replace(hybrid, large=_located(file, hybrid.large), small=_located(file, hybrid.small))
+            for hybrid in asked.hybrids or ()
+        ),
+        two_stage=asked.two_stage or (),
     )
 
 
-def _material(file: YamlFile, data: Any, keys: Keys) -> Material:
-    if keys:
-        file.mapping(data, keys, ("videos", "queries"))
-    for name, what in (("videos", "a folder, a glob or a manifest"), ("queries", "a query file")):
-        if not isinstance(data.get(name), str) or not data[name].strip():
-            raise file.error([*keys, name], f"name {what}")
-    return Material(file.beside(data["videos"]), Path(file.beside(data["queries"])))
+def _material(file: YamlFile, searched: _Searched) -> Material:
+    return Material(file.beside(searched.videos), Path(file.beside(searched.queries)))
 
 
-def _crossed(file: YamlFile, data: dict[str, Any], key: str, kind: Any) -> Iterator[dict[str, Any]]:
-    return (entry for _, entry in _numbered(file, data, key, kind))
-
-
-def _numbered(file: YamlFile, data: dict[str, Any], key: str, kind: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(its number, one crossing) of every entry under a key, with defaults filled in and types checked."""
-    entries = data.get(key) or []
-    if not isinstance(entries, list):
-        raise file.error([key], f"give a list, not {entries!r}")
-    for number, entry in enumerate(entries):
-        file.mapping(entry, [key, number], _ENTRIES[kind].model_fields)
-        lists = [value if isinstance(value, list) else [value] for value in entry.values()]
-        for name, values in zip(entry, lists, strict=True):
-            if not values:
-                raise file.error([key, number, name], "an empty list crosses nothing")
-        for crossed in itertools.product(*lists):
-            yield number, file.checked(_ENTRIES[kind], dict(zip(entry, crossed, strict=True)), [key, number])
-
-
-def _one_of(file: YamlFile, data: dict[str, Any], key: str, known: Any, default: str) -> str:
-    value = data.get(key, default)
-    if value not in known:
-        raise file.error([key], f"choose one of {', '.join(known)}, not {value!r}")
-    return str(value)
-
-
-def _flag(file: YamlFile, data: dict[str, Any], key: str) -> bool:
-    value = data.get(key, False)
-    if not isinstance(value, bool):
-        raise file.error([key], f"choose true or false, not {value!r}")
-    return value
-
-
-def _strings(file: YamlFile, data: dict[str, Any], key: str) -> list[str]:
-    values = data.get(key) or []
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise file.error([key], f"give a list of folders, not {values!r}")
-    return values
-
-
-def _edges(file: YamlFile, data: dict[str, Any]) -> tuple[float, ...]:
-    edges = data.get("mv_edges", list(DEFAULT_MV_EDGES))
-    if not isinstance(edges, list) or not all(isinstance(e, int | float) for e in edges):
-        raise file.error(["mv_edges"], f"give a list of numbers, not {edges!r}")
-    try:
-        check_edges(edges)
-    except QueryError as error:
-        raise file.error(["mv_edges"], str(error)) from None
-    return tuple(float(e) for e in edges)
+def _located(file: YamlFile, pick: Pick) -> Pick:
+    """What picks an encoder, with paths as `encoders` has them."""
+    places = {"finetuned": file.beside, "model": file.model, "pretrained": file.checkpoint}
+    return {name: places[name](value) if value and name in places else value for name, value in pick.items()}

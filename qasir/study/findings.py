@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from qasir.evaluation.metrics import paired_difference
-from qasir.evaluation.report.charts import Point
-from qasir.study.charts import Axis, Row, Series, dot_chart, series_chart
+from qasir.evaluation.report.evaluation_charts import Point
+from qasir.study.comparison_charts import Axis, Row, Series, dot_chart, series_chart
 from qasir.study.results import Result, short_name
 from qasir.study.settings import KINDS
 

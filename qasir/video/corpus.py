@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.fs as fs
 import pyarrow.parquet
+from fsspec.utils import glob_translate
 
 from qasir.errors import CorpusError
 from qasir.files.uris import is_remote
@@ -150,19 +151,20 @@ def _from_glob(path: str) -> tuple[str, list[VideoFile]]:
 
 
 def _glob_pattern(glob: str) -> re.Pattern[str]:
-    """`**/` spans folders, `*` and `?` stay inside a name, `[...]` is a set."""
-    tokens = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", glob)
-    meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return re.compile(
-        "".join(
-            meaning[t]
-            if t in meaning
-            else t.replace("[!", "[^", 1)
-            if t.startswith("[") and t.endswith("]")
-            else re.escape(t)
-            for t in tokens
-        )
-    )
+    """`**` spans folders, `*` and `?` stay inside a name, `[...]` is a set, `[!...]` and `[^...]` are what is not in it.
+
+    fsspec's translation, which takes all but two: `[^...]`, and a `**` beside other characters of a name.
+    """
+    return re.compile("|".join(glob_translate(one) for one in _plainer(glob.replace("[^", "[!"))))
+
+
+def _plainer(glob: str) -> list[str]:
+    """Globs that together are one, each `**` between two slashes: `a**b` is `a*b`, and `a*/**/*b` in folders below."""
+    mixed = re.search(r"(?<=[^/])\*\*|\*\*(?=[^/])", glob)
+    if mixed is None:
+        return [glob]
+    before, after = glob[: mixed.start()], glob[mixed.end() :]
+    return [*_plainer(f"{before}*{after}"), *_plainer(f"{before}*/**/*{after}")]
 
 
 _EXTENSIONS = frozenset(suffix[1:] for suffix in VIDEO_SUFFIXES)

@@ -7,7 +7,8 @@ import typer
 from typer.testing import CliRunner
 
 from jobs.command_line import Given, Json, job
-from qasir.options import Doc, Flag, Range, Shown
+from qasir.errors import SpecError
+from qasir.options import Doc, Flag, Range, Shown, refuse_useless
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,45 @@ def test_a_length_of_time_that_is_none_is_a_usage_error(call):
     assert "7d" in result.output
 
 
+def test_a_job_may_know_what_it_was_given():
+    told = []
+
+    def main(options: Made, given: Given, seed: int = 0) -> None:
+        told.append((options.size, dict(given.options)))
+
+    assert CliRunner().invoke(job(main), ["--size", "3", "--seed", "0", "--no-cells"]).exit_code == 0
+    assert CliRunner().invoke(job(main), []).exit_code == 0
+    assert told == [(3, {"size": "--size", "seed": "--seed", "cells": "--no-cells"}), (None, {})]
+    assert "--given" not in CliRunner().invoke(job(main), ["--help"]).output
+
+
+def test_a_number_below_the_least_is_a_usage_error():
+    @dataclass(frozen=True)
+    class Counted:
+        steps: Annotated[int, Doc("How many."), Range(1)] = 3
+
+    def main(counted: Counted) -> None: ...
+
+    assert CliRunner().invoke(job(main), ["--steps", "1"]).exit_code == 0
+    assert CliRunner().invoke(job(main), ["--steps", "0"]).exit_code == 2
+
+
+def test_an_option_without_use_is_refused_by_name():
+    @dataclass(frozen=True)
+    class Pooled:
+        pooling: Annotated[str, Doc("How.")] = "mean"
+        attention_temperature: Annotated[float, Doc("Of attention."), Flag("--temperature")] = 0.1
+
+        @property
+        def useless(self) -> dict[str, str]:
+            return {} if self.pooling == "attention" else {"attention_temperature": "is of attention"}
+
+    refuse_useless(Pooled(), {"pooling"})
+    refuse_useless(Pooled("attention"), {"pooling", "attention_temperature"})
+    with pytest.raises(SpecError, match="--temperature is of attention: leave it out"):
+        refuse_useless(Pooled(), {"attention_temperature"})
+
+
 def test_two_options_of_one_name_are_refused():
     def main(options: Made, model: str) -> None: ...
 
@@ -83,7 +123,7 @@ def test_a_value_out_of_range_is_a_usage_error_and_a_choice_is_left_to_who_takes
     app = job(main)
     assert CliRunner().invoke(app, ["--share", "2"]).exit_code == 2
     assert CliRunner().invoke(app, ["--share", "0.5", "--fit", "crop"]).exit_code == 0
-    assert made == [Bounded(0.5, "crop")]
+    assert [(one.share, one.fit) for one in made] == [(0.5, "crop")]
 
 
 def test_a_job_knows_what_was_given_and_refuses_it_by_name():

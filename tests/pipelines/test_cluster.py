@@ -135,14 +135,14 @@ def head():
     }
     environment.pop("RAY_ADDRESS", None)
     command = [
-        Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2", f"--port={ports[0]}",
+        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2", f"--port={ports[0]}",
         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={ports[1]}",
         f"--dashboard-agent-listen-port={ports[2]}", f"--dashboard-agent-grpc-port={ports[3]}",
         f"--ray-client-server-port={ports[4]}",
         f"--object-store-memory={200 << 20}", "--disable-usage-stats",
     ]  # fmt: skip
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    server = subprocess.Popen(command, env=environment, **quiet)
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet)
     address = f"http://127.0.0.1:{ports[1]}"
     deadline = time.monotonic() + 150
     nothing = job_command(address, "submit", "--", "true")  # a head answers some time before it takes jobs

@@ -1,11 +1,12 @@
 """Training examples: (query, video) pairs whose vectors come from an index's tables, a batch at a time.
 
-An epoch is a list of batches, the same for one seed and epoch on any machine. A batch is planned as the numbers of its pairs
-and of the table rows of its distinct videos; `load_videos` reads those rows anywhere, and `collate` makes tensors of them.
+An epoch is a list of batches, the same for one seed and epoch on any machine. A batch is planned as the numbers of its
+pairs and of the table rows of its distinct videos; `load_videos` reads those rows anywhere, and `collate` makes tensors
+of them.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import lance
@@ -35,6 +36,9 @@ VIDEO_SCHEMA = pa.schema(
     ]
 )
 
+Read = Callable[[Sequence[pa.Table]], Iterable[pa.Table]]
+"""Reads the videos of `PLAN_SCHEMA` tables: `VIDEO_SCHEMA` tables, their rows in the same order, cut anywhere."""
+
 
 @dataclass(frozen=True)
 class VideoRows:
@@ -53,8 +57,13 @@ class VideoRows:
         return cls(images.uri, images.version, snapshot.spec.embedding_dim, n_cells)
 
 
+def load_here(plans: Sequence[pa.Table], source: VideoRows) -> Iterator[pa.Table]:
+    """A `Read` one batch at a time."""
+    return (load_videos(plan, source) for plan in plans)
+
+
 def load_videos(plan: pa.Table, source: VideoRows) -> pa.Table:
-    """`PLAN_SCHEMA` rows -> `VIDEO_SCHEMA` rows with their vectors; a stage of the pipeline."""
+    """`PLAN_SCHEMA` rows -> `VIDEO_SCHEMA` rows with their vectors; a stage."""
     dataset = lance.dataset(source.uri, version=source.version)
     columns = ["embedding", *(["n_valid", "cell_embeddings"] if source.n_cells else [])]
     numbers = plan["rows"].combine_chunks()
@@ -78,8 +87,8 @@ def load_videos(plan: pa.Table, source: VideoRows) -> pa.Table:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs to train on. texts (Q, D) query embeddings; video (Q,) the number of each one's video; first, length and row:
-    where the rows of video v are, as in `RowMap`."""
+    """The pairs to train on. texts (Q, D) query embeddings; video (Q,) the number of each one's video; first, length
+    and row: where the rows of video v are, as in `RowMap`."""
 
     texts: NDArray[np.float32]
     video: NDArray[np.int64]
@@ -90,7 +99,7 @@ class Pairs:
     @classmethod
     def of(cls, snapshot: Snapshot, queries: Sequence[Query], texts: NDArray[np.float32]) -> "Pairs":
         """queries must be of videos in the snapshot (`answerable`), texts (Q, D) their embeddings."""
-        rows = snapshot.rows
+        rows = snapshot.rows()
         place = numbered(rows.video_ids)
         video = np.array([place[query.video_id] for query in queries], dtype=np.int64)
         if len(set(video.tolist())) < 2:
@@ -104,8 +113,8 @@ class Pairs:
         return len(np.unique(self.video))
 
     def batches(self, size: int, seed: int, epoch: int, *, rank: int = 0, world: int = 1) -> list[NDArray[np.int64]]:
-        """The batches of one worker in an epoch: numbers of pairs. Every pair is in one batch of one worker, except that the
-        last, short batch is left out, and that all workers get equally many batches."""
+        """The batches of one worker in an epoch: numbers of pairs. Every pair is in one batch of one worker, except
+        that the last, short batch is left out, and that all workers get equally many batches."""
         order = np.random.default_rng([seed, epoch]).permutation(len(self.video))
         n = max(1, len(order) // (size * world))
         size = min(size, len(order) // (n * world))
@@ -116,6 +125,19 @@ class Pairs:
         videos = np.unique(self.video[pairs])
         rows = [self.row[ragged_rows(self.first[v : v + 1], self.length[v : v + 1])] for v in videos]
         return pa.table({"video": videos, "rows": rows}, schema=PLAN_SCHEMA)
+
+
+def batches_of(data: Pairs, batches: Sequence[NDArray[np.int64]], read: Read) -> Iterator[Batch]:
+    """The batches in order, each as soon as its videos are read."""
+    plans = [data.plan(batch) for batch in batches]
+    tables = iter(read(plans))
+    waiting: list[pa.Table] = []
+    for batch, plan in zip(batches, plans, strict=True):
+        while sum(map(len, waiting)) < len(plan):
+            waiting.append(next(tables))
+        rows = pa.concat_tables(waiting)
+        waiting = [rows.slice(len(plan))]
+        yield collate(batch, data, rows.slice(0, len(plan)))
 
 
 def collate(pairs: NDArray[np.int64], data: Pairs, videos: pa.Table) -> Batch:
@@ -176,6 +198,6 @@ def check_numbers(snapshot: Snapshot, *, cells: bool = False) -> None:
             if wrong.any():
                 row = rows.slice(int(wrong.argmax()), 1).to_pylist()[0]
                 raise UnreadableIndexError(
-                    f"{snapshot.uri}: super image {row['position']} of {row['video_id']} has a number in its {name} that is "
-                    "not finite (NaN or infinite): encode the video again"
+                    f"{snapshot.uri}: super image {row['position']} of {row['video_id']} has a number in its {name} that "
+                    "is not finite (NaN or infinite): encode the video again"
                 )

@@ -43,9 +43,11 @@ def info_nce(logits: Tensor, same: Tensor) -> Tensor:
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:
-    """EERCF's Pearson constraint on a, b (B, D): 0.14 * sum_d (C_dd - 1)^2, C_dd the correlation of dimension d over the batch.
+    """EERCF's Pearson constraint on a, b (B, D): 0.14 * sum_d (C_dd - 1)^2, C_dd the correlation of dimension d over
+    the batch.
 
-    Population standard deviation with a small epsilon; the published code has the unbiased one and none. Raises ValueError for B < 2.
+    Population standard deviation with a small epsilon; the published code has the unbiased one and none. Raises
+    ValueError for B < 2.
     """
     if len(a) < 2:
         raise ValueError(f"a correlation over a batch of {len(a)}: it needs 2 or more")

@@ -27,19 +27,12 @@ def spread(n: int, k: int) -> NDArray[np.int64]:
 
 
 def read_clips(videos: pa.Table, tiling: Tiling, n_frames: int) -> pa.Table:
-    """videos: rows of video_id and uri. Returns `READ_SCHEMA` rows: at most n_frames super images of each video (frames, for
-    grid 1), evenly spaced over all of its `n_there`; or an error for a video that cannot be read."""
-    rows = []
-    for row in videos.to_pylist():
-        rows.append(
-            {
-                "video_id": row["video_id"],
-                "n_frames": 0,
-                "frames": b"",
-                "n_there": 0,
-                **_read(row["uri"], tiling, n_frames),
-            }
-        )
+    """videos: rows of video_id and uri. Returns `READ_SCHEMA` rows: at most n_frames super images of each video
+    (frames, for grid 1), evenly spaced over all of its `n_there`; or an error for a video that cannot be read."""
+    nothing = {"n_frames": 0, "frames": b"", "n_there": 0}
+    rows = [
+        {"video_id": row["video_id"], **nothing, **_read(row["uri"], tiling, n_frames)} for row in videos.to_pylist()
+    ]
     return pa.Table.from_pylist(rows, schema=READ_SCHEMA)
 
 

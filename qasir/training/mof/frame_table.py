@@ -1,11 +1,8 @@
-"""Where the frames of a training corpus are: two Lance tables keyed by video, of which a batch at a time is in memory.
+"""What MOF learns, as a Lance table keyed by video of which a batch at a time is in memory: the compressed frames in
+normalised pixels, with Adam's two moments, and the frames that they started from, float32.
 
-    clips.lance    what was decoded, once: the many frames of each video, uint8
-    frames.lance   what is learned: the compressed frames in normalised pixels, with Adam's two moments, and the frames that they
-                   started from, float32
-
-A pass over the videos writes `frames.lance` anew, fragment by fragment, and commits once at its end; older versions are then
-dropped, so the table on disk holds at most two passes. A gradient needs no column: in a pass every video is in one batch, so
+A pass over the videos writes the table anew, fragment by fragment, and commits once at its end; older versions are then
+dropped, so that what is on disk stays as large. A gradient needs no column: in a pass every video is in one batch, so
 that its step can be taken as soon as its gradient is known, and equals one step on what the pass gathered.
 """
 
@@ -13,19 +10,16 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-import lance
 import numpy as np
 import pyarrow as pa
 import torch
 from lance.fragment import FragmentMetadata, write_fragments
-from numpy.typing import NDArray
 from torch import Tensor
 
 from qasir.errors import UnreadableIndexError
-from qasir.training.mof.clips import CLIPS_SCHEMA
+from qasir.training.mof.tables import SHAPE, opened, overwrite
 
 FRAMES_SCHEMA = pa.schema(
     [
@@ -34,44 +28,13 @@ FRAMES_SCHEMA = pa.schema(
         pa.field("steps", pa.int32(), nullable=False),
     ]
 )
-_SHAPE = b"qasir.frames"
 _BETAS, _EPSILON = (0.5, 0.999), 1e-8
-_CACHE_BYTES = 16 << 20
-
-
-@dataclass(frozen=True)
-class PixelScale:
-    """The model's normalisation: normalised = pixels / 255 / std - mean / std, a channel each (3,)."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def normalise(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(..., S, S, 3) uint8 -> (..., 3, S, S) float32."""
-        values = torch.from_numpy(pixels).movedim(-1, -3).float() / 255.0
-        return (values - self._column(self.mean)) / self._column(self.std)
-
-    def pixels(self, values: Tensor) -> NDArray[np.uint8]:
-        """The way back, rounded and clamped to what can be shown."""
-        shown = (values * self._column(self.std) + self._column(self.mean)).clamp(0, 1) * 255.0
-        return shown.round().byte().movedim(-3, -1).numpy()
-
-    def clamp(self, values: Tensor) -> Tensor:
-        """Normalised values of colours that exist."""
-        low, high = (
-            -self._column(self.mean) / self._column(self.std),
-            (1 - self._column(self.mean)) / self._column(self.std),
-        )
-        return values.clamp(low, high)
-
-    @staticmethod
-    def _column(values: tuple[float, ...]) -> Tensor:
-        return torch.tensor(values).view(3, 1, 1)
 
 
 @dataclass
 class FrameBatch:
-    """Compressed frames of some videos (B, K, 3, S, S), where they started, Adam's moments, and the steps taken (B,)."""
+    """Compressed frames of some videos (B, K, 3, S, S), where they started, Adam's moments, and the steps taken
+    (B,)."""
 
     video_ids: list[str]
     start: Tensor
@@ -96,43 +59,13 @@ class FrameBatch:
         return (self.frames - self.start).abs().flatten(1).mean(dim=1)
 
 
-class ClipTable:
-    """The decoded frames of a corpus. side: S, pixels a side."""
-
-    def __init__(self, uri: str) -> None:
-        self._dataset = _opened(uri)
-        about = json.loads((self._dataset.schema.metadata or {})[_SHAPE])
-        self.side: int = about["side"]
-        self.about: dict[str, Any] = about
-        self.video_ids: list[str] = self._dataset.to_table(columns=["video_id"])["video_id"].to_pylist()
-        self._row = {video_id: row for row, video_id in enumerate(self.video_ids)}
-
-    @classmethod
-    def write(cls, uri: str, tables: Iterable[pa.Table], about: dict[str, Any]) -> "ClipTable":
-        """Write `CLIPS_SCHEMA` tables as they come and commit at the end; a kill leaves no table. about: must hold `side`."""
-        schema = CLIPS_SCHEMA.with_metadata({_SHAPE: json.dumps(about).encode()})
-        fragments: list[FragmentMetadata] = []
-        for table in tables:
-            fragments += write_fragments(table.cast(schema), uri, schema=schema)
-        _overwrite(uri, schema, fragments)
-        return cls(uri)
-
-    def load(self, video_ids: Sequence[str]) -> list[NDArray[np.uint8]]:
-        """For each video (n_frames, S, S, 3)."""
-        rows = self._dataset.take([self._row[video_id] for video_id in video_ids], columns=["n_frames", "frames"])
-        return [
-            np.frombuffer(frames, np.uint8).reshape(n, self.side, self.side, 3)
-            for n, frames in zip(rows["n_frames"].to_pylist(), rows["frames"].to_pylist(), strict=True)
-        ]
-
-
 class FrameTable:
     """The compressed frames of a corpus at one version. shape: (K, 3, S, S)."""
 
     def __init__(self, uri: str, version: int | None = None) -> None:
         self.uri = uri
-        self._dataset = _opened(uri, version)
-        self.shape = tuple(json.loads((self._dataset.schema.metadata or {})[_SHAPE]))
+        self._dataset = opened(uri, version)
+        self.shape = tuple(json.loads((self._dataset.schema.metadata or {})[SHAPE]))
         self._row = {
             video_id: row
             for row, video_id in enumerate(self._dataset.to_table(columns=["video_id"])["video_id"].to_pylist())
@@ -185,9 +118,9 @@ class FrameTable:
         schema = FRAMES_SCHEMA
         for batch in batches:
             shape = json.dumps(list(batch.frames.shape[1:])).encode()
-            schema = FRAMES_SCHEMA.with_metadata({_SHAPE: shape})
+            schema = FRAMES_SCHEMA.with_metadata({SHAPE: shape})
             fragments += write_fragments(_table(batch, schema), uri, schema=schema)
-        _overwrite(uri, schema, fragments)
+        overwrite(uri, schema, fragments)
         return cls(uri)
 
 
@@ -196,19 +129,3 @@ def _table(batch: FrameBatch, schema: pa.Schema) -> pa.Table:
     for name in ("start", "frames", "mean", "square"):
         columns[name] = [one.contiguous().numpy().tobytes() for one in getattr(batch, name)]
     return pa.table(columns, schema=schema)
-
-
-def _opened(uri: str, version: int | None = None) -> lance.LanceDataset:
-    """With small caches: Lance keeps decoded pages of equal values (moments that are still 0), up to a gibibyte of them."""
-    return lance.dataset(
-        uri, version=version, index_cache_size_bytes=_CACHE_BYTES, metadata_cache_size_bytes=_CACHE_BYTES
-    )
-
-
-def _overwrite(uri: str, schema: pa.Schema, fragments: list[FragmentMetadata]) -> None:
-    lance.LanceDataset.commit(uri, lance.LanceOperation.Overwrite(schema, fragments))
-
-
-def size_on_disk(uri: str) -> int:
-    """Bytes of a local table."""
-    return sum(path.stat().st_size for path in Path(uri).rglob("*") if path.is_file())

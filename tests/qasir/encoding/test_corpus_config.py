@@ -49,6 +49,7 @@ def test_a_corpus_and_its_indexes(tmp_path):
         ("videos: a\nindexes:\n  - uri: b\n  - uri: b\n", r":4: indexes\[1\].uri: the same as indexes\[0\].uri"),
         ("videos: a\nindexes:\n  - b\n", r":3: indexes\[0\]: expected the keys"),
         ("videos: a\nindexes:\n  - uri: b\n    fit: crop\n", r":4: indexes\[0\].fit: .*'squash' or 'letterbox'"),
+        ("videos: a\nindexes:\n  - uri: b\n    grid: [2, 3]\n", r":4: indexes\[0\].grid: .*integer, not \[2, 3\]"),
         ("videos: a\nindexes: []\n", r":2: indexes: give a list"),
         ("videos: a\n", r"indexes: give a list"),
         ("indexes:\n  - uri: b\n", r"videos: name a folder"),
@@ -69,3 +70,8 @@ def test_no_file_and_no_text(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not"):
         load_corpus_config(tmp_path / "x.yaml")
+
+
+def test_a_corpus_may_have_any_number_of_indexes(tmp_path):
+    text = "videos: clips\nindexes:\n" + "".join(f"  - uri: i{n}\n" for n in range(100))
+    assert len(load(tmp_path, text).indexes) == 100

@@ -91,6 +91,17 @@ START = "videos: a\nqueries: b\n"
             START + "encoders: [{grid: 2}]\nhybrids:\n  - large: {grid: 2}\n    small: {size: 3}\n",
             r":6: hybrids\[0\].small.size: unknown key",
         ),
+        (
+            START + "encoders: [{grid: 2}]\nhybrids:\n  - large: {grid: 2}\n    small: {grid: two}\n",
+            r":6: hybrids\[0\].small.grid: .*integer, not 'two'",
+        ),
+        (
+            START + "encoders: [{grid: 2}]\nhybrids: [{large: 3, small: {}}]\n",
+            r":4: hybrids\[0\].large: expected the keys",
+        ),
+        (START + "encoders:\n  - grid: [1, 2]\n  - grid: [3, x]\n", r":5: encoders\[1\].grid: .*not 'x'"),
+        (START + "encoders: [{grid: 2}]\nvalidation: later\n", r":4: validation: expected the keys videos, queries"),
+        (START + "encoders: [{grid: 2}]\nscorings: mean\n", r":4: scorings: give a list of scorings, not 'mean'"),
         (START + "encoders: [{grid: 2}]\ntwo_stage: [{recall_k: many}]\n", r":4: two_stage\[0\].recall_k"),
     ],
 )

@@ -1,10 +1,17 @@
+import runpy
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
 from qasir.evaluation.metrics import bootstrap, summarise
 from qasir.study.findings import difference, findings, pareto
 from qasir.study.page import render_study
-from qasir.study.results import DONE, RESULTS_SCHEMA, Result, label
+from qasir.study.results import DONE, RESULTS_SCHEMA, Result, label, write_tables
+
+SCRIPT = Path(__file__).parents[3] / "docs" / "make_results.py"
 
 QUERIES, VIDEOS = [f"q{i}" for i in range(60)], [f"v{i % 20}" for i in range(60)]
 GRID_COST = {1: 90.0, 2: 22.0, 3: 10.0}
@@ -84,8 +91,26 @@ def test_a_difference_is_over_the_queries_that_both_answered(study):
 
 
 def test_the_page_shows_what_could_not_be_built(study):
-    failed = Result({**dict.fromkeys(RESULTS_SCHEMA.names), "status": "failed", "label": "x", "reason": "no <such> model"}, np.zeros(0), [], [])  # fmt: skip
+    failed = Result({**dict.fromkeys(RESULTS_SCHEMA.names), "status": "failed", "label": "x", "reason": "no <such> model"}, np.zeros(0, int), [], [])  # fmt: skip
     page = render_study([*study, failed], title="T", tuned=False)
     assert "no &lt;such&gt; model" in page
     assert "1 could not be built" in page
     assert render_study([failed], title="T", tuned=True).count("<svg") == 0
+
+
+def test_the_document_and_its_pictures_are_made_from_a_study_s_tables(study, tmp_path):
+    (tmp_path / "docs" / "results").mkdir(parents=True)
+    (tmp_path / "docs" / "results" / "introduction.md").write_text("# Results\n")
+    (tmp_path / "study").mkdir()
+    write_tables(
+        tmp_path / "study",
+        [Result({**one.row, "setting_id": str(i)}, one.rank, QUERIES, VIDEOS) for i, one in enumerate(study)],
+    )
+    runpy.run_path(str(shutil.copy(SCRIPT, tmp_path / "docs")))["main"](tmp_path / "study")
+    text = (tmp_path / "docs" / "RESULTS.md").read_text()
+    pictures = list((tmp_path / "docs" / "results").glob("*.svg"))
+    assert len(pictures) == 8
+    for picture in pictures:
+        assert f"(results/{picture.name})" in text
+        assert ElementTree.parse(picture).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        assert "var(" not in picture.read_text()

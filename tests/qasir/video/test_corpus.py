@@ -34,7 +34,21 @@ def test_a_glob_names_anything_and_ids_start_at_its_fixed_part(folder):
     assert ids(f"{folder}/**/*.webm") == ["sub/deep/c"]
     assert ids(f"{folder}/sub/**") == ["b", "deep/c"]
     assert ids(f"{folder}/sub/[ab].*") == ["b"]
+    assert ids(f"{folder}/sub/[!ac].*") == ids(f"{folder}/sub/[^ac].*") == ["b"]
     assert list_videos(f"{folder}/sub/*").root == str(folder / "sub")
+
+
+def test_two_stars_span_folders_beside_other_characters_too(folder):
+    assert ids(f"{folder}/**.webm") == ["sub/deep/c"]
+    assert ids(f"{folder}/**") == ["a", "notes", "sub/b", "sub/deep/c"]
+    assert ids(f"{folder}/s**c.webm") == ids(f"{folder}/s***c.webm") == ["sub/deep/c"]
+    assert ids(f"{folder}/s**b.MKV") == ["sub/b"]
+    assert ids(f"{folder}/**/*.mp4") == ["a"]
+
+
+def test_a_bracket_that_is_no_set_is_a_name(folder):
+    (folder / "x[1.mp4").write_bytes(b"x")
+    assert ids(f"{folder}/x[1.*") == ["x[1"]
 
 
 def test_one_file(folder):

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -9,7 +10,7 @@ from qasir.errors import ModelError, QueryError
 from qasir.video.super_image import cell_overlap
 from qasir.vlm.model import Vlm, resolve, resolve_precision
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},

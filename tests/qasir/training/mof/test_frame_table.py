@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
+from qasir.training.mof.clip_table import ClipTable
 from qasir.training.mof.clips import CLIPS_SCHEMA, spread
-from qasir.training.mof.frame_table import ClipTable, FrameTable, PixelScale, size_on_disk
+from qasir.training.mof.frame_table import FrameTable
+from qasir.training.mof.pixels import PixelScale
 
 SCALE = PixelScale((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 IDS = [f"v{i}" for i in range(7)]
@@ -52,6 +57,10 @@ def test_steps_are_adam(table):
     np.testing.assert_allclose(table.load(["v0"]).frames[0].numpy(), reference.detach().numpy(), atol=1e-6)
 
 
+def size_on_disk(uri):
+    return sum(path.stat().st_size for path in Path(uri).rglob("*") if path.is_file())
+
+
 def test_the_table_on_disk_does_not_grow_with_passes(table):
     sizes = []
     for _ in range(6):
@@ -97,8 +106,6 @@ def test_pixels_go_there_and_back():
 
 
 def test_clips_are_read_by_video(tmp_path):
-    import pyarrow as pa
-
     made = {
         video_id: np.random.default_rng(i).integers(0, 256, (i + 1, 4, 4, 3), np.uint8)
         for i, video_id in enumerate(IDS)

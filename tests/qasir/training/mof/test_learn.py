@@ -1,0 +1,216 @@
+"""MOF from videos to a checkpoint, without Ray."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from qasir.errors import QasirError, QueryError, SpecError
+from qasir.evaluation.query_files import Query
+from qasir.training.mof.clip_table import clips_of
+from qasir.training.mof.clips import read_clips
+from qasir.training.mof.frame_table import FrameTable
+from qasir.training.mof.learn import train_mof
+from qasir.training.mof.material import Captioned
+from qasir.training.mof.meta_gradient import Objective
+from qasir.training.mof.mof_training import FRAMES_TABLE, MODEL, MofSettings
+from qasir.training.mof.pixels import PixelScale
+from qasir.video.corpus import list_videos
+from tests.qasir.training.dying import writes_survived
+from tests.qasir.training.mof.made_up import NOUNS, QUICK, SIDE, Made
+from tests.videos import write_video
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return Made.in_folder(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="module")
+def whole(made):
+    """(folder, result) of a training that nothing stopped."""
+    told = []
+    result = made.train(made.folder / "whole", on_epoch=told.append)
+    assert told == result["history"]
+    return made.folder / "whole", result
+
+
+def test_the_frames_move(whole):
+    folder, result = whole
+    history = json.loads((folder / "history.json").read_text())
+    assert [record["epoch"] for record in history] == [0, 1, 2]
+    assert history[2]["displacement"] > history[1]["displacement"] > 0.01
+    assert result["before"] == history[0]
+    assert result["best"]["SumR"] == max(record["SumR"] for record in history[1:])
+    assert result["peak_mib"] > 0
+
+
+def test_the_dense_loss_falls(made, tmp_path):
+    settings = replace(QUICK, epochs=8, batch_size=5, lr=0.0, inner_lr=10.0)
+    history = made.train(tmp_path / "out", settings)["history"]
+    losses = [record["dense_loss"] for record in history[1:]]
+    assert np.mean(losses[-2:]) < np.mean(losses[:2])
+
+
+def test_the_result_is_a_checkpoint_of_what_trained(made, whole):
+    stored, before = load_file(whole[0] / MODEL), made.vlm().module.state_dict()
+    assert set(stored) == set(before)
+    changed = {name for name, value in stored.items() if not torch.equal(value, before[name])}
+    assert {"visual.proj", "text_projection"} <= changed
+    assert not any("resblocks.0." in name for name in changed)
+
+
+def test_there_are_pictures_of_what_frames_became(whole):
+    pictures = sorted(whole[0].glob("frames_*.png"))
+    assert len(pictures) == 3
+    assert Image.open(pictures[0]).size[0] > QUICK.frames * SIDE
+
+
+def test_a_training_that_has_ended_stays_as_it_is(made, whole):
+    folder, result = whole
+    before = (folder / MODEL).read_bytes()
+    again = made.train(folder)
+    assert again["best"] == result["best"]
+    assert (folder / MODEL).read_bytes() == before
+
+
+def train_in(folder):
+    torch.set_num_threads(1)
+    Made(folder.parent).train(folder)
+
+
+def test_a_training_killed_at_any_write_goes_on_to_the_same_checkpoint(whole, made):
+    """A process that ends before its first, second, ... file or table is written; then the same again, to the end."""
+    n_killed = 0
+    for folder, was_killed in writes_survived(train_in, (made.folder / f"killed_{n}" for n in range(100))):
+        told = []
+        result = made.train(folder, on_epoch=told.append)
+        assert [record["epoch"] for record in told] == [0, 1, 2]
+        assert result["best"]["epoch"] == whole[1]["best"]["epoch"]
+        assert (folder / MODEL).read_bytes() == (whole[0] / MODEL).read_bytes()
+        assert torch.equal(learned(folder), learned(whole[0]))
+        if not was_killed:
+            break
+        n_killed += 1
+    assert n_killed >= 3 + 2 * 3 + 2  # tables of clips and frames; frames, state and history an epoch; the result
+
+
+def learned(folder):
+    table = FrameTable(str(folder / FRAMES_TABLE))
+    return table.load(sorted(table.video_ids)).frames
+
+
+@pytest.mark.parametrize("method", ["plain", "dense"])
+def test_what_mof_is_compared_with(made, method, tmp_path):
+    settings = replace(QUICK, method=method, grid=2, objective=Objective("attention"))
+    result = made.train(tmp_path / "out", settings)
+    assert "dense_loss" not in result["best"]
+    assert not (tmp_path / "out" / FRAMES_TABLE).exists()
+
+
+def test_frames_that_are_clamped_are_colours(made, tmp_path):
+    made.train(tmp_path / "out", replace(QUICK, clamp=True, epochs=1))
+    frames = learned(tmp_path / "out")
+    np.testing.assert_allclose(PixelScale(*made.vlm().pixel_scale).clamp(frames), frames, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"frames": 4, "dense_frames": 3}, "4 frames of 3 dense ones"),
+        ({"method": "x"}, "method 'x'"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 1}, "batches"),
+        ({"lr": -1.0}, "learning rates"),
+        ({"fps": 0.0}, "fps"),
+        ({"grid": 0}, "grid"),
+    ],
+)
+def test_bad_settings(change, says):
+    with pytest.raises(SpecError, match=says):
+        MofSettings(**change)
+
+
+def test_layers_and_poolings_there_are_not(made, tmp_path):
+    with pytest.raises(SpecError, match="layers 'x'"):
+        made.train(tmp_path / "out", replace(QUICK, layers="x"))
+    with pytest.raises(SpecError, match="pooling 'x'"):
+        Objective("x")
+
+
+@pytest.mark.parametrize(
+    ("options", "useless"),
+    [
+        (MofSettings(), set()),
+        (MofSettings(method="plain"), {"frame_lr", "inner_lr", "clamp", "frame_steps_per_epoch"}),
+        (MofSettings(method="dense"), {"frame_lr", "inner_lr", "clamp", "frame_steps_per_epoch"}),
+        (MofSettings(frame_steps_per_epoch=0), {"frame_lr", "inner_lr", "clamp"}),
+        (Objective(), {"attention_temperature"}),
+        (Objective("attention"), set()),
+    ],
+)
+def test_what_a_choice_has_no_use_for_is_listed(options, useless):
+    assert set(options.useless) == useless
+
+
+def test_other_settings_need_another_folder(made, whole):
+    with pytest.raises(SpecError, match="seed: 0 then, 5 now"):
+        made.train(whole[0], replace(QUICK, seed=5))
+
+
+def test_short_videos_broken_ones_and_those_nobody_asks_for(made, tmp_path, caplog):
+    """One frame only (it is taken several times), no video at all, and one without a query."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for noun in NOUNS:
+        (videos / f"{noun}.mp4").symlink_to(made.folder / "videos" / f"{noun}.mp4")
+    write_video(videos / "short.mp4", n_frames=1)
+    write_video(videos / "unasked.mp4", n_frames=30)
+    (videos / "broken.mp4").write_bytes(b"nothing")
+    train = Captioned(list_videos(str(videos)), [*made.captioned.queries, Query("s", "a flash", "short")])
+    train_mof(made.vlm(), train, made.captioned, replace(QUICK, epochs=1), tmp_path / "out")
+    assert "1 of 8 videos cannot be read and are left out: broken" in caplog.text
+    assert "1 train videos have no query" in caplog.text
+    assert "short" in FrameTable(str(tmp_path / "out" / FRAMES_TABLE)).video_ids
+
+
+def test_a_video_of_too_few_frames_is_named(made, tmp_path, caplog):
+    def read(videos, tiling, n_frames):
+        return (read_clips(some, tiling, 1) for some in videos)
+
+    clips = clips_of(made.captioned.corpus, str(tmp_path / "clips.lance"), made.tiling(), 5, read)
+    assert all(len(frames) == 1 for frames in clips.load(NOUNS))
+    assert "1 videos gave fewer than 5 frames, cat first" in caplog.text
+
+
+def test_no_video_that_can_be_read(made, tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "broken.mp4").write_bytes(b"nothing")
+    with pytest.raises(QasirError, match="not one of 1 videos can be read: broken"):
+        train_mof(
+            made.vlm(), Captioned(list_videos(str(tmp_path / "videos")), []), made.captioned, QUICK, tmp_path / "out"
+        )
+
+
+@pytest.mark.parametrize(("videos", "says"), [(["elsewhere"], "none of the 1 queries"), (["cat"], "about 1 video")])
+def test_queries_that_tell_no_videos_apart(made, tmp_path, videos, says):
+    queries = [Query(name, "a cat", name) for name in videos]
+    with pytest.raises(QueryError, match=says):
+        train_mof(made.vlm(), replace(made.captioned, queries=queries), made.captioned, QUICK, tmp_path / "out")
+
+
+def test_clips_are_made_once_and_not_of_something_else(made, tmp_path):
+    uri, tiling = str(tmp_path / "clips.lance"), made.tiling()
+    first = clips_of(made.captioned.corpus, uri, tiling, 3)
+
+    def unread(videos, tiling, n_frames):
+        raise AssertionError("they are there already")
+
+    again = clips_of(made.captioned.corpus, uri, tiling, 3, unread)
+    np.testing.assert_array_equal(again.load(["cat"])[0], first.load(["cat"])[0])
+    with pytest.raises(SpecError, match="other videos or settings.*n_frames"):
+        clips_of(made.captioned.corpus, uri, tiling, 2, unread)
