@@ -9,18 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.evaluate_retrieval import app as evaluate_app
-from jobs.run_study import app as study_app
-from jobs.search_corpus import app as search_app
+from jobs import evaluate_retrieval, run_study, search_corpus
 from qasir.evaluation.evaluate import evaluate
 from qasir.evaluation.query_files import read_queries
 from qasir.evaluation.report.page import render_report
 from qasir.evaluation.tuning import chosen, sum_r
 from qasir.options import Doc
 from qasir.retrieval.methods import named
+from qasir.retrieval.methods.fusion import Fusion
 from qasir.retrieval.methods.pooled import Pooled
-from qasir.retrieval.opening import open_index
-from tests.calling import call
+from qasir.retrieval.opening import open_index, together
+from tests.jobs.test_jobs import call
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,9 @@ def queries(demo):
 def test_it_is_searched(searcher, demo_index):
     one, best = searcher.search("a penguin", 4, Best(1)), searcher.search("a penguin", 4, named.made("max"))
     assert [hit.video_id for hit in one] == [hit.video_id for hit in best]
-    status, output, facts, _ = call(search_app, "a penguin", "--index", demo_index.uri, "--aggregation", "best:1", "--json")
+    status, output, facts, _ = call(
+        search_corpus, "a penguin", "--index", demo_index.uri, "--aggregation", "best:1", "--json"
+    )
     assert status == 0
     assert facts["scoring"] == {"aggregation": "best:1", "n": 1}
     assert facts["hits"][0]["video_id"] == one[0].video_id
@@ -77,7 +78,7 @@ def test_it_is_tuned_evaluated_and_reported(searcher, queries, demo, demo_index)
     assert result.cost.total > 0
     assert method.sentence() in render_report(result, searcher, title="t")
     status, output, facts, _ = call(
-        evaluate_app, "--index", demo_index.uri, "--queries", demo / "queries.jsonl", "--aggregation", "best:2",
+        evaluate_retrieval, "--index", demo_index.uri, "--queries", demo / "queries.jsonl", "--aggregation", "best:2",
         "--validation-queries", demo / "queries.jsonl", "--json",
     )  # fmt: skip
     assert status == 0
@@ -86,23 +87,19 @@ def test_it_is_tuned_evaluated_and_reported(searcher, queries, demo, demo_index)
 
 
 def test_it_is_one_side_of_a_hybrid(searcher, queries):
-    from qasir.retrieval.methods.fusion import Fusion
-    from qasir.retrieval.opening import together
-
     both = together(searcher.side, searcher.side)
     texts = [query.text for query in queries[:3]]
     values = both.score(texts, Fusion(1.0, Best(1), named.made("mean")))
     assert (np.argsort(-values) == np.argsort(-searcher.score(texts, Best(1)))).all()
 
 
-@pytest.mark.ray
 def test_it_is_studied(demo, local_ray, tmp_path):
     config = tmp_path / "study.yaml"
     config.write_text(
         f"videos: {demo / 'videos'}\nqueries: {demo / 'queries.jsonl'}\n"
         "encoders:\n  - {grid: 3, cells: false, thumbnails: false}\nscorings:\n  - aggregation: [attention, 'best:2']\n"
     )
-    status, output, facts, error = call(study_app, "--config", config, "--output", tmp_path / "study", "--json")
+    status, output, facts, error = call(run_study, "--config", config, "--output", tmp_path / "study", "--json")
     assert status == 0, error
     assert (facts["settings"], facts["failed"]) == (2, 0)
     assert "best:2" in output
