@@ -23,7 +23,7 @@ from qasir.files.whole import write_parquet, write_whole
 from qasir.options import Doc, Flag, Shown, options_of
 from qasir.retrieval.methods.asked import Numbers, asked, check_indexes
 from qasir.retrieval.methods.method import Method
-from qasir.retrieval.methods.named import HYBRIDS, with_numbers
+from qasir.retrieval.methods.named import HYBRIDS, argument_of, with_numbers
 from qasir.retrieval.opening import open_searcher
 from qasir.retrieval.searcher import Searcher
 
@@ -81,7 +81,9 @@ def evaluate_retrieval(
     if asking.validation_queries is not None:
         check_choices(method)
         tuning = open_searcher(asking.validation_index or ranking.index, ranking.finetuned)
-        method = chosen(tuning, asking.read(asking.validation_queries), method, keep=own)
+        method = chosen(
+            tuning, asking.read(asking.validation_queries), method, keep={*own, *argument_of(ranking.aggregation or "")}
+        )
         print(f"chosen on {asking.validation_queries}: {json.dumps(method.describe())}")
     if asking.direction == VIDEO_TO_TEXT:
         found = evaluate_video_to_text(searcher, queries, method)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ from qasir.evaluation.evaluate import evaluate
 from qasir.evaluation.query_files import read_queries
 from qasir.evaluation.report.page import render_report
 from qasir.evaluation.tuning import chosen, sum_r
-from qasir.options import Doc
 from qasir.retrieval.methods import named
 from qasir.retrieval.methods.fusion import Fusion
 from qasir.retrieval.methods.pooled import Pooled
@@ -29,7 +28,7 @@ class Best(Pooled):
     name = "best"
     argument = "n"
 
-    n: Annotated[int, Doc("How many super images count.")] = 2
+    n: int = 2
 
     def weights(self, similarity: Tensor, padding: Tensor | None) -> Tensor:
         counted = min(self.n, similarity.shape[1])
@@ -65,7 +64,7 @@ def test_it_is_searched(searcher, demo_index):
         search_corpus, "a penguin", "--index", demo_index.uri, "--aggregation", "best:1", "--json"
     )
     assert status == 0
-    assert facts["scoring"] == {"aggregation": "best:1", "n": 1}
+    assert facts["scoring"] == {"aggregation": "best:1"}
     assert facts["hits"][0]["video_id"] == one[0].video_id
     assert one[0].video_id in output
 
@@ -74,7 +73,7 @@ def test_it_is_tuned_evaluated_and_reported(searcher, queries, demo, demo_index)
     method = chosen(searcher, queries, Best(4))
     assert sum_r(searcher, queries, method) == max(sum_r(searcher, queries, Best(n)) for n in (1, 2, 4))
     result = evaluate(searcher, queries, method)
-    assert result.to_dict()["scoring"]["n"] == method.n
+    assert result.to_dict()["scoring"]["aggregation"] == f"best:{method.n}"
     assert result.cost.total > 0
     assert method.sentence() in render_report(result, searcher, title="t")
     status, output, facts, _ = call(

@@ -30,7 +30,7 @@ from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
 from qasir.retrieval.methods.fusion import Fusion
 from qasir.retrieval.methods.hybrid import Hybrid
 from qasir.retrieval.methods.method import Method
-from qasir.retrieval.methods.named import kind_of
+from qasir.retrieval.methods.named import argument_of, kind_of
 
 
 def _checked_format(name: str) -> str:
@@ -69,7 +69,8 @@ class ScoringChoice:
 
     def fixed(self) -> dict[str, Any]:
         """{number of a method: its value} of what is not left open."""
-        return _given(temperature=self.temperature, gate_temperature=self.gate_temperature)
+        numbers = _given(temperature=self.temperature, gate_temperature=self.gate_temperature)
+        return {**numbers, **argument_of(self.aggregation)}
 
     def kind(self) -> str:
         """The kind of its method."""

@@ -89,7 +89,7 @@ def settings(
             checkpoint = checkpoints[folder]
             if isinstance(checkpoint, str) or encoder in broken or not fits(checkpoint, encoder):
                 continue
-            yield with_reason(Side(encoder, folder), ScoringChoice(checkpoint.recipe.scoring.describe()["aggregation"]))
+            yield with_reason(Side(encoder, folder), ScoringChoice(checkpoint.recipe.scoring.asked_as()))
             if checkpoint.recipe.name == "eercf":
                 for two_stage in staged:
                     yield with_reason(Side(encoder, folder), two_stage)

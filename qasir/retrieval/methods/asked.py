@@ -38,7 +38,7 @@ def asked(defaults: Sequence[Method], aggregation: str | None, hybrid: str | Non
     if aggregation is None and hybrid is None and any(name in numbers for name in _OF_TWO_STAGES):
         aggregation = CoarseToFine.name
     sides = [
-        made(aggregation or _name(default), _of_side(of_sides, number, len(defaults)), like=default)
+        made(aggregation or default.asked_as(), _of_side(of_sides, number, len(defaults)), like=default)
         for number, default in enumerate(defaults)
     ]
     if hybrid is None:
@@ -67,8 +67,3 @@ def _single(name: str, values: Sequence[Any]) -> Any:
     if len(values) != 1:
         raise QueryError(f"{flag_of(name)} {', '.join(map(str, values))}: give one")
     return values[0]
-
-
-def _name(method: Method) -> str:
-    """The name under which a method is asked for."""
-    return str(method.describe()["aggregation"])

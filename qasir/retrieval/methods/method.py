@@ -72,18 +72,23 @@ class Method(ABC):
         for side, spec, uri in zip(self.sides(), specs, uris, strict=False):
             side.check([spec], [uri])
 
+    def asked_as(self) -> str:
+        """The name under which it is asked for, "sparse:3" say."""
+        return self.name if self.argument is None else f"{self.name}:{getattr(self, self.argument)}"
+
     def numbers(self) -> dict[str, Any]:
-        """Its numbers, by field."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        """Its numbers, by field, but for the one that its name gives."""
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        return {name: getattr(self, name) for name in names if name != self.argument}
 
     def describe(self) -> dict[str, Any]:
         """What reports and JSON say of it."""
-        return {"aggregation": self.name, **self.numbers()}
+        return {"aggregation": self.asked_as(), **self.numbers()}
 
     def label(self) -> str:
         """A few words for a chart."""
         numbers = [f"{value:g}" for value in self.numbers().values() if isinstance(value, int | float)]
-        return " ".join([self.describe()["aggregation"], *numbers])
+        return " ".join([self.asked_as(), *numbers])
 
     def sides(self) -> tuple["Method", ...]:
         """The methods of the indexes that it combines; none for a method of one index."""

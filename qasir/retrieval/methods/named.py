@@ -35,6 +35,13 @@ def kind_of(name: str) -> str:
     return METHODS.get(name.partition(":")[0], Method).kind
 
 
+def argument_of(name: str) -> dict[str, int]:
+    """{field: value} of what a name gives, {"grid": 3} for "sparse:3" say."""
+    plain, _, value = name.partition(":")
+    field = METHODS[plain].argument if plain in METHODS else None
+    return {field: int(value)} if field is not None and value.isdecimal() else {}
+
+
 def made(name: str, numbers: Mapping[str, Any] | None = None, *, like: Method | None = None) -> Method:
     """The method of one index by its name, with numbers by field; what is not given is as in `like`, or by default.
 
@@ -42,12 +49,10 @@ def made(name: str, numbers: Mapping[str, Any] | None = None, *, like: Method | 
     """
     plain, _, argument = name.partition(":")
     kind = METHODS.get(plain)
-    if kind is None or bool(argument) != (kind.argument is not None) or (argument and not argument.isdecimal()):
+    own = argument_of(name)
+    if kind is None or len(own) != (kind.argument is not None) or bool(argument) != bool(own):
         raise SpecError(f"aggregation {name!r}: choose one of {', '.join(map(spelled, METHODS.values()))}")
-    given = dict(numbers or {})
-    if kind.argument:
-        given[kind.argument] = int(argument)
-    return with_numbers(kind, given, like=like)
+    return with_numbers(kind, {**(numbers or {}), **own}, like=like)
 
 
 def with_numbers(kind: type[Method], given: Mapping[str, Any], *, like: Method | None = None) -> Method:

@@ -36,12 +36,6 @@ class Sparse(Pooled):
             raise SpecError(f"aggregation sparse:{self.grid}: choose N from 1 to {_MOST_GRID}")
         check_temperature("temperature", self.temperature)
 
-    def numbers(self) -> dict[str, Any]:
-        return {"temperature": self.temperature}
-
-    def describe(self) -> dict[str, Any]:
-        return {"aggregation": f"sparse:{self.grid}", **self.numbers()}
-
     def check(self, specs: Sequence[Stored], uris: Sequence[str]) -> None:
         if specs[0].grid != 1:
             raise QueryError(
