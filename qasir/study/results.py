@@ -108,7 +108,7 @@ def done(setting: Setting, sides: Sequence[Mapping[str, Any]], evaluation: Evalu
     encodings = [float(n.mean()) for n in evaluation.method.encodings([side["images"] for side in sides])]
     asked = {name: value for name, value in setting.describe().items() if value is not None}
     row = {
-        **_chosen(evaluation.method), **asked, **found, "setting_id": setting_id(setting), "status": DONE,
+        **setting.describe(), **_chosen(evaluation.method), **asked, **found, "setting_id": setting_id(setting), "status": DONE,
         "n_queries": len(evaluation.rank), "n_videos": evaluation.n_videos, **evaluation.metrics,
         **{f"{name}_low": bounds[0] for name, bounds in evaluation.ci95.items()},
         **{f"{name}_high": bounds[1] for name, bounds in evaluation.ci95.items()},
