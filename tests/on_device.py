@@ -20,7 +20,7 @@ from tests.indexes import unit
 METHODS = (Attention(), Mean(), Max(), TextGated(), Weighted(), Sparse(2))
 TEXTS = ["a penguin", "a pizza and a dragon on a blue background", "fire"]
 LEAST_COSINE = {"fp32": 0.9999, "bf16": 0.99}
-"""Of embeddings on two devices. The patch embedding is a convolution, which GPUs compute in TF32 even where fp32 is asked for."""
+"""Of embeddings on two devices. The patch embedding is a convolution: GPUs compute it in TF32 for fp32."""
 MOST_APART = 1e-4
 """Of scores on two devices, which are float32 throughout."""
 

@@ -33,7 +33,7 @@ def write_video(
     picture: np.ndarray | None = None,
     pictures: Sequence[np.ndarray] | None = None,
 ) -> Path:
-    """Frame i is flat `brightness(i)`, or pictures[i] (H, W, 3), or `picture` every time; `pts` are in ticks of `time_base`."""
+    """Frame i is flat `brightness(i)`, or pictures[i] (H, W, 3), or `picture`; `pts` are in ticks of `time_base`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=rate, options=options or {})
@@ -69,7 +69,7 @@ def write_audio(path: Path) -> Path:
 
 
 def write_film(path: Path, n_frames: int = 30) -> Path:
-    """A container with sound and two video streams, of which the first shows `brightness(i)` and the second is black."""
+    """A container with sound and two video streams: the first shows `brightness(i)`, the second is black."""
     with av.open(str(path), "w") as container:
         sound = container.add_stream("aac", rate=44100)
         pictures, black = (container.add_stream("libx264", rate=10) for _ in range(2))
@@ -110,7 +110,7 @@ def break_frame(path: Path, number: int) -> Path:
 
 
 def hide_keyframe(path: Path, number: int) -> Path:
-    """Have a VP9 keyframe, stored at `number`, say that it is not to be shown: the decoder gives nothing of it, and no error."""
+    """Have a VP9 keyframe, stored at `number`, say that it is not to be shown: nothing is decoded, without an error."""
     with av.open(str(path)) as container:
         first = bytes(_packets(container)[number])[0]
     return _overwrite(path, number, 0, bytes([first & ~0x02]))

@@ -133,8 +133,8 @@ def test_hybrids_and_sparse_frames_from_the_command_line(demo, demo_index, dense
     both = ("--index", dense_index.uri, "--index", demo_index.uri)
     out = tmp_path / "report"
     status, text, facts, _ = call(
-        evaluate_retrieval, *both, "--queries", queries, "--hybrid", "fusion", "--temperature", 0.005, "--temperature", 0.01,
-        "--validation-queries", queries, "--output", out, "--json",
+        evaluate_retrieval, *both, "--queries", queries, "--hybrid", "fusion", "--temperature", 0.005,
+        "--temperature", 0.01, "--validation-queries", queries, "--output", out, "--json",
     )  # fmt: skip
     assert status == 0
     assert "chosen on" in text

@@ -48,7 +48,7 @@ def samples(path, clocks):
 
 
 def by_definition(path, rate):
-    """What `samples` gives, slowly: sample k is the last of all frames with time <= k / rate, for k / rate < duration."""
+    """What `samples` gives, slowly: sample k is the last frame with time <= k / rate, for k / rate < duration."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = list(container.decode(stream))
