@@ -62,7 +62,7 @@ def test_a_cpu_encoder_fits_one_node():
 
 
 def test_a_corpus_gets_the_encoders_that_its_work_is_worth():
-    """A slow model, of seconds an image, is loaded more often for few images, and given fewer at once, than a fast one."""
+    """A slow model, of seconds an image, is loaded more often for few images, with fewer at once, than a fast one."""
     cpus, tiny, large = Workers.for_cluster(4, 0, 4), 1.3, 162.0
     assert [cpus.for_work([n], [tiny]).encoders for n in (1, 199, 200, 9999)] == [1, 1, 2, 4]
     assert [cpus.for_work([n], [large]).encoders for n in (1, 12, 13, 9999)] == [1, 1, 2, 4]
