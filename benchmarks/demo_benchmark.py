@@ -17,8 +17,10 @@ from demo_sets import SETS, demo_index
 from qasir.demo.render import render_corpus
 from qasir.evaluation.evaluate import evaluate
 from qasir.evaluation.query_files import read_queries
-from qasir.evaluation.tuning import TEMPERATURES, sum_r
-from qasir.retrieval.scoring import Scoring
+from qasir.evaluation.tuning import sum_r
+from qasir.retrieval.methods.attention import TEMPERATURES, Attention
+from qasir.retrieval.methods.maximum import Max
+from qasir.retrieval.methods.mean import Mean
 
 
 def main(
@@ -38,8 +40,7 @@ def main(
         for grid in tuned if name == "validation" else sizes:
             searchers[name, grid] = demo_index(work, name, grid, model=model, pretrained=pretrained)
     by_temperature = {
-        t: [sum_r(searchers["validation", g], queries["validation"], Scoring("attention", t)) for g in tuned]
-        for t in TEMPERATURES
+        t: [sum_r(searchers["validation", g], queries["validation"], Attention(t)) for g in tuned] for t in TEMPERATURES
     }
     print("validation SumR by temperature:")
     for t, values in by_temperature.items():
@@ -51,15 +52,15 @@ def main(
     results = []
     for grid in sizes:
         searcher = searchers["test", grid]
-        for scoring in (Scoring("attention", chosen), Scoring("max"), Scoring("mean")):
+        for scoring in (Attention(chosen), Max(), Mean()):
             result = evaluate(searcher, queries["test"], scoring)
             m, (low, high) = result.metrics, result.ci95["SumR"]
             recalls = " | ".join(f"{m[k]:.1f}" for k in ("R@1", "R@5", "R@10", "R@100", "SumR"))
             print(
-                f"| {grid} | {len(searcher.images.features.vectors):,} | {scoring.aggregation} | {recalls} | {low:.0f} to {high:.0f} | {m['MedR']:g} |",
+                f"| {grid} | {len(searcher.sides[0].vectors.load().features.vectors):,} | {scoring.name} | {recalls} | {low:.0f} to {high:.0f} | {m['MedR']:g} |",
                 flush=True,
             )
-            results.append({"grid": grid, "aggregation": scoring.aggregation, **m})
+            results.append({"grid": grid, "aggregation": scoring.name, **m})
     (work / "results.json").write_text(json.dumps({"temperature": chosen, "results": results}, indent=2) + "\n")
 
 

@@ -18,11 +18,15 @@ from qasir.evaluation.evaluate import Evaluation, evaluate
 from qasir.evaluation.metrics import paired_difference
 from qasir.evaluation.moment_metrics import NAMES
 from qasir.evaluation.query_files import Query, read_queries
-from qasir.evaluation.tuning import TEMPERATURES, best_depth, best_weight, sum_r
-from qasir.retrieval.coarse_to_fine import CoarseToFine
-from qasir.retrieval.hybrid import Cascade, Fusion, HybridSearcher
-from qasir.retrieval.scoring import Scoring
-from qasir.retrieval.searcher import IndexSearcher
+from qasir.evaluation.tuning import chosen_alone, sum_r
+from qasir.retrieval.methods.attention import TEMPERATURES, Attention
+from qasir.retrieval.methods.cascade import Cascade
+from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
+from qasir.retrieval.methods.fusion import Fusion
+from qasir.retrieval.methods.sparse import Sparse
+from qasir.retrieval.methods.text_gated import TextGated
+from qasir.retrieval.opening import together
+from qasir.retrieval.searcher import Searcher
 
 GRIDS = (1, 2, 3, 4)
 WITH_CELLS = (2, 3)
@@ -36,7 +40,7 @@ def main(
     ),
 ) -> None:
     queries: dict[str, list[Query]] = {}
-    searchers: dict[tuple[str, int], IndexSearcher] = {}
+    searchers: dict[tuple[str, int], Searcher] = {}
     for name, (seed, n_videos) in SETS.items():
         render_corpus(work / name, n_videos, seed)
         queries[name] = read_queries(work / name / "queries.jsonl")
@@ -55,8 +59,8 @@ def main(
     (work / "retrieval.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
-def _temperature(searchers: list[IndexSearcher], queries: list[Query]) -> Scoring:
-    tried = [Scoring("attention", t) for t in TEMPERATURES]
+def _temperature(searchers: list[Searcher], queries: list[Query]) -> Attention:
+    tried = [Attention(t) for t in TEMPERATURES]
     return max(tried, key=lambda one: sum(sum_r(searcher, queries, one) for searcher in searchers))
 
 
@@ -86,53 +90,56 @@ def head(title: str, more: str = "") -> None:
     print(f"\n{text}\n|" + " --- |" * (text.count("|") - 1))
 
 
-def sparse(index: IndexSearcher, queries: list[Query], scoring: Scoring, dense: dict[int, Evaluation]) -> list[Any]:
+def sparse(index: Searcher, queries: list[Query], scoring: Attention, dense: dict[int, Evaluation]) -> list[Any]:
     """Super images against as many single frames."""
     head("", " super images minus sparse frames |")
     rows = []
     for grid in GRIDS[1:]:
-        frames = evaluate(index, queries, Scoring(f"sparse:{grid}", scoring.temperature))
+        frames = evaluate(index, queries, Sparse(grid, scoring.temperature))
         rows.append(line(f"super images, N = {grid}", dense[grid], difference(dense[grid], frames)))
         rows.append(line("as many single frames", frames, " |"))
     return rows
 
 
 def hybrids(
-    searchers: dict[tuple[str, int], IndexSearcher],
+    searchers: dict[tuple[str, int], Searcher],
     queries: dict[str, list[Query]],
-    scoring: Scoring,
+    scoring: Attention,
     dense: dict[int, Evaluation],
 ) -> list[Any]:
     """The finer grid as the expensive model, the coarser one as the cheap model; weight and depth are chosen on validation at
     N = 2 with N = 3, and used for the other pairs too."""
     head("", " minus the expensive model |")
     rows = [line(f"N = {grid} alone", dense[grid], " |") for grid in GRIDS]
-    tuning = HybridSearcher(searchers["validation", 2], searchers["validation", 3])
-    fusion = best_weight(tuning, queries["validation"], Fusion(large=scoring, small=scoring))
-    cascade = best_depth(tuning, queries["validation"], Cascade(large=scoring, small=scoring))
+    tuning = together(searchers["validation", 2].side, searchers["validation", 3].side)
+    fusion = chosen_alone(tuning, queries["validation"], Fusion(large=scoring, small=scoring), ())
+    cascade = chosen_alone(tuning, queries["validation"], Cascade(large=scoring, small=scoring), ())
     for large, small in HYBRIDS:
-        both = HybridSearcher(searchers["test", large], searchers["test", small])
-        for name, method in ((f"fusion, w = {fusion.weight:g}", fusion), (f"cascade, k = {cascade.top_k}", cascade)):
+        both = together(searchers["test", large].side, searchers["test", small].side)
+        for name, method in (
+            (f"fusion, w = {fusion.numbers()['weight']:g}", fusion),
+            (f"cascade, k = {cascade.numbers()['top_k']}", cascade),
+        ):
             result = evaluate(both, queries["test"], method)
             rows.append(line(f"N = {large} with N = {small}, {name}", result, difference(result, dense[large])))
     return rows
 
 
-def coarse(test: dict[int, IndexSearcher], queries: list[Query], dense: dict[int, Evaluation]) -> list[Any]:
+def coarse(test: dict[int, Searcher], queries: list[Query], dense: dict[int, Evaluation]) -> list[Any]:
     """Accuracy over recall-k, and text-gated interaction; N = 2 and 3, which have cells."""
     rows = []
     for grid in WITH_CELLS:
         head(f"N = {grid}", " minus re-ranking every video |")
         rows.append(line("attention", dense[grid], " |"))
-        rows.append(line("tib, gate temperature 0.1", evaluate(test[grid], queries, Scoring("tib")), " |"))
+        rows.append(line("tib, gate temperature 0.1", evaluate(test[grid], queries, TextGated()), " |"))
         rows.append(
-            line(
-                "tib, gate temperature 0.01", evaluate(test[grid], queries, Scoring("tib", gate_temperature=0.01)), " |"
-            )
+            line("tib, gate temperature 0.01", evaluate(test[grid], queries, TextGated(gate_temperature=0.01)), " |")
         )
         for rerank in (("super-image",), ("super-image", "cell")):
             name = " and ".join(rerank)
-            everything = evaluate(test[grid], queries, CoarseToFine("video", len(test[grid].video_ids), rerank))
+            everything = evaluate(
+                test[grid], queries, CoarseToFine("video", len(test[grid].videos().video_ids), rerank)
+            )
             rows.append(line(f"every video by {name}", everything, " |"))
             for recall in ("video", "super-image"):
                 for k in RECALL_KS:

@@ -16,7 +16,8 @@ from qasir.demo.render import render_corpus
 from qasir.encoding.models import Target
 from qasir.encoding.options import EncoderOptions
 from qasir.encoding.prepare import prepare
-from qasir.retrieval.searcher import IndexSearcher
+from qasir.retrieval.opening import searcher_of
+from qasir.retrieval.searcher import Searcher
 from qasir.video.corpus import list_videos
 
 SETS = {"validation": (VALIDATION_SEED, VALIDATION_VIDEOS), "test": (BENCHMARK_SEED, BENCHMARK_VIDEOS)}
@@ -31,7 +32,7 @@ def render_set(work: Path, name: str) -> None:
 
 def demo_index(
     work: Path, name: str, grid: int, *, model: str = "qasir-tiny", pretrained: str | None = None, cells: bool = False
-) -> IndexSearcher:
+) -> Searcher:
     """The index of a set at a grid; what is missing of it is encoded first."""
     corpus = list_videos(str(work / name / "videos"))
     options = EncoderOptions(model=model, pretrained=pretrained, grid=grid, cells=cells, thumbnails=False)
@@ -40,4 +41,4 @@ def demo_index(
     summary = encode_corpus(corpus, [Target(index, source)], job="demo_benchmark")[0]
     if summary.encoded:
         print(f"{name}, N = {grid}: {summary.super_images} super images in {summary.seconds:.0f} s", flush=True)
-    return IndexSearcher(index)
+    return searcher_of(index)

@@ -19,12 +19,14 @@ from pipelines.finetune import finetune
 from qasir.evaluation.evaluate import Evaluation, evaluate
 from qasir.evaluation.metrics import paired_difference
 from qasir.evaluation.query_files import Query, read_queries
-from qasir.evaluation.tuning import best_temperature
-from qasir.retrieval.coarse_to_fine import CoarseToFine
+from qasir.evaluation.tuning import chosen
+from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
+from qasir.retrieval.methods.method import Method
+from qasir.retrieval.methods.named import made
 from qasir.retrieval.modules import Architecture
+from qasir.retrieval.opening import open_index
 from qasir.retrieval.recipe import Recipe
-from qasir.retrieval.scoring import Scoring
-from qasir.retrieval.searcher import IndexSearcher, open_index
+from qasir.retrieval.searcher import Searcher
 from qasir.training.finetune.fine_tuning import Settings
 from qasir.training.finetune.task import Split
 
@@ -77,7 +79,7 @@ def main(
 
 
 def compare(
-    work: Path, grid: int, indexes: dict[str, IndexSearcher], queries: dict[str, list[Query]], only: list[str] | None,
+    work: Path, grid: int, indexes: dict[str, Searcher], queries: dict[str, list[Query]], only: list[str] | None,
     seed: int,
 ) -> list[Any]:  # fmt: skip
     """Prints and returns the table of one N."""
@@ -90,7 +92,7 @@ def compare(
     test, validation = indexes["test"], indexes["validation"]
     zero: dict[str, Evaluation] = {}
     for name in ("attention", "mean", "max", "tib"):
-        scoring = best_temperature(validation, queries["validation"], Scoring(name))
+        scoring = chosen(validation, queries["validation"], made(name))
         zero[name] = evaluate(test, queries["test"], scoring)
         line(f"zero-shot, {name}{_at(scoring)}", zero[name], None)
     zero["two-stage"] = evaluate(test, queries["test"], TWO_STAGE)
@@ -104,20 +106,18 @@ def compare(
         trained = finetune(
             Split.of(indexes["train"], queries["train"]), Split.of(validation, queries["validation"]), settings, folder
         )
-        tuned = {n: open_index(indexes[n].index.uri, finetuned=str(folder)) for n in ("validation", "test")}
-        scoring = best_temperature(tuned["validation"], queries["validation"], run.recipe.scoring)
+        tuned = {n: open_index(indexes[n].side.index.uri, finetuned=str(folder)) for n in ("validation", "test")}
+        scoring = chosen(tuned["validation"], queries["validation"], run.recipe.scoring)
         result = evaluate(tuned["test"], queries["test"], scoring)
         rows.append(line(run.name + _at(scoring), result, zero["attention"], trained, zero["attention"]))
         if run.recipe.name == "eercf":
-            staged = evaluate(
-                tuned["test"], queries["test"], replace(TWO_STAGE, gate_temperature=scoring.gate_temperature)
-            )
+            staged = evaluate(tuned["test"], queries["test"], replace(TWO_STAGE, **scoring.numbers()))
             rows.append(line(f"{run.name}, two-stage", staged, zero["two-stage"], trained, zero["two-stage"]))
     return rows
 
 
-def _at(scoring: Scoring) -> str:
-    return "" if scoring.aggregation in ("mean", "max") else f", {scoring.tau:g}"
+def _at(method: Method) -> str:
+    return "".join(f", {value:g}" for value in method.numbers().values())
 
 
 def line(

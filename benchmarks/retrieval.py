@@ -24,9 +24,15 @@ from qasir.index.index import Index, embedding_column, now
 from qasir.index.ragged import starts
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval import vector_index
-from qasir.retrieval.coarse_to_fine import CoarseToFine, fine_scores, recalled
-from qasir.retrieval.scoring import Scoring, score
-from qasir.retrieval.searcher import IndexSearcher, best_first, open_index
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
+from qasir.retrieval.methods.maximum import Max
+from qasir.retrieval.methods.mean import Mean
+from qasir.retrieval.methods.stages import recalled
+from qasir.retrieval.methods.text_gated import TextGated
+from qasir.retrieval.opening import open_index, searcher_of
+from qasir.retrieval.scoring import score
+from qasir.retrieval.searcher import best_first
 from qasir.retrieval.vectors import Features
 
 PARTS = ("exact", "adhoc", "coarse")
@@ -81,13 +87,13 @@ def exact(_: Path) -> Any:
         some, share = (features, "") if precision == "fp32" else (few, f", {few.n_videos} videos")
         product = best_of(partial(_product, queries, some, precision), 3)
         print(f"| product of the same blocks, {precision}{share} | {product:.2f} | 1 |", flush=True)
-        for scoring in (Scoring(), Scoring("max"), Scoring("tib"), Scoring("mean")):
-            if precision == "bf16" and scoring.aggregation != "attention":
+        for scoring in (Attention(), Max(), TextGated(), Mean()):
+            if precision == "bf16" and scoring.name != "attention":
                 continue
             took = best_of(partial(score, queries, some, scoring, precision=precision), 3)
-            rows[f"{scoring.aggregation} {precision}"] = took / product
-            print(f"| {scoring.aggregation}, {precision}{share} | {took:.2f} | {took / product:.2f} |", flush=True)
-    mine = best_of(lambda: score(queries, few, Scoring()))
+            rows[f"{scoring.name} {precision}"] = took / product
+            print(f"| {scoring.name}, {precision}{share} | {took:.2f} | {took / product:.2f} |", flush=True)
+    mine = best_of(lambda: score(queries, few, Attention()))
     gathered = best_of(lambda: _gathering(queries, few), 1)
     rows["gathering"] = gathered / mine
     print(f"| gathering (query, video, D) vectors, {few.n_videos} videos | {gathered:.2f} | |")
@@ -109,7 +115,7 @@ def _gathering(queries: np.ndarray, features: Features) -> None:
     q = torch.from_numpy(queries)
     for video in range(features.n_videos):
         s = torch.from_numpy(features.of(video))
-        a = torch.softmax(q @ s.T / Scoring().tau, dim=1)
+        a = torch.softmax(q @ s.T / Attention().temperature, dim=1)
         v = torch.nn.functional.normalize((a[:, :, None] * s[None]).sum(dim=1), dim=1)
         (v * q).sum(dim=1)
 
@@ -188,15 +194,15 @@ def adhoc(work: Path) -> Any:
     vectors = clustered(rng, N_VIDEOS, EACH, DIM)
     index = store(work / "million", vectors, EACH)
     print(f"{len(vectors):,} super images of {N_VIDEOS:,} videos, {DIM} dimensions\n")
-    if not index.snapshot().is_indexed:
+    if not index.snapshot().is_indexed():
         since = time.perf_counter()
         vector_index.build(index)
         print(f"vector index built in {time.perf_counter() - since:.0f} s\n", flush=True)
     n = 100
     near = vectors[rng.choice(len(vectors), n, replace=False)]
     queries = unit(near + 1.2 * unit(rng.standard_normal((n, DIM), dtype=np.float32)))
-    searcher = IndexSearcher(index)
-    scoring = Scoring()
+    searcher = searcher_of(index)
+    scoring = Attention()
     features = Features(*starts(np.full(N_VIDEOS, EACH)), vectors)
     truth = best_first(score(queries, features, scoring), 10)
     everything = torch.from_numpy(vectors)
@@ -273,28 +279,28 @@ def coarse(work: Path) -> Any:
     }
     print(f"{n_videos:,} videos x {each} super images x {n_cells} cells x {dim}, {n} planted queries, one at a time;")
     print(f"cosine of a query to its cell {np.mean((queries * planted).sum(1)):.2f}\n")
-    every = CoarseToFine()
+    every = CoarseToFine(rerank=("super-image", "cell"))
     first: list[int] = []
-    whole = _latencies(
-        lambda q: first.append(int(fine_scores(q[None], means, fine, every)[0].argmax())), queries[:100]
-    )[0]
+    whole = _latencies(lambda q: first.append(int(every.fine_scores(q[None], means, fine)[0].argmax())), queries[:100])[
+        0
+    ]
     base = 100 * np.mean(np.array(first) == right[:100])
-    all_values = fine_scores(queries[:100], means, fine, every)
+    all_values = every.fine_scores(queries[:100], means, fine)
     assert (all_values.argmax(axis=1) == np.array(first)).all()
     print("| recall by | recall-k | p50 ms | times faster | R@1 |\n| --- | --- | --- | --- | --- |")
     print(f"| (every video, all granularities) | | {whole:.1f} | 1 | {base:.1f} |", flush=True)
     rows = [{"recall": "none", "ms": whole, "r1": base}]
     index = store(work / "coarse", images, each)
-    if not index.snapshot().is_indexed:
+    if not index.snapshot().is_indexed():
         vector_index.build(index)
-    snapshot = open_index(index.uri).snapshot
+    snapshot = open_index(index.uri).side.snapshot
     single = Features.single(means)
 
     def by_video(q: np.ndarray, k: int) -> np.ndarray:
-        return recalled(score(q[None], single, Scoring("max"))[0], k)
+        return recalled(score(q[None], single, Max())[0], k)
 
     def by_image(q: np.ndarray, k: int) -> np.ndarray:
-        return recalled(score(q[None], fine["super-image"], Scoring("max"))[0], k)
+        return recalled(score(q[None], fine["super-image"], Max())[0], k)
 
     def by_index(q: np.ndarray, k: int, n_partitions: int) -> np.ndarray:
         probing = vector_index.Probing(4 * k, n_partitions, k)
@@ -316,7 +322,7 @@ def coarse(work: Path) -> Any:
         def search(q: np.ndarray, recall: Any = recall, found: list[int] = found) -> None:
             videos = recall(q)
             some = {name: features.take(videos) for name, features in fine.items()}
-            found.append(int(videos[fine_scores(q[None], means[videos], some, every)[0].argmax()]))
+            found.append(int(videos[every.fine_scores(q[None], means[videos], some)[0].argmax()]))
 
         search(queries[0])
         found.clear()

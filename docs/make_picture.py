@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from qasir.evaluation.report.examples import cell_light
 from qasir.index.snapshot import matrix
-from qasir.retrieval.scoring import Scoring, attention_weights
-from qasir.retrieval.searcher import open_index
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.opening import open_index
 from qasir.retrieval.vectors import normalised
 from qasir.video.super_image import cells
 from qasir.video.tile import Tiling, tile
@@ -28,18 +28,20 @@ def main(
     output: Annotated[Path, typer.Option()],
 ) -> None:
     searcher = open_index(index)
-    spec = searcher.index.spec
+    spec = searcher.sides[0].index.spec
     hit = searcher.search(query, top_k=1)[0]
-    rows = searcher.index.snapshot().super_images(
-        ["start_s", "end_s", "n_valid", "embedding", "cell_embeddings"], video_ids=[hit.video_id]
+    rows = (
+        searcher.sides[0]
+        .index.snapshot()
+        .super_images(["start_s", "end_s", "n_valid", "embedding", "cell_embeddings"], video_ids=[hit.video_id])
     )
     text = searcher.encode([query])[0]
     similarity = normalised(matrix(rows["embedding"], spec.embedding_dim)) @ text
-    weights = attention_weights(similarity, Scoring())
+    weights = Attention().attention(similarity)
     position = int(similarity.argmax())
     cell_vectors = matrix(rows["cell_embeddings"], spec.grid**2 * spec.embedding_dim).astype(np.float32)
     light = cell_light(text, cell_vectors[position].reshape(spec.grid**2, -1), rows["n_valid"][position].as_py())
-    uri = searcher.index.table("videos").to_table(columns=["video_id", "uri"]).to_pylist()
+    uri = searcher.sides[0].index.table("videos").to_table(columns=["video_id", "uri"]).to_pylist()
     path = next(row["uri"] for row in uri if row["video_id"] == hit.video_id)
     tiling = Tiling(spec.rate, spec.grid, SIDE, spec.fit)
     plain = next(image.pixels for image in tile(path, tiling) if image.position == position)

@@ -11,10 +11,15 @@ from pkgutil import iter_modules
 import typer
 
 import jobs
+from qasir.options import Option, options_of
+from qasir.retrieval.methods.method import Method
+from qasir.retrieval.methods.named import HYBRIDS, METHODS
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference.md"
 README = ROOT / "README.md"
+EXAMPLE = 3
+"""For a method whose name takes a number, as sparse:GRID does."""
 REQUIRED = "must be given"
 VALUES = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER"}
 HEAD = """# Reference
@@ -27,6 +32,8 @@ def reference() -> str:
     """The text of docs/reference.md."""
     parts = [
         HEAD,
+        "## Ways of ranking\n",
+        f"{methods_table()}\n",
         "## Jobs\n",
         "Every job takes `--help` too, which says the same. An option with `...` may be given more than once.\n",
     ]
@@ -35,13 +42,34 @@ def reference() -> str:
 
 def readme(text: str) -> str:
     """README with its made tables, each between <!-- made: NAME --> and <!-- end -->, made anew."""
-    tables = {"jobs": jobs_table}
+    tables = {"jobs": jobs_table, "methods": methods_table}
     return re.sub(
         r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)",
         lambda found: f"{found[1]}{tables[found[2]]()}\n{found[3]}",
         text,
         flags=re.DOTALL,
     )
+
+
+def methods_table() -> str:
+    """The ways of ranking: how each is asked for, what it says of itself by default, and its numbers."""
+    named = (("--aggregation", METHODS), ("--hybrid", HYBRIDS))
+    rows = [method_row(flag, kind) for flag, kinds in named for kind in kinds.values()]
+    return table(("asked for by", "every video is ranked by", "its numbers and their defaults"), rows)
+
+
+def method_row(flag: str, kind: type[Method]) -> list[str]:
+    example = kind(**{kind.argument: EXAMPLE}) if kind.argument else kind()
+    name = f"{kind.name}:{EXAMPLE}" if kind.argument else kind.name
+    indexes = "--index LARGE --index SMALL " if kind.n_indexes > 1 else ""
+    numbers = "; ".join(number(option) for option in options_of(kind))
+    return [f"`{indexes}{flag} {name}`", said(example.sentence()), numbers]
+
+
+def number(option: Option) -> str:
+    default = ",".join(option.default) if isinstance(option.default, tuple) else option.default
+    about = option.doc.rstrip(".")
+    return f"`{option.flag} {default}`: {said(about[0].lower() + about[1:])}"
 
 
 def all_jobs() -> dict[str, typer.Typer]:

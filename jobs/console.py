@@ -10,6 +10,9 @@ import typer
 
 from qasir.errors import QasirError
 
+_INTERRUPTED = 130
+"""The exit status that Typer makes of a KeyboardInterrupt."""
+
 
 def run(app: typer.Typer) -> None:
     """Run a job as a program: user errors become one line on stderr and exit status 1."""
@@ -21,9 +24,10 @@ def run(app: typer.Typer) -> None:
     except QasirError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted; what was committed is kept, and the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            print("interrupted; what was committed is kept, and the same command goes on from there", file=sys.stderr)
+        raise
 
 
 def print_json(facts: Mapping[str, Any]) -> None:

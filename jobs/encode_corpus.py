@@ -84,7 +84,7 @@ def encode(
     if as_json:
         each = [{"index": done.index.uri, **asdict(s)} for done, s in zip(targets, summaries, strict=True)]
         print_json(asdict(summaries[0]) if config is None else {"indexes": each})
-    if any(_too_many_failed(summary, max_failed) for summary in summaries):
+    if any(too_many_failed(summary, max_failed) for summary in summaries):
         raise typer.Exit(1)
 
 
@@ -113,7 +113,8 @@ def _print(summary: EncodeSummary, uri: str) -> None:
         )
 
 
-def _too_many_failed(summary: EncodeSummary, max_failed: float) -> bool:
+def too_many_failed(summary: EncodeSummary, max_failed: float) -> bool:
+    """Whether the exit status should say so: from 20 attempts up by their share, of fewer only if none succeeded."""
     attempts = summary.encoded + summary.failed
     if attempts >= _ATTEMPTS_FOR_A_SHARE:
         return summary.failed > max_failed * attempts

@@ -1,160 +1,110 @@
 """Evaluates retrieval: ranks the videos of an index, or of two together, for every query of a file."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from jobs.command_line import Json, job
+from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run
-from jobs.options import (
-    AggregationOption,
-    FinetunedOption,
-    GateTemperature,
-    Hybrid,
-    Indexes,
-    Recall,
-    RecallK,
-    Rerank,
-    Temperatures,
-    Weight,
-)
+from jobs.evaluation_output import json_text, print_compared, print_evaluation, print_video_to_text
+from jobs.options import MethodNumbers, Ranking, given_numbers
 from qasir.errors import QueryError
-from qasir.evaluation.evaluate import Evaluation, VideoToText, evaluate, evaluate_video_to_text, rankings_table
-from qasir.evaluation.metrics import DEFAULT_MV_EDGES, METRICS
-from qasir.evaluation.moment_metrics import NAMES
+from qasir.evaluation.evaluate import Evaluation, evaluate, evaluate_video_to_text, rankings_table
+from qasir.evaluation.metrics import DEFAULT_MV_EDGES
 from qasir.evaluation.query_files import FORMATS, Query, paragraphs, read_queries
-from qasir.evaluation.report.page import render_report, sentence
-from qasir.evaluation.tuning import chosen
+from qasir.evaluation.report.page import render_report
+from qasir.evaluation.tuning import check_choices, chosen
 from qasir.files.whole import write_parquet, write_whole
-from qasir.retrieval.coarse_to_fine import CoarseToFine
-from qasir.retrieval.hybrid import Cascade, Fusion, HybridSearcher
-from qasir.retrieval.methods import method_of, open_searcher
-from qasir.retrieval.searcher import IndexSearcher, Searcher
-from qasir.retrieval.tuned import TunedVectors
+from qasir.options import Doc, Flag, Shown, options_of
+from qasir.retrieval.methods.asked import Numbers, asked, check_indexes
+from qasir.retrieval.methods.method import Method
+from qasir.retrieval.methods.named import HYBRIDS, argument_of, with_numbers
+from qasir.retrieval.opening import open_searcher
+from qasir.retrieval.searcher import Searcher
 
-DIRECTIONS = ("text-to-video", "video-to-text")
+log = logging.getLogger("qasir")
+
+TEXT_TO_VIDEO, VIDEO_TO_TEXT = DIRECTIONS = ("text-to-video", "video-to-text")
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The queries, what is chosen on others first, and how they are counted."""
+
+    queries: Annotated[Path, Doc("Query file.")]
+    query_format: Annotated[str, Doc(f"{', '.join(FORMATS)}."), Flag("--format")] = "auto"
+    validation_queries: Annotated[
+        Path | None, Doc("Choose temperatures, and a hybrid's weight or depth, by SumR on these queries first.")
+    ] = None
+    validation_index: Annotated[
+        tuple[str, ...], Doc("The index of the validation queries' videos, once per --index."), Shown("--index")
+    ] = ()
+    distributed: Annotated[bool, Doc("Score on Ray, for a corpus larger than one machine's memory.")] = False
+    direction: Annotated[str, Doc("text-to-video, or video-to-text as trimmed benchmarks report it too.")] = (
+        TEXT_TO_VIDEO
+    )
+    as_paragraphs: Annotated[
+        bool, Doc("All sentences of a video as one query, as DiDeMo is scored."), Flag("--paragraphs")
+    ] = False
+    missing: Annotated[str, Doc("Queries without a video in the index: skip them, or miss.")] = "skip"
+    mv_edges: Annotated[str, Doc("Edges of the moment-to-video ratio bins.")] = ",".join(map(str, DEFAULT_MV_EDGES))
+    output: Annotated[Path | None, Doc("Folder for metrics.json, rankings.parquet and index.html.")] = None
+
+    def read(self, path: Path) -> list[Query]:
+        """The queries of a file in this format, joined where that was asked for."""
+        found = read_queries(path, self.query_format)
+        return paragraphs(found) if self.as_paragraphs else found
 
 
 def evaluate_retrieval(
-    index: Indexes,
-    queries: Annotated[Path, typer.Option(help="Query file.")],
-    query_format: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)}.")] = "auto",
-    aggregation: AggregationOption = None,
-    temperature: Temperatures = None,
-    gate_temperature: GateTemperature = None,
-    finetuned: FinetunedOption = None,
-    hybrid: Hybrid = None,
-    weight: Weight = 0.5,
-    top_k: Annotated[int, typer.Option(help="Cascade: how many videos the first index scores.")] = 50,
-    recall: Recall = None,
-    recall_k: RecallK = 50,
-    rerank: Rerank = None,
-    validation_queries: Annotated[
-        Path | None,
-        typer.Option(help="Choose temperatures, and a hybrid's weight or top-k, by SumR on these queries first."),
-    ] = None,
-    validation_index: Annotated[
-        list[str] | None,
-        typer.Option(help="The index of the validation queries' videos, once per --index.", show_default="--index"),
-    ] = None,
-    distributed: Annotated[
-        bool, typer.Option("--distributed", help="Score on Ray, for a corpus larger than one machine's memory.")
-    ] = False,
-    direction: Annotated[
-        str, typer.Option(help="text-to-video, or video-to-text as trimmed benchmarks report it too.")
-    ] = "text-to-video",
-    as_paragraphs: Annotated[
-        bool, typer.Option("--paragraphs", help="All sentences of a video as one query, as DiDeMo is scored.")
-    ] = False,
-    missing: Annotated[str, typer.Option(help="Queries without a video in the index: skip them, or miss.")] = "skip",
-    mv_edges: Annotated[str, typer.Option(help="Edges of the moment-to-video ratio bins.")] = ",".join(
-        map(str, DEFAULT_MV_EDGES)
-    ),
-    output: Annotated[
-        Path | None, typer.Option(help="Folder for metrics.json, rankings.parquet and index.html.")
-    ] = None,
+    ranking: Ranking,
+    numbers: MethodNumbers,
+    asking: Asking,
+    given: Given,
+    top_k: Annotated[int | None, typer.Option(hidden=True, help="What --cascade-k was called in 0.1.")] = None,
     as_json: Json = False,
 ) -> None:
     """Rank every video for every query; print the metrics, and write them with a report to --output."""
-    if direction not in DIRECTIONS:
-        raise QueryError(f"direction {direction!r}: choose one of {', '.join(DIRECTIONS)}")
-    asked = read_queries(queries, query_format)
-    if as_paragraphs:
-        asked = paragraphs(asked)
-    searcher = open_searcher(index, hybrid, finetuned)
-    method = method_of(
-        searcher, aggregation=aggregation, temperatures=temperature, gate_temperature=gate_temperature, hybrid=hybrid,
-        weight=weight, cascade_k=top_k, recall=recall, recall_k=recall_k, rerank=rerank,
-    )  # fmt: skip
-    if validation_queries is not None:
-        tuning = open_searcher(validation_index or index, hybrid, finetuned)
-        method = chosen(tuning, read_queries(validation_queries, query_format), method)
-        print(f"chosen on {validation_queries}: {json.dumps(method.describe())}")
-    elif validation_index:
-        raise QueryError("--validation-index goes with --validation-queries")
-    if distributed:
-        _distribute(searcher, method)
-    if direction == "video-to-text":
-        _report_video_to_text(evaluate_video_to_text(searcher, asked, method), output, as_json)
+    _check(asking, given)
+    check_indexes(len(ranking.index), ranking.hybrid)
+    queries = asking.read(asking.queries)
+    own, spare = _apart(ranking.hybrid, _with_old_name(given_numbers(numbers), top_k))
+    searcher = _opened(ranking.index, ranking.finetuned, distributed=asking.distributed)
+    method = asked([side.default for side in searcher.sides], ranking.aggregation, ranking.hybrid, own)
+    if asking.distributed:
+        _check_distributed(method)
+    if asking.validation_queries is not None:
+        check_choices(method)
+        tuning = open_searcher(asking.validation_index or ranking.index, ranking.finetuned)
+        method = chosen(
+            tuning, asking.read(asking.validation_queries), method, keep={*own, *argument_of(ranking.aggregation or "")}
+        )
+        print(f"chosen on {asking.validation_queries}: {json.dumps(method.describe())}")
+    if asking.direction == VIDEO_TO_TEXT:
+        found = evaluate_video_to_text(searcher, queries, method)
+        print_video_to_text(found)
+        _write(asking.output, found.to_dict(), found.rankings())
+        if as_json:
+            print_json(found.to_dict())
         return
-    options: dict[str, Any] = {"missing": missing, "mv_edges": _edges(mv_edges)}
-    result = evaluate(searcher, asked, method, **options)
-    compared = compare(searcher, asked, method, result, options, weight=weight, top_k=top_k)
-    _print(result)
-    _print_moments(result)
+    options: dict[str, Any] = {"missing": asking.missing, "mv_edges": _edges(asking.mv_edges)}
+    result = evaluate(searcher, queries, method, **options)
+    compared = _compare(searcher, queries, method, result, spare, options) if ranking.hybrid else {}
+    print_evaluation(result)
     if compared:
-        _print_compared(compared)
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        write_whole(output / "metrics.json", json_text(facts(result, compared)))
-        write_parquet(output / "rankings.parquet", rankings_table(result, searcher))
-        page = render_report(result, searcher, title=f"Retrieval on {queries.name}", compared=compared)
-        write_whole(output / "index.html", page)
-        print(f"report: {output / 'index.html'}")
+        print_compared(compared)
+    if asking.output is not None:
+        _write(asking.output, facts(result, compared), rankings_table(result, searcher))
+        page = render_report(result, searcher, title=f"Retrieval on {asking.queries.name}", compared=compared)
+        write_whole(asking.output / "index.html", page)
+        print(f"report: {asking.output / 'index.html'}")
     if as_json:
         print_json(facts(result, compared))
-
-
-def compare(
-    searcher: Searcher[Any],
-    queries: Sequence[Query],
-    method: Any,
-    result: Evaluation,
-    options: dict[str, Any],
-    *,
-    weight: float,
-    top_k: int,
-) -> dict[str, Evaluation]:
-    """For a hybrid: each model alone and both combinations, by name. Nothing for one index."""
-    if not isinstance(searcher, HybridSearcher):
-        return {}
-    sides = {"large": method.large, "small": method.small}
-    other = Cascade(top_k, **sides) if isinstance(method, Fusion) else Fusion(weight, **sides)
-    pair = {type(method): result, type(other): evaluate(searcher, queries, other, **options)}
-    alone = {
-        "large": evaluate(searcher.large, queries, method.large, **options),
-        "small": evaluate(searcher.small, queries, method.small, **options),
-    }
-    return {**alone, "fusion": pair[Fusion], "cascade": pair[Cascade]}
-
-
-def _distribute(searcher: Searcher[Any], method: Any) -> None:
-    if isinstance(method, CoarseToFine):
-        raise QueryError("--distributed scores every video exactly; it does not go with --recall")
-    from pipelines.score import DistributedScores
-
-    sides = (searcher.large, searcher.small) if isinstance(searcher, HybridSearcher) else (searcher,)
-    for side in sides:
-        assert isinstance(side, IndexSearcher)
-        if isinstance(side.vectors, TunedVectors) or side.index.spec.gates:
-            raise QueryError(
-                "--distributed scores the vectors as they are stored: for a fine-tuned checkpoint run "
-                "jobs/apply_finetuned.py first (recipe eercf with its temporal encoder is scored on one machine)"
-            )
-        side.scorer = DistributedScores(side.snapshot)
 
 
 def facts(result: Evaluation, compared: Mapping[str, Evaluation]) -> dict[str, Any]:
@@ -166,20 +116,76 @@ def facts(result: Evaluation, compared: Mapping[str, Evaluation]) -> dict[str, A
     return found
 
 
-def json_text(found: Mapping[str, Any]) -> str:
-    return json.dumps(found, indent=2, default=str) + "\n"
+def _check(asking: Asking, given: Given) -> None:
+    """Raises QueryError for options that do not go together."""
+    if asking.direction not in DIRECTIONS:
+        raise QueryError(f"direction {asking.direction!r}: choose one of {', '.join(DIRECTIONS)}")
+    if asking.validation_index and asking.validation_queries is None:
+        raise QueryError("--validation-index goes with --validation-queries")
+    if asking.direction == VIDEO_TO_TEXT:
+        given.refuse(("missing", "mv_edges"), f"--direction {VIDEO_TO_TEXT} has no use for all that")
 
 
-def _report_video_to_text(result: VideoToText, output: Path | None, as_json: bool) -> None:
-    print(f"{len(result.video_ids)} videos, {len(result.queries)} texts")
-    print(f"ranked by {sentence(result.method)}")
-    _print_metrics(result.metrics, result.ci95, {})
+def _apart(hybrid: str | None, numbers: Numbers) -> tuple[Numbers, Numbers]:
+    """(what is asked of the method, what is asked of the hybrids that it is compared with)."""
+    if hybrid is None or hybrid not in HYBRIDS:
+        return numbers, {}
+    others = {option.field for name, kind in HYBRIDS.items() if name != hybrid for option in options_of(kind)}
+    others -= {option.field for option in options_of(HYBRIDS[hybrid])}
+    spare = {name: values for name, values in numbers.items() if name in others}
+    return {name: values for name, values in numbers.items() if name not in spare}, spare
+
+
+def _with_old_name(numbers: Numbers, top_k: int | None) -> Numbers:
+    """--top-k was --cascade-k in 0.1, and still is for a release."""
+    if top_k is None:
+        return numbers
+    log.warning("--top-k is called --cascade-k now")
+    return {**numbers, "top_k": (top_k,)}
+
+
+def _opened(uris: Sequence[str], finetuned: Sequence[str], *, distributed: bool) -> Searcher:
+    if not distributed:
+        return open_searcher(uris, finetuned)
+    from pipelines.score import DistributedRanker
+
+    return open_searcher(uris, finetuned, make_ranker=DistributedRanker)
+
+
+def _check_distributed(method: Method) -> None:
+    if any(one.kind == "two-stage" for one in (method, *method.sides())):
+        raise QueryError("--distributed scores every video exactly; it does not go with --recall")
+
+
+def _compare(
+    searcher: Searcher,
+    queries: Sequence[Query],
+    method: Method,
+    result: Evaluation,
+    spare: Numbers,
+    options: dict[str, Any],
+) -> dict[str, Evaluation]:
+    """Each model alone and all combinations, by name. spare: numbers given for the other combinations."""
+    found = {
+        name: evaluate(searcher.alone(i), queries, method.sides()[i], **options)
+        for i, name in enumerate(("large", "small"))
+    }
+    for name, kind in HYBRIDS.items():
+        if name == method.name:
+            found[name] = result
+            continue
+        fields = {option.field for option in options_of(kind)}
+        other = with_numbers(kind, {field: values[0] for field, values in spare.items() if field in fields})
+        found[name] = evaluate(searcher, queries, other.with_sides(method.sides()), **options)
+    return found
+
+
+def _write(output: Path | None, found: Mapping[str, Any], rankings: Any) -> None:
+    """metrics.json and rankings.parquet."""
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        write_whole(output / "metrics.json", json_text(result.to_dict()))
-        write_parquet(output / "rankings.parquet", result.rankings())
-    if as_json:
-        print_json(result.to_dict())
+        write_whole(output / "metrics.json", json_text(found))
+        write_parquet(output / "rankings.parquet", rankings)
 
 
 def _edges(text: str) -> list[float]:
@@ -187,49 +193,6 @@ def _edges(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise QueryError(f"M/V edges {text!r}: give numbers with commas between, e.g. 0,0.2,0.4,1") from None
-
-
-def _print(result: Evaluation) -> None:
-    skipped = sum(result.skipped.values())
-    print(
-        f"{len(result.rank)} queries, {result.n_videos} videos"
-        + (f", {skipped} {result.missing}ed: {result.skipped}" if skipped else "")
-    )
-    print(f"ranked by {sentence(result.method)}")
-    _print_metrics(
-        result.metrics,
-        result.ci95,
-        dict.fromkeys(result.saturated, f"says nothing: only {result.n_videos} videos"),
-    )
-
-
-def _print_metrics(
-    metrics: Mapping[str, float], ci95: Mapping[str, tuple[float, float]], notes: Mapping[str, str]
-) -> None:
-    print(f"{'metric':8}{'value':>9}   95 % interval")
-    for name in METRICS:
-        low, high = ci95[name]
-        digits = 3 if name == "MRR" else 1
-        note = notes.get(name, f"{low:.{digits}f} to {high:.{digits}f}")
-        print(f"{name:8}{metrics[name]:9.{digits}f}   {note}")
-
-
-def _print_moments(result: Evaluation) -> None:
-    if result.moments:
-        print(f"{'moments from':14}" + "".join(f"{name:>13}" for name in NAMES))
-    for granularity, row in result.moments.items():
-        print(f"{granularity + 's':14}" + "".join(f"{row[name][0]:13.1f}" for name in NAMES))
-
-
-def _print_compared(compared: Mapping[str, Evaluation]) -> None:
-    print(f"{'':10}{'R@1':>7}{'SumR':>8}   {'95 %':14}{'GFLOPs a video':>15}{'a query':>9}")
-    for name, each in compared.items():
-        low, high = each.ci95["SumR"]
-        interval = f"{low:.1f} to {high:.1f}"
-        print(
-            f"{name:10}{each.metrics['R@1']:7.1f}{each.metrics['SumR']:8.1f}   {interval:14}"
-            f"{each.cost.encoding_per_video:15.4g}{each.cost.scoring_per_query:9.3g}"
-        )
 
 
 app = job(evaluate_retrieval)

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.command_line import Json, job
+from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run
 from pipelines.finetune import finetune as train
 from qasir.evaluation.query_files import read_queries
 from qasir.options import Doc, Flag, refuse_useless
 from qasir.retrieval.modules import Architecture
+from qasir.retrieval.opening import open_index
 from qasir.retrieval.recipe import Recipe
-from qasir.retrieval.searcher import open_index
 from qasir.training.epochs import seconds_left
 from qasir.training.finetune.fine_tuning import Settings
 from qasir.training.finetune.task import Split
@@ -44,7 +44,7 @@ def finetune(
     adapters: Annotated[bool, typer.Option(help="Adapters on texts and super images.")] = Architecture.text_adapter,
     architecture: Architecture,
     settings: Settings,
-    given: frozenset[str],
+    given: Given,
     workers: Annotated[
         int, typer.Option(min=1, help="Ray Train workers; each takes a GPU where there are enough.")
     ] = 1,
@@ -53,7 +53,7 @@ def finetune(
     """Train on the queries of one index, keep what is best on the queries of another."""
     architecture = replace(architecture, text_adapter=adapters, image_adapter=adapters)
     for options in (recipe, architecture):
-        refuse_useless(options, given)
+        refuse_useless(options, given.options.keys())
     settings = replace(settings, recipe=recipe, architecture=architecture)
     told: list[dict[str, Any]] = []
 

@@ -1,45 +1,64 @@
 """Options that searching and evaluating share: one index or two, and how they rank."""
 
-from typing import Annotated
+from dataclasses import dataclass, field, make_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-import typer
+from qasir.options import Doc, Flag, Option, Shown
+from qasir.retrieval.methods.asked import Numbers
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.named import HYBRIDS, METHODS, number_options, spelled, users_of
 
-from qasir.retrieval.scoring import AGGREGATIONS, DEFAULT_GATE_TEMPERATURE, DEFAULT_TEMPERATURE
 
-Indexes = Annotated[
-    list[str], typer.Option("--index", help="The index; with --hybrid twice, the expensive model's first.")
-]
-AggregationOption = Annotated[
-    str | None,
-    typer.Option(
-        help=f"{', '.join(AGGREGATIONS)}; sparse:N needs grid 1.",
-        show_default="attention, or what a fine-tuned checkpoint was trained for",
-    ),
-]
-Temperatures = Annotated[
-    list[float] | None,
-    typer.Option(
-        "--temperature",
-        help="Of the attention, once per index; towards 0 it becomes max pooling.",
-        show_default=f"{DEFAULT_TEMPERATURE}, or the checkpoint's",
-    ),
-]
-GateTemperature = Annotated[
-    float | None,
-    typer.Option(
-        help="Of the text-gated interaction: tib and --rerank.",
-        show_default=f"{DEFAULT_GATE_TEMPERATURE}, or the checkpoint's",
-    ),
-]
-FinetunedOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--finetuned",
-        help="Folder of a fine-tuned checkpoint; goes with the index of the encoder spec it was trained on.",
-    ),
-]
-Hybrid = Annotated[str | None, typer.Option(help="Combine two indexes: fusion or cascade.")]
-Weight = Annotated[float, typer.Option(help="Fusion: of the first index's scores, 0 to 1.")]
-Recall = Annotated[str | None, typer.Option(help="Coarse to fine: recall by video or super-image.")]
-RecallK = Annotated[int, typer.Option(help="Coarse to fine: how many videos are recalled.")]
-Rerank = Annotated[str | None, typer.Option(help="Coarse to fine: super-image, cell or both with a comma.")]
+@dataclass(frozen=True)
+class Ranking:
+    """What is ranked, through what, and by which method."""
+
+    index: Annotated[tuple[str, ...], Doc("The index; with --hybrid twice, the expensive model's first.")]
+    finetuned: Annotated[
+        tuple[str, ...],
+        Doc("Folder of a fine-tuned checkpoint; goes with the index of the encoder spec it was trained on."),
+    ] = ()
+    aggregation: Annotated[
+        str | None,
+        Doc(f"{', '.join(map(spelled, METHODS.values()))}; sparse:N needs an index of grid 1."),
+        Shown(f"{Attention.name}, or what a fine-tuned checkpoint was trained for"),
+    ] = None
+    hybrid: Annotated[str | None, Doc(f"Combine two indexes: {' or '.join(HYBRIDS)}.")] = None
+
+
+def _field(option: Option) -> tuple[str, Any, Any]:
+    """A method's number as the command line takes it: once, or once per index where the methods of a hybrid's sides have it."""
+    of_one_index = any(option.field in kind.__dataclass_fields__ for kind in METHODS.values())  # type: ignore[attr-defined]
+    parts = get_args(option.type)
+    default = ",".join(option.default) if parts else str(option.default)
+    shown = f"{default}, or the checkpoint's" if option.type is float and of_one_index else default
+    doc = f"{option.doc} For {', '.join(users_of(option.field))}."
+    kind = str if parts else option.type
+    notes = Doc(doc), Flag(option.flag), Shown(shown)
+    return _named(option), Annotated[tuple[kind, ...], *notes], field(default=())  # type: ignore[valid-type]
+
+
+def _named(option: Option) -> str:
+    """By its flag, since what a method calls top_k a command line may call otherwise."""
+    return option.flag.lstrip("-").replace("-", "_")
+
+
+if TYPE_CHECKING:
+    MethodNumbers = Any
+else:
+    MethodNumbers = make_dataclass(
+        "MethodNumbers", [_field(option) for option in number_options().values()], frozen=True
+    )
+"""The numbers of all methods, as they are listed in the code; each empty where it is not given."""
+
+
+def given_numbers(numbers: Any) -> Numbers:
+    """{field: the values given for it}, lists taken apart at their commas."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for name, option in number_options().items():
+        values = getattr(numbers, _named(option))
+        if values and get_args(option.type):
+            values = tuple(tuple(part.strip() for part in value.split(",")) for value in values)
+        if values:
+            found[name] = values
+    return found

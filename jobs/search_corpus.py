@@ -7,25 +7,16 @@ import typer
 
 from jobs.command_line import Json, job
 from jobs.console import print_json, run
-from jobs.options import (
-    AggregationOption,
-    FinetunedOption,
-    GateTemperature,
-    Hybrid,
-    Indexes,
-    Recall,
-    RecallK,
-    Rerank,
-    Temperatures,
-    Weight,
-)
-from qasir.retrieval.methods import method_of, open_searcher
-from qasir.retrieval.searcher import IndexSearcher
+from jobs.options import MethodNumbers, Ranking, given_numbers
+from qasir.errors import QueryError
+from qasir.retrieval.methods.asked import asked, check_indexes
+from qasir.retrieval.opening import open_searcher
 
 
 def search(
     query: Annotated[str, typer.Argument(help="What the moment shows.")],
-    index: Indexes,
+    ranking: Ranking,
+    numbers: MethodNumbers,
     top_k: Annotated[int, typer.Option(help="How many videos to show.")] = 5,
     where: Annotated[
         str | None, typer.Option(help='SQL over the columns of `videos`, such as "duration_s > 60".')
@@ -38,33 +29,22 @@ def search(
             show_default="indexed where there is a vector index",
         ),
     ] = None,
-    aggregation: AggregationOption = None,
-    temperature: Temperatures = None,
-    gate_temperature: GateTemperature = None,
-    finetuned: FinetunedOption = None,
-    hybrid: Hybrid = None,
-    weight: Weight = 0.5,
-    cascade_k: Annotated[int, typer.Option(help="Cascade: how many videos the first index scores.")] = 50,
-    recall: Recall = None,
-    recall_k: RecallK = 50,
-    rerank: Rerank = None,
     as_json: Json = False,
 ) -> None:
     """Show the videos that fit a query best, each with its score and its best moment."""
-    searcher = open_searcher(index, hybrid, finetuned)
-    method = method_of(
-        searcher, aggregation=aggregation, temperatures=temperature, gate_temperature=gate_temperature, hybrid=hybrid,
-        weight=weight, cascade_k=cascade_k, recall=recall, recall_k=recall_k, rerank=rerank,
-    )  # fmt: skip
-    options = {"exact": exact} if isinstance(searcher, IndexSearcher) else {}
-    hits = searcher.search(query, top_k, method, where=where, **options)
+    check_indexes(len(ranking.index), ranking.hybrid)
+    if exact is False and ranking.hybrid:
+        raise QueryError(f"--indexed: --hybrid {ranking.hybrid} scores every video")
+    searcher = open_searcher(ranking.index, ranking.finetuned)
+    defaults = [side.default for side in searcher.sides]
+    method = asked(defaults, ranking.aggregation, ranking.hybrid, given_numbers(numbers))
+    hits = searcher.search(query, top_k, method, where=where, exact=exact)
     if not hits:
         print(f"no video fits the filter {where!r}")
     width = max((len(hit.video_id) for hit in hits), default=0)
     for place, hit in enumerate(hits, start=1):
-        print(
-            f"{place:3}  {hit.video_id:{width}}  score {hit.score:.3f}  moment {_clock(hit.start_s)} to {_clock(hit.end_s)}"
-        )
+        moment = f"moment {_clock(hit.start_s)} to {_clock(hit.end_s)}"
+        print(f"{place:3}  {hit.video_id:{width}}  score {hit.score:.3f}  {moment}")
     if not hits.exact:
         print("from the vector index, which may miss a video; --exact scores all")
     if as_json:

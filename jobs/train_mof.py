@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.command_line import Json, job
+from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run
 from pipelines.mof import train_mof as train
 from qasir.evaluation.query_files import read_queries
@@ -44,12 +44,12 @@ def train_mof(
     pretrained: Annotated[str | None, typer.Option(help="open_clip tag or the path of a checkpoint.")] = None,
     settings: MofSettings,
     objective: Objective,
-    given: frozenset[str],
+    given: Given,
     as_json: Json = False,
 ) -> None:
     """Learn frames and model by turns; keep the model that is best at K raw frames of the validation videos."""
     for options in (settings, objective):
-        refuse_useless(options, given)
+        refuse_useless(options, given.options.keys())
     settings = replace(settings, objective=objective)
     told: list[dict[str, Any]] = []
 

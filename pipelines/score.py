@@ -1,5 +1,6 @@
 """Scores an index on Ray Data, a task a Lance fragment, for corpora beyond one machine's memory."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,33 +9,56 @@ import ray
 from numpy.typing import NDArray
 
 from pipelines.cluster import connect, graph_settings
-from qasir.index.ragged import numbered, runs_of
-from qasir.index.snapshot import Snapshot
+from qasir.errors import QueryError
+from qasir.index.ragged import runs_of, starts
 from qasir.retrieval.fragments import score_features, score_fragment
-from qasir.retrieval.scoring import Scoring
+from qasir.retrieval.methods.pooled import Pooled
+from qasir.retrieval.ranker import Ranker, RankerOfFeatures, features_of
+from qasir.retrieval.vector_source import VectorSource, VideoList
+from qasir.retrieval.vectors import Features
 
 _CPUS_A_TASK = 1.0
 
 
-class DistributedScores:
-    """Scores queries against every video of a snapshot, equal to scoring in memory.
+class DistributedRanker:
+    """Scores queries against every video of an index on Ray, equal to scoring in memory.
 
     This process holds the scores (Q, V) and the vectors of the few videos that lie in more than one fragment; a task holds one
-    fragment's vectors. Torch uses one thread a task.
+    fragment's vectors. Torch uses one thread a task. Raises QueryError for vectors that are not the stored ones.
     """
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+    def __init__(self, vectors: VectorSource) -> None:
+        if not vectors.is_stored or vectors.snapshot.spec.gates:
+            raise QueryError(
+                "--distributed scores the vectors as they are stored: for a fine-tuned checkpoint run "
+                "jobs/apply_finetuned.py first (recipe eercf with its temporal encoder is scored on one machine)"
+            )
+        self.vectors = vectors
+
+    def videos(self) -> VideoList:
+        return self.vectors.videos()
+
+    def video_vectors(self) -> NDArray[np.float32]:
+        return self.vectors.video_vectors()
+
+    def features(self, granularity: str, videos: NDArray[np.int64]) -> Features:
+        return features_of(self.vectors, granularity, videos)
+
+    def counting(self) -> Ranker:
+        """In this process, with made-up vectors: what scoring costs does not depend on them."""
+        return RankerOfFeatures(_like(self.videos(), self.vectors.snapshot.spec.embedding_dim), self)
+
+    def pooled(self, queries: NDArray[np.float32], methods: Sequence[Pooled]) -> list[NDArray[np.float32]]:
+        return [self._scores(queries, method) for method in methods]
 
     @graph_settings()
-    def __call__(self, queries: NDArray[np.float32], scoring: Scoring) -> NDArray[np.float32]:
+    def _scores(self, queries: NDArray[np.float32], method: Pooled) -> NDArray[np.float32]:
         """(Q, V), videos in order of their ids."""
         connect()
-        encoded = self.snapshot.encoded()
-        place = numbered(encoded["video_id"].to_pylist())
+        place = self.videos().place
         values = np.full((len(queries), len(place)), np.nan, np.float32)
         split = []
-        for batch in self._scored(queries, scoring, encoded):
+        for batch in self._scored(queries, method):
             whole = batch.filter(batch["scores"].is_valid())
             where = [place[video_id] for video_id in whole["video_id"].to_pylist()]
             flat = pa.concat_arrays(
@@ -45,11 +69,11 @@ class DistributedScores:
         if rest := [table for table in split if len(table)]:
             rows = pa.concat_tables(rest).sort_by([("video_id", "ascending"), ("position", "ascending")])
             ids, first, length = runs_of(rows["video_id"])
-            values[:, [place[video_id] for video_id in ids]] = score_features(rows, first, length, queries, scoring)
+            values[:, [place[video_id] for video_id in ids]] = score_features(rows, first, length, queries, method)
         return values
 
-    def _scored(self, queries: NDArray[np.float32], scoring: Scoring, encoded: pa.Table) -> Any:
-        images = self.snapshot.images_dataset
+    def _scored(self, queries: NDArray[np.float32], method: Pooled) -> Any:
+        images = self.vectors.snapshot.images_dataset
         score: Any = _score
         numbers = [fragment.fragment_id for fragment in images.get_fragments()]
         scored = ray.data.from_arrow([pa.table({"fragment": [number]}) for number in numbers]).map_batches(
@@ -57,9 +81,9 @@ class DistributedScores:
             fn_kwargs={
                 "uri": images.uri,
                 "version": images.version,
-                "current": ray.put(encoded),
+                "current": ray.put(self.vectors.snapshot.encoded()),
                 "queries": ray.put(queries),
-                "scoring": scoring,
+                "method": method,
             },
             batch_size=1,
             batch_format="pyarrow",
@@ -70,3 +94,9 @@ class DistributedScores:
 
 def _score(fragments: pa.Table, *, current: Any, queries: Any, **options: Any) -> pa.Table:
     return score_fragment(fragments, current=ray.get(current), queries=ray.get(queries), **options)
+
+
+def _like(videos: VideoList, dim: int) -> Features:
+    """As many vectors a video, all zero."""
+    first, length = starts(videos.n_super_images)
+    return Features(first, length, np.zeros((int(length.sum()), dim), np.float32))

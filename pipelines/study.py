@@ -22,10 +22,10 @@ from qasir.evaluation.query_files import Query, paragraphs, read_queries
 from qasir.evaluation.tuning import chosen
 from qasir.index.index import Index
 from qasir.retrieval.checkpoint import Checkpoint, load_checkpoint
-from qasir.retrieval.hybrid import HybridSearcher
-from qasir.retrieval.methods import method_of
-from qasir.retrieval.searcher import IndexSearcher, Searcher
-from qasir.study.config import HybridChoice, Material, StudyConfig, TwoStageChoice
+from qasir.retrieval.methods.method import Method
+from qasir.retrieval.opening import searcher_of, together
+from qasir.retrieval.searcher import Searcher
+from qasir.study.config import Material, StudyConfig
 from qasir.study.results import Result, ResultFiles, digest, done, failed, write_tables
 from qasir.study.settings import Setting, Side, settings
 from qasir.video.corpus import list_videos
@@ -129,7 +129,7 @@ class Indexes:
     def index(self, encoder: EncoderOptions) -> Index:
         return self._open[encoder]
 
-    def searcher(self, side: Side) -> IndexSearcher:
+    def searcher(self, side: Side) -> Searcher:
         """The side's index as it is now. Raises QasirError for a checkpoint that does not fit or cannot be read."""
         return self._searcher(side)
 
@@ -141,9 +141,9 @@ class Indexes:
             self._content[encoder] = digest([index.spec.identity, states])
         return self._content[encoder]
 
-    def _make(self, side: Side) -> IndexSearcher:
+    def _make(self, side: Side) -> Searcher:
         finetuned = None if side.finetuned is None else load_checkpoint(side.finetuned)
-        return IndexSearcher(self.index(side.encoder), finetuned=finetuned)
+        return searcher_of(self.index(side.encoder), finetuned=finetuned)
 
     def _uri(self, encoder: EncoderOptions) -> str:
         """A folder that says what it is, and no two encoders share."""
@@ -163,12 +163,12 @@ class SideFacts:
     def of(self, side: Side) -> Mapping[str, Any]:
         if side not in self._of:
             searcher = self.indexes.searcher(side)
-            spec = searcher.index.spec
+            spec, vlm = searcher.side.index.spec, searcher.side.texts.vlm()
             self._of[side] = {
                 "image_size": spec.image_size, "precision": spec.precision, "pretrained": spec.pretrained, "fit": spec.fit,
-                "embedding_dim": spec.embedding_dim, "images": searcher.videos.n_super_images,
-                "seconds_an_image": _seconds_an_image(searcher.vlm),
-                "parameters": sum(p.numel() for p in searcher.vlm.module.visual.parameters()),
+                "embedding_dim": spec.embedding_dim, "images": searcher.videos().n_super_images,
+                "seconds_an_image": _seconds_an_image(vlm),
+                "parameters": sum(p.numel() for p in vlm.module.visual.parameters()),
             }  # fmt: skip
         return self._of[side]
 
@@ -196,37 +196,19 @@ def _checkpoint(folder: str) -> Checkpoint | str:
 
 def _method(
     setting: Setting, tests: Indexes, validation: Indexes | None, tuning: Sequence[Query]
-) -> tuple[Searcher[Any], Any]:
+) -> tuple[Searcher, Method]:
     """The setting's searcher and method, with what it leaves open chosen on validation."""
     searcher, choice = _searcher(setting, tests), setting.choice
-    if isinstance(choice, TwoStageChoice):
-        return searcher, method_of(
-            searcher, aggregation=None, gate_temperature=choice.gate_temperature, recall=choice.recall,
-            recall_k=choice.recall_k, rerank=choice.rerank,
-        )  # fmt: skip
-    given = None if choice.temperature is None else [choice.temperature]
-    keep = {"temperature"} if given else set()
-    if isinstance(choice, HybridChoice):
-        keep |= {name for name in ("weight", "top_k") if getattr(choice, name) is not None}
-        method = method_of(
-            searcher, aggregation=None, temperatures=given, hybrid=choice.hybrid,
-            weight=0.5 if choice.weight is None else choice.weight, cascade_k=50 if choice.top_k is None else choice.top_k,
-        )  # fmt: skip
-    else:
-        keep |= {"temperature"} if choice.gate_temperature is not None else set()
-        method = method_of(
-            searcher, aggregation=choice.aggregation, temperatures=given, gate_temperature=choice.gate_temperature
-        )
+    method = choice.method([side.default for side in searcher.sides])
     if validation is not None:
-        method = chosen(_searcher(setting, validation), tuning, method, keep=keep)
+        method = chosen(_searcher(setting, validation), tuning, method, keep=choice.fixed())
     return searcher, method
 
 
-def _searcher(setting: Setting, indexes: Indexes) -> Searcher[Any]:
+def _searcher(setting: Setting, indexes: Indexes) -> Searcher:
     assert setting.side is not None
-    if setting.small is None:
-        return indexes.searcher(setting.side)
-    return HybridSearcher(indexes.searcher(setting.side), indexes.searcher(setting.small))
+    searcher = indexes.searcher(setting.side)
+    return searcher if setting.small is None else together(searcher.side, indexes.searcher(setting.small).side)
 
 
 def _facts(

@@ -1,29 +1,43 @@
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests are about CPU results
-# Ray's workers run at niceness 15, and beside anything else that keeps the CPUs busy they get next to nothing: the loss of a node
-# beside two busy loops was not over in 540 s, and takes 110 s with this.
-os.environ.setdefault("RAY_worker_niceness", "0")
-
 from qasir.demo.render import render_corpus
+from qasir.encoding.encode import encode
 from qasir.encoding.options import EncoderOptions
-from qasir.encoding.prepare import prepare
 from qasir.index.index import Index
 from tests.videos import write_video
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
+# The tests are about CPU results; those of the mark gpu start processes that see GPUs.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# Ray's workers run at niceness 15, and beside anything else that keeps the CPUs busy they get next to nothing: the
+# loss of a node beside two busy loops was not over in 540 s, and takes 110 s with this.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark what uses the local Ray, so that `-m "not ray"` leaves it out."""
+    for item in items:
+        if "local_ray" in item.fixturenames:
+            item.add_marker(pytest.mark.ray)
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real videos and annotations beside the checkout; tests that use them skip where there are none."""
-    if not SHARED.is_dir():
-        pytest.skip("no shared data beside the checkout")
-    return SHARED
+def gpu() -> dict[str, str]:
+    """The environment of a process that may use the GPUs, which this one does not see."""
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    if VISIBLE_GPUS is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = VISIBLE_GPUS
+    look = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    if subprocess.run([sys.executable, "-c", look], env=environment, check=False).returncode != 0:
+        (pytest.fail if os.environ.get("QASIR_REQUIRE_GPU") == "1" else pytest.skip)("torch sees no GPU")
+    return environment
 
 
 @pytest.fixture(scope="session")
@@ -44,26 +58,43 @@ def local_ray():
     ray.shutdown()
 
 
+@pytest.fixture(autouse=True)
+def ray_only_where_asked_for(request):
+    """A test whose job starts Ray says so by `local_ray`, and gets its settings."""
+    was_up = ray_is_up()
+    yield
+    assert was_up == ray_is_up() or "local_ray" in request.fixturenames, "this test needs the fixture local_ray"
+
+
+def ray_is_up() -> bool:
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Path:
-    """A rendered demo of four videos."""
+    """A rendered demo of four videos, with a frame a second, which is as many as are sampled."""
     folder = tmp_path_factory.mktemp("demo")
-    render_corpus(folder, 4, seed=5)
+    render_corpus(folder, 4, seed=5, frame_rate=1)
     return folder
 
 
 @pytest.fixture(scope="session")
-def demo_index(demo, local_ray, tmp_path_factory) -> Index:
-    """The demo encoded through the whole pipeline; tests must not write to it."""
-    from pipelines.encode import encode_corpus
-    from qasir.encoding.models import Target
-    from qasir.video.corpus import list_videos
+def demo_index(demo, tmp_path_factory) -> Index:
+    """The demo, encoded by the plain loop; tests must not write to it."""
+    return encoded_demo(demo, tmp_path_factory.mktemp("index") / "demo", EncoderOptions())
 
-    corpus = list_videos(str(demo / "videos"))
-    index, source = prepare(EncoderOptions(), str(tmp_path_factory.mktemp("index") / "demo"), corpus)
-    summary = encode_corpus(corpus, [Target(index, source)])[0]
+
+@pytest.fixture(scope="session")
+def dense_index(demo, tmp_path_factory) -> Index:
+    """The same at a small frame a super image, without cells and thumbnails; tests must not write to it."""
+    options = EncoderOptions(grid=1, image_size=96, cells=False, thumbnails=False)
+    return encoded_demo(demo, tmp_path_factory.mktemp("dense") / "demo", options)
+
+
+def encoded_demo(demo: Path, uri: Path, model: EncoderOptions) -> Index:
+    summary = encode(demo / "videos", uri, model=model, isolate=False)
     assert (summary.encoded, summary.failed) == (4, 0)
-    return index
+    return Index.open(str(uri))
 
 
 @pytest.fixture

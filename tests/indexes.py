@@ -14,7 +14,7 @@ def unit(vectors):
 
 
 def make_index(uri, lengths, *, seed=0, grid=2, cells=True, dim=DIM, prefix="v", commits=1, failed=()):
-    """An index whose video v has lengths[v] random super images, of which the last has one blank cell, committed in parts."""
+    """An index whose video v has lengths[v] random super images, the last with one blank cell, committed in parts."""
     rng = np.random.default_rng(seed)
     spec = EncoderSpec(
         "qasir-tiny", "packaged", "made up", grid=grid, image_size=144, fps=1.0, embedding_dim=dim, precision="fp32",
@@ -43,8 +43,8 @@ def make_index(uri, lengths, *, seed=0, grid=2, cells=True, dim=DIM, prefix="v",
         )  # fmt: skip
     videos += [
         {
-            "video_id": name, "uri": name, "fingerprint": "f", "status": "failed", "error_kind": "decode", "error": "cut",
-            "encoded_at": now(),
+            "video_id": name, "uri": name, "fingerprint": "f", "status": "failed", "error_kind": "decode",
+            "error": "cut", "encoded_at": now(),
         }
         for name in failed
     ]  # fmt: skip
@@ -60,7 +60,7 @@ def make_index(uri, lengths, *, seed=0, grid=2, cells=True, dim=DIM, prefix="v",
     return index
 
 
-def give_texts(searcher, vectors):
+def give_texts(searcher, vectors, side=0):
     """Have a searcher know texts "0", "1", ... by made-up embeddings, so that no model is needed."""
-    searcher._encoded.update({str(i): vector for i, vector in enumerate(vectors)})
+    searcher.sides[side].texts.remember({str(i): vector for i, vector in enumerate(vectors)})
     return [str(i) for i in range(len(vectors))]

@@ -43,3 +43,11 @@ def test_the_kinds_of_failure_in_the_docs_are_those_that_there_are():
     assert re.findall(r"^\| (\w+) \|", table, re.MULTILINE) == list(ERROR_KINDS)
     (listed,) = re.findall(r"The kinds of failure are (.*?);", (ROOT / "README.md").read_text(), re.DOTALL)
     assert re.findall(r"`(\w+)`", listed) == list(ERROR_KINDS)
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_files_that_a_document_names_are_there(document):
+    text = (ROOT / document).read_text()
+    named = re.findall(r"`((?:\w+/)+(?:\w+\.\w+)?)`", text)
+    assert len(named) > 10
+    assert [name for name in named if not any((place / name).exists() for place in (ROOT, ROOT / "qasir"))] == []

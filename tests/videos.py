@@ -7,6 +7,8 @@ from typing import Any
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 
 
@@ -31,7 +33,7 @@ def write_video(
     picture: np.ndarray | None = None,
     pictures: Sequence[np.ndarray] | None = None,
 ) -> Path:
-    """Frame i is flat `brightness(i)`, or pictures[i] (H, W, 3), or `picture` every time; `pts` are in ticks of `time_base`."""
+    """Frame i is flat `brightness(i)`, or pictures[i] (H, W, 3), or `picture`; `pts` are in ticks of `time_base`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=rate, options=options or {})
@@ -64,6 +66,68 @@ def write_audio(path: Path) -> Path:
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def write_film(path: Path, n_frames: int = 30) -> Path:
+    """A container with sound and two video streams: the first shows `brightness(i)`, the second is black."""
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("aac", rate=44100)
+        pictures, black = (container.add_stream("libx264", rate=10) for _ in range(2))
+        for stream in (pictures, black):
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(n_frames):
+            for stream, level in ((pictures, brightness(i)), (black, 0)):
+                pixels = np.full((48, 64, 3), level, np.uint8)
+                container.mux(stream.encode(VideoFrame.from_ndarray(pixels, format="rgb24")))
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4410 * n_frames), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        container.mux(sound.encode(frame))
+        for last in (sound, pictures, black):
+            container.mux(last.encode(None))
+    return path
+
+
+CODECS = {
+    "h264.mp4": "libx264",
+    "hevc.mp4": "libx265",
+    "av1.mkv": "libsvtav1",
+    "vp9.webm": "libvpx-vp9",
+    "mpeg4.avi": "mpeg4",
+    "mpeg2.ts": "mpeg2video",
+}
+"""A file for each codec that people have: its name and the encoder that writes it."""
+
+
+def write_every_codec(folder: Path, n_frames: int = 30) -> list[Path]:
+    """A video of each of CODECS, with a keyframe every twelve frames."""
+    options = {"g": "12", "x265-params": "log-level=none"}
+    return [write_video(folder / name, n_frames, codec=codec, options=options) for name, codec in CODECS.items()]
+
+
+def break_frame(path: Path, number: int) -> Path:
+    """Damage an H.264 file in its middle: the frame stored at `number` claims to hold more bytes than there are."""
+    return _overwrite(path, number, 0, b"\xff" * 4)
+
+
+def hide_keyframe(path: Path, number: int) -> Path:
+    """Have a VP9 keyframe, stored at `number`, say that it is not to be shown: nothing is decoded, without an error."""
+    with av.open(str(path)) as container:
+        first = bytes(_packets(container)[number])[0]
+    return _overwrite(path, number, 0, bytes([first & ~0x02]))
+
+
+def _overwrite(path: Path, number: int, at: int, new: bytes) -> Path:
+    with av.open(str(path)) as container:
+        packet = bytes(_packets(container)[number])
+    data = bytearray(path.read_bytes())
+    start = data.index(packet) + at
+    data[start : start + len(new)] = new
+    path.write_bytes(data)
+    return path
+
+
+def _packets(container: InputContainer) -> list[Packet]:
+    return [packet for packet in container.demux(container.streams.video[0]) if packet.size]
 
 
 def read(video, clocks, **options):

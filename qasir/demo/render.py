@@ -17,6 +17,8 @@ from qasir.files.whole import write_whole
 
 DEMO_TAG = "qasir demo"
 """The `comment` in every demo video's metadata, by which it is known as one."""
+_FRAMES_A_PROCESS = 1500
+"""Frames that take longer to render than another process takes to start."""
 
 
 def render_corpus(
@@ -25,11 +27,13 @@ def render_corpus(
     seed: int,
     *,
     frame_rate: int = FRAME_RATE,
+    processes: int | None = None,
     on_video: Callable[[str], None] = lambda video_id: None,
 ) -> tuple[int, int]:
     """Render what is not there yet; returns (videos rendered, queries). The same seed gives the same frames.
 
     frame_rate: frames a second, a divisor of FRAME_RATE; at a lower one a set that is sampled as rarely is made sooner.
+    processes: how many videos are rendered at once, each in its own; None takes as many as there are CPUs and it pays.
     A video appears under its name only when it is whole. Files of another set in `output` are an error (ValueError).
     """
     videos, queries = plan_corpus(n_videos, seed)
@@ -44,7 +48,10 @@ def render_corpus(
     todo = [video for video in videos if not (folder / f"{video.video_id}.mp4").exists()]
     # Spawned, not forked: a parent that has started threads (Ray's, torch's) must not be forked.
     context = multiprocessing.get_context("spawn")
-    workers = min(len(todo), os.cpu_count() or 1)
+    if processes is None:
+        n_frames = sum(video.n_frames for video in todo) * frame_rate // FRAME_RATE
+        processes = min(os.cpu_count() or 1, n_frames // _FRAMES_A_PROCESS)
+    workers = min(len(todo), processes)
     if workers > 1:
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             for video_id in pool.map(render_video, todo, [folder] * len(todo), [frame_rate] * len(todo)):

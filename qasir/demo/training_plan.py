@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from qasir.options import AtLeast, Doc
+from qasir.options import Doc, Range
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class TrainingPlan:
     """tokens: patches a batch, whatever the window's size; texts: class texts a batch; captions: at most so many a
     batch."""
 
-    steps: Annotated[int, Doc("Batches of scenes."), AtLeast(1)] = 4600
+    steps: Annotated[int, Doc("Batches of scenes."), Range(1)] = 4600
     tokens: int = 3072
     muon_lr: float = 0.02
     adam_lr: float = 1e-3
@@ -23,7 +23,7 @@ class TrainingPlan:
     caption_weight: float = 0.5
     texts: int = 96
     captions: int = 64
-    seed: Annotated[int, Doc("Of the weights and of every scene."), AtLeast(0)] = 0
+    seed: Annotated[int, Doc("Of the weights and of every scene."), Range(0)] = 0
 
     def rate(self, step: int) -> float:
         """Share of the peak learning rate: linear warm-up, constant, linear decay to 1 %."""

@@ -26,6 +26,7 @@ from qasir.evaluation.moment_metrics import AT, moment_recalls
 from qasir.evaluation.query_files import Query
 from qasir.index.ragged import numbered
 from qasir.index.schemas import FAILED
+from qasir.retrieval.methods.method import Method
 from qasir.retrieval.searcher import Searcher, best_first
 
 Missing = Literal["skip", "miss"]
@@ -61,7 +62,7 @@ class Evaluation:
     moments: dict[str, dict[str, tuple[float, float, float]]]
     cost: Cost
     spec: dict[str, Any]
-    method: Any
+    method: Method
     missing: Missing
     seconds: float
 
@@ -94,42 +95,42 @@ class Evaluation:
 
 
 def rank_queries(
-    searcher: Searcher[Any], queries: Sequence[Query], method: Any
+    searcher: Searcher, queries: Sequence[Query], method: Method
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Scores (Q, V) and ranks (Q,) of queries whose videos are all there."""
     values = searcher.score([query.text for query in queries], method)
     return values, ranks_of(searcher, queries, values)
 
 
-def ranks_of(searcher: Searcher[Any], queries: Sequence[Query], values: NDArray[np.float32]) -> NDArray[np.int64]:
+def ranks_of(searcher: Searcher, queries: Sequence[Query], values: NDArray[np.float32]) -> NDArray[np.int64]:
     """(Q,) ranks of the queries' videos by scores (Q, V)."""
-    place = numbered(searcher.video_ids)
+    place = numbered(searcher.videos().video_ids)
     target = np.array([place[query.video_id] for query in queries])
     return target_ranks(values, target)
 
 
-def answerable(searcher: Searcher[Any], queries: Sequence[Query]) -> tuple[list[Query], list[Query]]:
+def answerable(searcher: Searcher, queries: Sequence[Query]) -> tuple[list[Query], list[Query]]:
     """(queries whose video can be ranked, the others). Raises QueryError when there are none of the first."""
-    there = set(searcher.video_ids)
+    there = set(searcher.videos().video_ids)
     found = [query for query in queries if query.video_id in there]
     if not found:
         raise QueryError(
-            f"none of the {len(queries)} queries is about a video in the index at {searcher.pointer.index.uri}"
+            f"none of the {len(queries)} queries is about a video in the index at {searcher.side.index.uri}"
         )
     return found, [query for query in queries if query.video_id not in there]
 
 
 def evaluate(
-    searcher: Searcher[Any],
+    searcher: Searcher,
     queries: Sequence[Query],
-    method: Any = None,
+    method: Method | None = None,
     *,
     missing: Missing = "skip",
     mv_edges: Sequence[float] = DEFAULT_MV_EDGES,
 ) -> Evaluation:
     """Rank every video for every query and summarise.
 
-    method: a Scoring or CoarseToFine for one index, a Fusion or Cascade for two; the searcher's default without one. Queries
+    method: one of `qasir.retrieval.methods`; the searcher's default without one. Queries
     whose video is absent or failed are counted; with "miss" they also score as misses, at a rank past every video and every
     K. Raises QueryError when no query can be scored.
     """
@@ -137,16 +138,16 @@ def evaluate(
     check_edges(mv_edges)
     if missing not in MISSING_RULES:
         raise QueryError(f"missing {missing!r}: choose one of {', '.join(MISSING_RULES)}")
-    method = method or searcher.default
+    method = searcher.checked(method)
     found, lost = answerable(searcher, queries)
-    states = searcher.pointer.index.states()
+    states = searcher.side.index.states()
     failed = sum(1 for q in lost if q.video_id in states and states[q.video_id].status == FAILED)
     values, rank = rank_queries(searcher, found, method)
-    n_videos = len(searcher.video_ids)
+    n_videos = len(searcher.videos().video_ids)
     missed = lost if missing == "miss" else []
     rank = np.concatenate([rank, np.full(len(missed), max(n_videos, max(RECALL_AT)) + 1)])
     counted = [*found, *missed]
-    durations = dict(zip(searcher.video_ids, searcher.durations_s.tolist(), strict=True))
+    durations = dict(zip(searcher.videos().video_ids, searcher.videos().durations_s.tolist(), strict=True))
     ratio = np.array([query.moment_ratio(durations.get(query.video_id)) for query in counted])
     return Evaluation(
         queries=found,
@@ -160,7 +161,7 @@ def evaluate(
         by_mv=by_moment_ratio(rank, ratio, mv_edges),
         moments=moment_recalls(searcher, found, best_first(values, max(AT))),
         cost=cost(searcher, method),
-        spec=asdict(searcher.pointer.index.spec),
+        spec=asdict(searcher.side.index.spec),
         method=method,
         missing=missing,
         seconds=time.monotonic() - started,
@@ -177,7 +178,7 @@ class VideoToText:
     rank: NDArray[np.int64]
     metrics: dict[str, float]
     ci95: dict[str, tuple[float, float]]
-    method: Any
+    method: Method
 
     def to_dict(self) -> dict[str, Any]:
         """What `metrics.json` holds."""
@@ -202,18 +203,18 @@ class VideoToText:
         )
 
 
-def evaluate_video_to_text(searcher: Searcher[Any], queries: Sequence[Query], method: Any = None) -> VideoToText:
+def evaluate_video_to_text(searcher: Searcher, queries: Sequence[Query], method: Method | None = None) -> VideoToText:
     """Rank every text for every video that has one, as the trimmed benchmarks of EERCF and MOF do; ties count against us, and of a
     video's several texts the best placed one counts.
 
     Raises QueryError when no query is about a video of the index.
     """
-    method = method or searcher.default
+    method = searcher.checked(method)
     found, _ = answerable(searcher, queries)
     values = searcher.score([query.text for query in found], method)
     asked = {query.video_id for query in found}
-    rows = [v for v, video_id in enumerate(searcher.video_ids) if video_id in asked]
-    ids = [searcher.video_ids[v] for v in rows]
+    rows = [v for v, video_id in enumerate(searcher.videos().video_ids) if video_id in asked]
+    ids = [searcher.videos().video_ids[v] for v in rows]
     place = numbered(ids)
     own = np.zeros((len(ids), len(found)), dtype=bool)
     own[[place[query.video_id] for query in found], np.arange(len(found))] = True
@@ -222,12 +223,12 @@ def evaluate_video_to_text(searcher: Searcher[Any], queries: Sequence[Query], me
     return VideoToText(ids, found, by_video, rank, summarise(rank), bootstrap(rank, ids), method)
 
 
-def rankings_table(evaluation: Evaluation, searcher: Searcher[Any]) -> pa.Table:
+def rankings_table(evaluation: Evaluation, searcher: Searcher) -> pa.Table:
     """The best RANKED videos of every scored query, one row each, with the moment that fits best."""
     order = best_first(evaluation.values, RANKED)
     n, k = order.shape
     rows = np.arange(n)[:, None]
-    video_ids = np.array(searcher.video_ids, dtype=object)[order.ravel()]
+    video_ids = np.array(searcher.videos().video_ids, dtype=object)[order.ravel()]
     texts = [query.text for query in evaluation.queries]
     spans = searcher.moments(texts, list(zip(np.repeat(np.arange(n), k).tolist(), video_ids.tolist(), strict=True)))
     return pa.table(

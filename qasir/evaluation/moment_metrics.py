@@ -5,7 +5,6 @@ with a true moment reaches the threshold. A hit has one moment, so K counts vide
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ NAMES = tuple(f"R@{k} IoU {iou:g}" for k in AT for iou in IOUS)
 
 
 def moment_recalls(
-    searcher: Searcher[Any], queries: Sequence[Query], order: NDArray[np.int64]
+    searcher: Searcher, queries: Sequence[Query], order: NDArray[np.int64]
 ) -> dict[str, dict[str, tuple[float, float, float]]]:
     """{granularity: {name: (percentage, low, high)}} of every granularity stored, over the queries that have moments.
 
@@ -34,10 +33,10 @@ def moment_recalls(
     # Only the right video can count, so only its moment is looked up.
     within = {}
     for i, q in enumerate(asked):
-        first = [searcher.video_ids[v] for v in order[q, : max(AT)].tolist()]
+        first = [searcher.videos().video_ids[v] for v in order[q, : max(AT)].tolist()]
         if queries[q].video_id in first:
             within[i] = first.index(queries[q].video_id)
-    spec = searcher.pointer.index.spec
+    spec = searcher.side.index.spec
     wanted = [(i, queries[asked[i]].video_id) for i in within]
     groups = [queries[q].video_id for q in asked]
     found = {}

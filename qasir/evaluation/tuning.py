@@ -1,68 +1,59 @@
-"""Chooses temperatures, a fusion's weight and a cascade's depth on validation queries, by SumR.
+"""Chooses a method's numbers on validation queries, by SumR: a hybrid's sides each alone first, then its own.
 
 Never on the queries that are then reported: nothing here looks at those.
 """
 
 from collections.abc import Container, Sequence
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
+from typing import Any, TypeVar
 
 from qasir.errors import QueryError
 from qasir.evaluation.evaluate import answerable, rank_queries, ranks_of
 from qasir.evaluation.metrics import summarise
 from qasir.evaluation.query_files import Query
-from qasir.retrieval.hybrid import Cascade, Fusion, HybridSearcher
-from qasir.retrieval.scoring import Scoring
-from qasir.retrieval.searcher import IndexSearcher, Searcher
+from qasir.retrieval.methods.method import Method
+from qasir.retrieval.searcher import Searcher
 
-TEMPERATURES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1)
-WEIGHTS = tuple(round(float(w), 2) for w in np.arange(0.05, 1.0, 0.05))
-DEPTHS = (5, 10, 20, 50, 100, 200)
+Ranks = TypeVar("Ranks", bound=Method)
 
 
-def sum_r(searcher: Searcher[Any], queries: Sequence[Query], method: Any) -> float:
+def chosen(searcher: Searcher, queries: Sequence[Query], method: Ranks, *, keep: Container[str] = ()) -> Ranks:
+    """The method with the numbers of the highest SumR over the queries whose video is there; of equally good ones the first.
+
+    keep: fields that are not chosen. Raises QueryError for a method of which nothing can be chosen.
+    """
+    sides = [chosen_alone(searcher.alone(i), queries, side, keep) for i, side in enumerate(method.sides())]
+    return chosen_alone(searcher, queries, method.with_sides(sides), keep)
+
+
+def chosen_alone(searcher: Searcher, queries: Sequence[Query], method: Ranks, keep: Container[str]) -> Ranks:
+    """The method with its own numbers chosen."""
+    found, _ = answerable(searcher, queries)
+    searcher.checked(method)
+    choices = method.choices(len(searcher.videos().video_ids))
+    for name, values in choices.items():
+        if name not in keep:
+            method = _best(searcher, found, method, name, values)
+    return method
+
+
+def check_choices(method: Method) -> None:
+    """Raises QueryError for a method of which validation queries can choose nothing."""
+    if not method.choices(1) and not any(side.choices(1) for side in method.sides()) and method.numbers():
+        raise QueryError(
+            f"{method.name}: validation queries can choose none of its numbers ({', '.join(method.numbers())})"
+        )
+
+
+def sum_r(searcher: Searcher, queries: Sequence[Query], method: Method) -> float:
     """SumR over the queries whose video is there."""
     found, _ = answerable(searcher, queries)
     return summarise(rank_queries(searcher, found, method)[1])["SumR"]
 
 
-def best_temperature(searcher: IndexSearcher, queries: Sequence[Query], scoring: Scoring) -> Scoring:
-    """The same scoring at the temperature with the highest SumR; unchanged where temperature has no effect."""
-    if scoring.aggregation in ("mean", "max"):
-        return scoring
-    is_gate = scoring.aggregation == "tib"
-    tried = [replace(scoring, gate_temperature=t) if is_gate else replace(scoring, temperature=t) for t in TEMPERATURES]
-    return max(tried, key=lambda one: sum_r(searcher, queries, one))
-
-
-def best_weight(searcher: HybridSearcher, queries: Sequence[Query], fusion: Fusion) -> Fusion:
-    """The fusion with the weight of the highest SumR."""
-    found, _ = answerable(searcher, queries)
-    large, small = searcher.sides([query.text for query in found], fusion)
-    return max(
-        (replace(fusion, weight=w) for w in WEIGHTS),
-        key=lambda one: summarise(ranks_of(searcher, found, one.weighted(large, small)))["SumR"],
-    )
-
-
-def best_depth(searcher: HybridSearcher, queries: Sequence[Query], cascade: Cascade) -> Cascade:
-    """The cascade with the depth of the highest SumR; of equal ones the shallowest, which costs least."""
-    depths = [k for k in DEPTHS if k < len(searcher.video_ids)] or [len(searcher.video_ids)]
-    return max((replace(cascade, top_k=k) for k in depths), key=lambda one: sum_r(searcher, queries, one))
-
-
-def chosen(searcher: Searcher[Any], queries: Sequence[Query], method: Any, *, keep: Container[str] = ()) -> Any:
-    """The method with its temperature, and a hybrid's weight or top_k, chosen on validation queries, but for those to keep."""
-    if isinstance(searcher, HybridSearcher):
-        if "temperature" not in keep:
-            large = best_temperature(searcher.large, queries, method.large)
-            method = replace(method, large=large, small=best_temperature(searcher.small, queries, method.small))
-        if isinstance(method, Fusion):
-            return method if "weight" in keep else best_weight(searcher, queries, method)
-        return method if "top_k" in keep else best_depth(searcher, queries, method)
-    if not isinstance(method, Scoring):
-        raise QueryError("validation queries choose temperatures, weights and cascade depths, not recall-k")
-    assert isinstance(searcher, IndexSearcher)
-    return method if "temperature" in keep else best_temperature(searcher, queries, method)
+def _best(searcher: Searcher, queries: Sequence[Query], method: Any, name: str, values: Sequence[Any]) -> Any:
+    tried = [replace(method, **{name: value}) for value in values]
+    embeddings = searcher.encode([query.text for query in queries])
+    scored = method.score_each(tried, embeddings, searcher.rankers)
+    sums = [summarise(ranks_of(searcher, queries, values))["SumR"] for values in scored]
+    return tried[sums.index(max(sums))]

@@ -73,6 +73,7 @@ class Snapshot:
         self.videos_dataset = videos
         self.images_dataset = images
         self._preloaded: pa.Table | None = None
+        self._rows: RowMap | None = None
 
     def videos(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """Rows of `videos`, failed ones too. Raises QueryError for a filter that Lance does not take."""
@@ -103,7 +104,7 @@ class Snapshot:
         names = list(columns) if columns is not None else self.images_dataset.schema.names
         names = list(dict.fromkeys(["video_id", "fingerprint", "position", *names]))
         if video_ids is not None:
-            wanted = self.rows.of(video_ids)
+            wanted = self.rows().of(video_ids)
             if self._preloaded is not None and set(names) <= set(self._preloaded.column_names):
                 return self._preloaded.select(names).take(pa.array(wanted, pa.int64()))
             return self.images_dataset.take(wanted, columns=names)
@@ -117,18 +118,21 @@ class Snapshot:
         gates = ["gate_embedding"] if self.spec.gates else []
         columns = ["video_id", "fingerprint", "position", "start_s", "end_s", "embedding", *gates]
         self._preloaded = self.images_dataset.to_table(columns=columns).combine_chunks()
-        if self.is_indexed:
+        if self.is_indexed():
             self.images_dataset.prewarm_index(VECTOR_INDEX)
         return int(self._preloaded.nbytes)
 
-    @cached_property
     def is_indexed(self) -> bool:
         """Whether `super_images` has a vector index."""
         return any(entry["name"] == VECTOR_INDEX for entry in self.images_dataset.list_indices())
 
-    @cached_property
     def rows(self) -> "RowMap":
         """Where the readable rows of each video lie: a scan of the keys, once (0.1 s for a million rows)."""
+        if self._rows is None:
+            self._rows = self._read_rows()
+        return self._rows
+
+    def _read_rows(self) -> RowMap:
         keys = self.images_dataset.scanner(columns=["video_id", "fingerprint", "position"], with_row_id=True).to_table()
         number = pa.array(np.arange(len(keys)))
         keys = readable(keys.append_column("row", number), self.videos(["video_id", "fingerprint"], IS_ENCODED))

@@ -41,7 +41,7 @@ class Checkpoint:
     @property
     def gates(self) -> bool:
         """Whether it was trained to weigh by other vectors than those that it weighs: EERCF's gates, before the temporal encoder."""
-        return self.recipe.scoring.aggregation == "tib" and self.model.temporal is not None
+        return self.recipe.scoring.gated and self.model.temporal is not None
 
     def video_vectors(self, features: Features) -> Features:
         """The video side of super images, with gates if it has them."""

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from qasir.index.ragged import runs_of
 from qasir.index.schemas import embedding_type
 from qasir.index.snapshot import matrix, readable
-from qasir.retrieval.scoring import Scoring, score
+from qasir.retrieval.methods.pooled import Pooled
+from qasir.retrieval.scoring import score
 from qasir.retrieval.vectors import Features, normalised
 
 COLUMNS = ["video_id", "fingerprint", "position", "embedding"]
@@ -27,7 +28,7 @@ def scored_schema(n_queries: int, dim: int) -> pa.Schema:
 
 
 def score_fragment(
-    fragments: pa.Table, *, uri: str, version: int, current: pa.Table, queries: NDArray[np.float32], scoring: Scoring
+    fragments: pa.Table, *, uri: str, version: int, current: pa.Table, queries: NDArray[np.float32], method: Pooled
 ) -> pa.Table:
     """fragments: one row with a `fragment` number of the dataset at uri; current: video_id, fingerprint and n_super_images
     of the encoded videos; queries (Q, D)."""
@@ -41,7 +42,7 @@ def score_fragment(
     complete = np.array([whole[video_id] for video_id in ids], dtype=np.int64) == length
     dim = queries.shape[1]
     schema = scored_schema(len(queries), dim)
-    values = score_features(rows, first[complete], length[complete], queries, scoring)
+    values = score_features(rows, first[complete], length[complete], queries, method)
     scored = pa.table(
         {
             "video_id": pa.array(
@@ -57,10 +58,10 @@ def score_fragment(
 
 
 def score_features(
-    rows: pa.Table, first: NDArray[np.int64], length: NDArray[np.int64], queries: NDArray[np.float32], scoring: Scoring
+    rows: pa.Table, first: NDArray[np.int64], length: NDArray[np.int64], queries: NDArray[np.float32], method: Pooled
 ) -> NDArray[np.float32]:
     """(Q, V) scores of the videos whose rows start at first and are length many."""
     if not len(first):
         return np.zeros((len(queries), 0), np.float32)
     vectors = normalised(matrix(rows["embedding"], queries.shape[1]))
-    return score(queries, Features(first, length, vectors), scoring)
+    return score(queries, Features(first, length, vectors), method)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qasir.errors import QueryError
 from qasir.index.filters import in_chunks
 from qasir.index.spec import EncoderSpec
-from qasir.retrieval.vector_source import FeatureTable, VectorSource
+from qasir.retrieval.vector_source import VectorSource
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,10 @@ def moments(
     *,
     granularity: str | None = None,
     rule: MomentRule | None = None,
-    images: FeatureTable | None = None,
 ) -> NDArray[np.float64]:
     """(n, 2) start and end in seconds for every wanted (row of queries, video_id).
 
-    Reads those videos' vectors only, some videos at a time; `images`, when loaded already, spares reading super images.
+    Reads those videos' vectors only, some videos at a time.
     """
     rule = rule or MomentRule()
     granularity = granularity or finest(vectors.snapshot.spec)
@@ -68,7 +67,7 @@ def moments(
         by_video.setdefault(video_id, []).append(i)
     found = np.zeros((len(wanted), 2))
     for ids in in_chunks(sorted(by_video)):
-        loaded = images if images is not None and granularity == "super-image" else vectors.load(granularity, ids)
+        loaded = vectors.load(granularity, ids)
         for video_id in ids:
             which, rows = by_video[video_id], loaded.rows(video_id)
             similarity = queries[[wanted[i][0] for i in which]] @ loaded.features.vectors[rows].T

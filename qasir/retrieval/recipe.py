@@ -5,9 +5,15 @@ from typing import Annotated
 
 from qasir.errors import SpecError
 from qasir.options import Doc, Flag
-from qasir.retrieval.scoring import DEFAULT_GATE_TEMPERATURE, DEFAULT_TEMPERATURE, Scoring
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.maximum import Max
+from qasir.retrieval.methods.mean import Mean
+from qasir.retrieval.methods.pooled import Pooled
+from qasir.retrieval.methods.text_gated import TextGated
 
 RECIPES = ("qasir", "eercf")
+TRAINED = ("attention", "mean", "max")
+"""Aggregations that recipe qasir trains."""
 _OF_QASIR = ("aggregation", "temperature", "margin", "hard_negatives_after", "info_nce_weight")
 _OF_EERCF = ("gate_temperature", "pearson")
 
@@ -22,8 +28,8 @@ class Recipe:
     name: Annotated[str, Doc(f"{' or '.join(RECIPES)}."), Flag("--recipe")] = "qasir"
     pearson: Annotated[bool, Doc("eercf: the Pearson constraint.")] = True
     aggregation: Annotated[str, Doc("qasir: attention, mean or max.")] = "attention"
-    temperature: Annotated[float, Doc("qasir: of the attention.")] = DEFAULT_TEMPERATURE
-    gate_temperature: Annotated[float, Doc("eercf: of the text-gated interaction.")] = DEFAULT_GATE_TEMPERATURE
+    temperature: Annotated[float, Doc("qasir: of the attention.")] = Attention.temperature
+    gate_temperature: Annotated[float, Doc("eercf: of the text-gated interaction.")] = TextGated.gate_temperature
     margin: Annotated[float, Doc("qasir: of the triplet loss.")] = 0.2
     hard_negatives_after: Annotated[int, Doc("qasir: epochs with random negatives.")] = 5
     info_nce_weight: Annotated[float, Doc("qasir: of InfoNCE beside the triplet loss.")] = 1.0
@@ -32,11 +38,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.name not in RECIPES:
             raise SpecError(f"recipe {self.name!r}: choose one of {', '.join(RECIPES)}")
-        if self.aggregation not in ("attention", "mean", "max"):
-            raise SpecError(f"aggregation {self.aggregation!r}: recipe qasir trains attention, mean or max")
+        if self.aggregation not in TRAINED:
+            raise SpecError(f"aggregation {self.aggregation!r}: recipe qasir trains {', '.join(TRAINED)}")
         if self.margin < 0 or self.info_nce_weight < 0 or self.info_nce_temperature <= 0:
             raise SpecError("margin and the InfoNCE weight must not be negative, its temperature must be above 0")
-        Scoring("tib", self.temperature, self.gate_temperature)
+        Attention(self.temperature)
+        TextGated(self.gate_temperature)
 
     @property
     def useless(self) -> dict[str, str]:
@@ -48,8 +55,8 @@ class Recipe:
         return found
 
     @property
-    def scoring(self) -> Scoring:
+    def scoring(self) -> Pooled:
         """How the trained model's vectors are scored."""
         if self.name == "eercf":
-            return Scoring("tib", gate_temperature=self.gate_temperature)
-        return Scoring(self.aggregation, self.temperature)
+            return TextGated(self.gate_temperature)
+        return {"attention": Attention(self.temperature), "mean": Mean(), "max": Max()}[self.aggregation]

@@ -1,447 +1,228 @@
-"""Finds moments by text: in one index, exactly, coarse to fine or through its vector index."""
+"""Finds moments by text: in one index, or in two of one corpus together.
 
-import logging
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+A searcher is put together from its sides: an index, where its vectors come from, how a text becomes a vector, and a ranker. What a
+search needs is read at the first one and kept: every super image for exact scoring, the videos' vectors for recall by video, and
+nothing but candidates where there is a vector index.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
-import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
-from qasir.errors import NoIndexError, QueryError
+from qasir.errors import QueryError
 from qasir.index.index import Index
 from qasir.index.snapshot import Snapshot
-from qasir.retrieval import vector_index
-from qasir.retrieval.checkpoint import Checkpoint, load_checkpoint
-from qasir.retrieval.coarse_to_fine import CoarseToFine, fine_scores, ranked_below, recalled
+from qasir.retrieval.hits import Hit, Hits, ManyHits
+from qasir.retrieval.methods.method import Method
 from qasir.retrieval.moments import MomentRule, finest, moments
-from qasir.retrieval.scoring import Scoring, score
-from qasir.retrieval.tuned import TunedVectors, text_side
-from qasir.retrieval.vector_source import FeatureTable, StoredVectors, VectorSource, VideoTable, check_granularity
-from qasir.retrieval.vectors import Features
-from qasir.vlm.model import Vlm, check_query, resolve
-
-if TYPE_CHECKING:
-    import pandas
-
-log = logging.getLogger(__name__)
+from qasir.retrieval.nominating import candidates, is_nominated
+from qasir.retrieval.ranker import ExactRanker, Ranker, RankerOfSome
+from qasir.retrieval.text_encoder import TextEncoder
+from qasir.retrieval.vector_source import VectorSource, VideoList, check_granularity
+from qasir.vlm.model import check_query
 
 _SCORES_AT_ONCE = 1 << 26
 """Scores (queries times videos) held at once by a search; 256 MiB."""
-_QUERIES_TOGETHER = 64
-"""Queries whose recalled videos are read together."""
-_FEW_VIDEOS = 1000
-"""A filter that leaves no more is answered by scoring them all."""
-
-HITS_SCHEMA = pa.schema(
-    [
-        pa.field("query", pa.string(), nullable=False),
-        pa.field("rank", pa.int32(), nullable=False),
-        pa.field("video_id", pa.string(), nullable=False),
-        pa.field("score", pa.float32(), nullable=False),
-        pa.field("start_s", pa.float64(), nullable=False),
-        pa.field("end_s", pa.float64(), nullable=False),
-    ]
-)
 
 
 @dataclass(frozen=True)
-class Hit:
-    """A video, its score, and its best moment in seconds: the span around the attention peak."""
+class Side:
+    """An index, and what searching it takes. default: how it ranks unless asked otherwise."""
 
-    video_id: str
-    score: float
-    start_s: float
-    end_s: float
-
-
-class Hits(list[Hit]):
-    """The hits of one query, best first. exact: False when candidates came from the vector index, which may miss some."""
-
-    def __init__(self, query: str, hits: Sequence[Hit], *, exact: bool) -> None:
-        super().__init__(hits)
-        self.query = query
-        self.exact = exact
-
-    def to_arrow(self) -> pa.Table:
-        """A row a hit, as `HITS_SCHEMA`."""
-        rows = [{"query": self.query, "rank": i, **vars(hit)} for i, hit in enumerate(self, start=1)]
-        return pa.Table.from_pylist(rows, schema=HITS_SCHEMA)
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        return self.to_arrow().to_pandas()
-
-
-class ManyHits(list[Hits]):
-    """The hits of many queries, in the order asked."""
-
-    def to_arrow(self) -> pa.Table:
-        """A row a hit, as `HITS_SCHEMA`."""
-        return pa.concat_tables([HITS_SCHEMA.empty_table(), *(hits.to_arrow() for hits in self)])
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        return self.to_arrow().to_pandas()
-
-
-Method = TypeVar("Method")
-Scorer = Callable[[NDArray[np.float32], Scoring], NDArray[np.float32]]
-"""Scores queries (Q, D) against every video of an index, (Q, V), somewhere else than in this process."""
-
-
-class Searcher(ABC, Generic[Method]):
-    """Scores texts against videos and points to moments; what searching and evaluating need of an index or of two."""
-
-    video_ids: list[str]
-    durations_s: NDArray[np.float64]
+    index: Index
+    vectors: VectorSource
+    texts: TextEncoder
+    ranker: Ranker
     default: Method
 
     @property
-    @abstractmethod
-    def pointer(self) -> "IndexSearcher":
-        """The index whose super images and cells say where a moment is."""
+    def snapshot(self) -> Snapshot:
+        """The tables, as they were when the index was opened."""
+        return self.vectors.snapshot
 
-    @abstractmethod
+
+class Searcher:
+    """Searches one index, or two of one corpus, the expensive model's first. default: how it ranks unless asked otherwise.
+
+    among: for each side, (V,) rising numbers of its videos that are ranked, the same videos for all; by default all.
+    """
+
+    def __init__(
+        self,
+        sides: Sequence[Side],
+        default: Method,
+        rule: MomentRule | None = None,
+        *,
+        among: Sequence[NDArray[np.int64]] = (),
+    ) -> None:
+        self.sides = tuple(sides)
+        self.default = default
+        self.rule = rule or MomentRule()
+        self.rankers: list[Ranker] = [side.ranker for side in sides]
+        if among:
+            self.rankers = [RankerOfSome(side.ranker, numbers) for side, numbers in zip(sides, among, strict=True)]
+
+    @property
+    def pointer(self) -> int:
+        """The number of the side whose super images and cells say where a moment is: that of the finest units."""
+        return min(range(len(self.sides)), key=lambda i: _seconds_a_unit(self.sides[i].index))
+
+    @property
+    def side(self) -> Side:
+        """The side that says where a moment is: the only one, or that of the finest units."""
+        return self.sides[self.pointer]
+
+    def alone(self, number: int) -> "Searcher":
+        """A searcher of one side only, over all its videos."""
+        return Searcher([self.sides[number]], self.sides[number].default, self.rule)
+
+    def videos(self) -> VideoList:
+        """The videos that are ranked. Raises NoIndexError when there is none."""
+        return self.rankers[0].videos()
+
+    def select(self, where: str) -> set[str]:
+        """Ids that a SQL filter over `videos` picks. Raises QueryError when it is not one."""
+        return self.side.snapshot.select(where)
+
+    def preload(self) -> int:
+        """Keep what searches through the vector index read in memory, for many of them; returns about how many bytes that takes."""
+        for side in self.sides:
+            side.snapshot.rows()
+        return sum(side.snapshot.preload() for side in self.sides)
+
+    def encode(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """For each side, (n, D) embeddings of texts; each distinct one is encoded once."""
+        return [side.texts.encode(texts) for side in self.sides]
+
     def score(
         self, texts: Sequence[str], method: Method | None = None, *, among: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:
-        """(n, V) scores of every text (repeats included) against every video of `video_ids`.
+        """(n, V) scores of every text (repeats included) against every video of `videos()`.
 
         among (V,): the videos that count, when not all do; a first stage recalls only those. Scores of others mean nothing.
         """
+        return self.score_vectors(self.encode(texts), method, among=among)
 
-    def select(self, where: str) -> set[str]:
-        """Ids that a SQL filter over `videos` picks."""
-        return self.pointer.snapshot.select(where)
+    def score_vectors(
+        self,
+        queries: Sequence[NDArray[np.float32]],
+        method: Method | None = None,
+        *,
+        among: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float32]:
+        """`score` for query embeddings (Q, D), L2-normalised, an array for each side. Raises QueryError for another number."""
+        if len(queries) != len(self.sides):
+            raise QueryError(f"{len(queries)} arrays of query embeddings for {len(self.sides)} indexes")
+        method = self.checked(method)
+        return method.score(queries, self.rankers, among)
 
     def search(
-        self, text: str, top_k: int = 10, method: Method | None = None, *, where: str | None = None, **options: Any
+        self,
+        text: str,
+        top_k: int = 10,
+        method: Method | None = None,
+        *,
+        where: str | None = None,
+        exact: bool | None = None,
     ) -> Hits:
         """The `top_k` best videos, best first; fewer when the corpus, or what the filter leaves of it, has fewer.
 
-        where: any SQL over the columns of `videos`, such as "duration_s > 60".
+        where: any SQL over the columns of `videos`, such as "duration_s > 60". exact: True compares every video, False only
+        candidates from the vector index; None takes the vector index where there is one and the method allows it.
         """
-        return self.search_many([text], top_k, method, where=where, **options)[0]
+        return self.search_many([text], top_k, method, where=where, exact=exact)[0]
 
     def search_many(
-        self, texts: Sequence[str], top_k: int = 10, method: Method | None = None, *, where: str | None = None
+        self,
+        texts: Sequence[str],
+        top_k: int = 10,
+        method: Method | None = None,
+        *,
+        where: str | None = None,
+        exact: bool | None = None,
     ) -> ManyHits:
         """`search` for many texts at once."""
+        method = self.checked(method)
         _check(texts, top_k)
-        among = None
-        if where is not None:
-            allowed = self.select(where)
-            among = np.array([video_id in allowed for video_id in self.video_ids], dtype=bool)
+        allowed = None if where is None else self.select(where)
+        if self._is_nominated(method, exact):
+            (queries,) = self.encode(texts)
+            return ManyHits(
+                self._nominated(text, query, top_k, method, allowed) for text, query in zip(texts, queries, strict=True)
+            )
         found = ManyHits()
-        together = max(1, _SCORES_AT_ONCE // max(1, len(self.video_ids)))
+        together = max(1, _SCORES_AT_ONCE // max(1, len(self.videos().video_ids)))
         for start in range(0, len(texts), together):
-            some = texts[start : start + together]
-            values = self.score(some, method, among=among)
-            if among is not None:
-                values[:, ~among] = -np.inf
-            best = [
-                [v for v in row if np.isfinite(values[q, v])]
-                for q, row in enumerate(best_first(values, top_k).tolist())
-            ]
-            pairs = [(q, self.video_ids[v]) for q, row in enumerate(best) for v in row]
-            spans = iter(self.moments(some, pairs).tolist())
-            for q, (text, row) in enumerate(zip(some, best, strict=True)):
-                hits = [Hit(self.video_ids[v], float(values[q, v]), *next(spans)) for v in row]
-                found.append(Hits(text, hits, exact=True))
+            found += self._ranked(texts[start : start + together], top_k, method, allowed)
         return found
+
+    def search_vector(
+        self, query: NDArray[np.float32], top_k: int = 10, method: Method | None = None, *, where: str | None = None
+    ) -> Hits:
+        """`search` by an L2-normalised embedding (D,) through the vector index. Raises NoIndexError when there is none."""
+        method = self.checked(method)
+        self._is_nominated(method, False)
+        allowed = None if where is None else self.select(where)
+        return self._nominated("", query, top_k, method, allowed)
 
     def moments(
         self, texts: Sequence[str], wanted: Sequence[tuple[int, str]], granularity: str | None = None
     ) -> NDArray[np.float64]:
         """(n, 2) start and end of every wanted (number of a text, video_id), at the finest granularity there is or the one
         named."""
-        return self.pointer.moments_of(texts, wanted, granularity)
+        side = self.side
+        granularity = granularity or finest(side.index.spec)
+        check_granularity(granularity, side.index.spec.cells, side.index.uri)
+        return moments(side.vectors, side.texts.encode(texts), wanted, granularity=granularity, rule=self.rule)
 
-
-class IndexSearcher(Searcher[Scoring | CoarseToFine]):
-    """Searches one index as it was when this was opened, through a fine-tuned checkpoint if one is given.
-
-    What a search needs is loaded at the first one and kept: every super image for exact scoring, the videos' vectors for recall
-    by video, and nothing for the vector index.
-    """
-
-    default = Scoring()
-
-    def __init__(
-        self,
-        index: Index,
-        *,
-        version: str | None = None,
-        rule: MomentRule | None = None,
-        finetuned: Checkpoint | None = None,
-    ) -> None:
-        self.index = index
-        self.snapshot: Snapshot = index.snapshot(version)
-        self.vectors: VectorSource = StoredVectors(self.snapshot)
-        self.finetuned = finetuned or text_side(index.spec)
-        if finetuned is not None:
-            finetuned.check(index.spec, index.uri)
-            self.vectors = TunedVectors(self.vectors, finetuned)
-        if self.finetuned is not None:
-            self.default = self.finetuned.recipe.scoring
-        self.rule = rule or MomentRule()
-        self.scorer: Scorer | None = None
-        self._encoded: dict[str, NDArray[np.float32]] = {}
-
-    @property
-    def pointer(self) -> "IndexSearcher":
-        return self
-
-    def preload(self) -> int:
-        """Keep what searches through the vector index read in memory, for many of them; returns about how many bytes that takes."""
-        self.snapshot.rows  # noqa: B018  (where each video's rows lie)
-        return self.snapshot.preload()
-
-    @cached_property
-    def videos(self) -> VideoTable:
-        """Every encoded video, with its vector. Raises NoIndexError when there is none."""
-        videos = self.vectors.videos()
-        if not videos.video_ids:
-            raise NoIndexError(f"the index at {self.index.uri} has no encoded videos")
-        return videos
-
-    @cached_property
-    def images(self) -> FeatureTable:
-        """Every readable super image."""
-        self.videos  # noqa: B018  (raises when there is none)
-        return self.vectors.load()
-
-    @property
-    def video_ids(self) -> list[str]:  # type: ignore[override]
-        return self.videos.video_ids
-
-    @property
-    def durations_s(self) -> NDArray[np.float64]:  # type: ignore[override]
-        return self.videos.durations_s
-
-    @cached_property
-    def vlm(self) -> Vlm:
-        return Vlm(
-            resolve(self.index.spec.model, self.index.spec.pretrained or None), image_size=self.index.spec.image_size
-        )
-
-    @property
-    def device(self) -> str:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(n, D) embeddings of texts; each distinct one is encoded once."""
-        for text in texts:
-            check_query(text)
-        new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
-        if new:
-            vectors = self.vlm.encode_texts(new)
-            if self.finetuned is not None:
-                vectors = self.finetuned.model.query_vectors(vectors)
-            self._encoded.update(zip(new, vectors, strict=True))
-        return np.stack([self._encoded[text] for text in texts])
-
-    def forget_texts(self) -> None:
-        """Encode every text anew from here on."""
-        self._encoded.clear()
-
-    def score(
-        self,
-        texts: Sequence[str],
-        method: Scoring | CoarseToFine | None = None,
-        *,
-        among: NDArray[np.bool_] | None = None,
-    ) -> NDArray[np.float32]:
-        return self.score_vectors(self.encode(texts), method, among=among)
-
-    def score_vectors(
-        self,
-        queries: NDArray[np.float32],
-        method: Scoring | CoarseToFine | None = None,
-        *,
-        among: NDArray[np.bool_] | None = None,
-    ) -> NDArray[np.float32]:
-        """`score` for query embeddings (Q, D), L2-normalised."""
+    def checked(self, method: Method | None) -> Method:
+        """The method, or the default one. Raises QueryError for one that these indexes cannot be ranked with."""
         method = method or self.default
-        if isinstance(method, CoarseToFine):
-            return self._coarse_to_fine(queries, method, among)
-        if method.sparse_grid and self.index.spec.grid != 1:
-            raise QueryError(
-                f"aggregation {method.aggregation!r} picks single frames: it needs an index of grid 1, and the one at "
-                f"{self.index.uri} has grid {self.index.spec.grid}"
-            )
-        if self.scorer is not None:
-            return self.scorer(queries, method)
-        return score(queries, self.images.features, method, device=self.device)
+        if method.n_indexes != len(self.sides):
+            raise QueryError(f"{method.name} ranks with {method.n_indexes} indexes, and {len(self.sides)} given")
+        method.check([side.index.spec for side in self.sides], [side.index.uri for side in self.sides])
+        return method
 
-    def search_many(
-        self,
-        texts: Sequence[str],
-        top_k: int = 10,
-        method: Scoring | CoarseToFine | None = None,
-        *,
-        where: str | None = None,
-        exact: bool | None = None,
-    ) -> ManyHits:
-        """`search` for many texts at once.
+    def _is_nominated(self, method: Method, exact: bool | None) -> bool:
+        if len(self.sides) == 1:
+            return is_nominated(self.sides[0].vectors, method, exact)
+        if exact is False:
+            raise QueryError("a hybrid compares every video: it has no use for the vector index")
+        return False
 
-        exact: True compares every video, False only candidates from the vector index; None takes the vector index where
-        there is one and the method allows it.
-        """
-        method = method or self.default
-        if not self._is_nominated(method, exact):
-            return super().search_many(texts, top_k, method, where=where)
-        _check(texts, top_k)
-        allowed = None if where is None else self.snapshot.select(where)
-        queries = self.encode(texts)
-        return ManyHits(
-            self._nominated(text, query, top_k, method, allowed) for text, query in zip(texts, queries, strict=True)
-        )
-
-    def search_vector(
-        self,
-        query: NDArray[np.float32],
-        top_k: int = 10,
-        method: Scoring | CoarseToFine | None = None,
-        *,
-        where: str | None = None,
-    ) -> Hits:
-        """`search` by an L2-normalised embedding (D,) through the vector index. Raises NoIndexError when there is none."""
-        method = method or self.default
-        self._is_nominated(method, False)
-        allowed = None if where is None else self.snapshot.select(where)
-        return self._nominated("", query, top_k, method, allowed)
-
-    def _is_nominated(self, method: Scoring | CoarseToFine, exact: bool | None) -> bool:
-        """Whether candidates come from the vector index. Raises NoIndexError when they should and cannot."""
-        if isinstance(method, CoarseToFine):
-            usable = method.recall == "super-image"
-        else:
-            usable = method.aggregation in ("attention", "max", "tib", "weighted")
-        if exact or (exact is None and not usable):
-            return False
-        indexed = self.vectors.is_indexed
-        if exact is False and not (usable and indexed):
-            why = "cannot answer this method" if indexed else "does not exist: jobs/build_vector_index.py makes it"
-            raise NoIndexError(f"the vector index of {self.index.uri} {why}")
-        return indexed
-
-    def moments_of(
-        self, texts: Sequence[str], wanted: Sequence[tuple[int, str]], granularity: str | None = None
-    ) -> NDArray[np.float64]:
-        granularity = granularity or finest(self.index.spec)
-        check_granularity(granularity, self.snapshot)
-        loaded = self.__dict__.get("images")
-        return moments(self.vectors, self.encode(texts), wanted, granularity=granularity, rule=self.rule, images=loaded)
+    def _ranked(self, texts: Sequence[str], top_k: int, method: Method, allowed: set[str] | None) -> list[Hits]:
+        """Hits among all videos."""
+        ids = self.videos().video_ids
+        among = None if allowed is None else np.array([video_id in allowed for video_id in ids], dtype=bool)
+        values = self.score(texts, method, among=among)
+        if among is not None:
+            values[:, ~among] = -np.inf
+        order = best_first(values, top_k).tolist()
+        best = [[v for v in row if np.isfinite(values[q, v])] for q, row in enumerate(order)]
+        spans = iter(self.moments(texts, [(q, ids[v]) for q, row in enumerate(best) for v in row]).tolist())
+        return [
+            Hits(text, [Hit(ids[v], float(values[q, v]), *next(spans)) for v in best[q]], exact=True)
+            for q, text in enumerate(texts)
+        ]
 
     def _nominated(
-        self,
-        text: str,
-        query: NDArray[np.float32],
-        top_k: int,
-        method: Scoring | CoarseToFine,
-        allowed: set[str] | None,
+        self, text: str, query: NDArray[np.float32], top_k: int, method: Method, allowed: set[str] | None
     ) -> Hits:
-        """Hits of one query among the candidates of the vector index, completed to whole videos and scored exactly."""
-        chosen, complete = self._candidates(query, top_k, method, allowed)
-        table = self.vectors.load("super-image", chosen)
-        if not table.video_ids:
-            return Hits(text, [], exact=complete)
-        if isinstance(method, CoarseToFine):
-            for granularity in method.rerank:
-                check_granularity(granularity, self.snapshot)
-            fine = {"super-image": table.features}
-            if "cell" in method.rerank:
-                fine["cell"] = self.vectors.load("cell", table.video_ids).features
-            values = fine_scores(query[None, :], table.features.means, fine, method, device=self.device)
-        else:
-            values = score(query[None, :], table.features, method, device=self.device)
+        """Hits of one query among the candidates of the vector index."""
+        (side,) = self.sides
+        found = candidates(side.vectors, query, top_k, method, allowed)
+        if found is None:
+            return Hits(text, [], exact=True)
+        ids = found.vectors.videos().video_ids
+        values = method.score([query[None, :]], [ExactRanker(found.vectors)])
         best = best_first(values, top_k)[0].tolist()
-        wanted = [(0, table.video_ids[v]) for v in best]
-        spans = moments(
-            self.vectors, query[None, :], wanted, granularity=finest(self.index.spec), rule=self.rule, images=table
-        )
-        hits = [
-            Hit(table.video_ids[v], float(values[0, v]), *span) for v, span in zip(best, spans.tolist(), strict=True)
-        ]
-        return Hits(text, hits, exact=complete)
-
-    def _candidates(
-        self, query: NDArray[np.float32], top_k: int, method: Scoring | CoarseToFine, allowed: set[str] | None
-    ) -> tuple[list[str], bool]:
-        """(video ids, whether those are all that may be): enough for `top_k`, however few a filter leaves."""
-        most = method.recall_k if isinstance(method, CoarseToFine) else None
-        probing = vector_index.Probing().for_top(max(top_k, most or 0))
-        if allowed is not None and len(allowed) > _FEW_VIDEOS:
-            probing = probing.for_share(len(allowed) / len(self.snapshot.rows.video_ids))
-        n_rows = len(self.snapshot.rows.row)
-        while True:
-            # Few videos, or so many candidates that they cost as much: then no need to be nominated.
-            if allowed is not None and (len(allowed) <= _FEW_VIDEOS or 4 * probing.candidates > n_rows):
-                return sorted(allowed), True
-            found = vector_index.nearest(self.snapshot, query, probing)
-            if allowed is not None:
-                found = [video_id for video_id in found if video_id in allowed]
-            if len(found) >= probing.videos or probing.candidates >= n_rows:
-                return found[: most or probing.videos], False
-            probing = probing.wider()
-
-    def _coarse_to_fine(
-        self, queries: NDArray[np.float32], method: CoarseToFine, among: NDArray[np.bool_] | None
-    ) -> NDArray[np.float32]:
-        """(Q, V): recall among all, then fine scores for what was recalled, whose vectors are all that is read."""
-        for granularity in method.rerank:
-            check_granularity(granularity, self.snapshot)
-        by_video = method.recall == "video"
-        features = Features.single(self.videos.vectors) if by_video else self.images.features
-        coarse = score(queries, features, Scoring("max"), device=self.device)
-        values = np.empty_like(coarse)
-        for start in range(0, len(queries), _QUERIES_TOGETHER):
-            some = range(start, min(start + _QUERIES_TOGETHER, len(queries)))
-            chosen = {q: recalled(coarse[q], method.recall_k, among) for q in some}
-            fine = self._fine(np.unique(np.concatenate(list(chosen.values()))), method.rerank)
-            for q, videos in chosen.items():
-                scores = fine_scores(
-                    queries[q : q + 1], self.videos.vectors[videos], fine.of(videos), method, device=self.device
-                )
-                values[q] = ranked_below(coarse[q], videos, scores[0])
-        return values
-
-    def _fine(self, videos: NDArray[np.int64], granularities: Sequence[str]) -> "_Fine":
-        ids = [self.video_ids[v] for v in videos]
-        tables = {name: self.vectors.load(name, ids) for name in granularities}
-        return _Fine(videos, {name: table.features for name, table in tables.items()})
-
-
-@dataclass(frozen=True)
-class _Fine:
-    """Fine vectors of some videos (sorted numbers), by granularity."""
-
-    videos: NDArray[np.int64]
-    features: Mapping[str, Features]
-
-    def of(self, videos: NDArray[np.int64]) -> dict[str, Features]:
-        places = np.searchsorted(self.videos, videos)
-        return {name: features.take(places) for name, features in self.features.items()}
-
-
-def open_index(uri: str, *, version: str | None = None, finetuned: str | None = None) -> IndexSearcher:
-    """Open an index for searching, at its newest version or at a tag of re-indexing, through a fine-tuned checkpoint's folder
-    if one is given (an index that a checkpoint was applied to knows it).
-
-    Raises NoIndexError when there is none at `uri`, or no such version; ModelError for a checkpoint that cannot be read and
-    SpecError for one of another encoder spec.
-    """
-    checkpoint = load_checkpoint(finetuned) if finetuned is not None else None
-    return IndexSearcher(Index.open(uri), version=version, finetuned=checkpoint)
-
-
-def open_tables(uri: str, *, version: str | None = None) -> Snapshot:
-    """The tables of an index as they belong together, for analysis. Raises NoIndexError."""
-    return Index.open(uri).snapshot(version)
+        granularity = finest(side.index.spec)
+        wanted = [(0, ids[v]) for v in best]
+        spans = moments(found.vectors, query[None, :], wanted, granularity=granularity, rule=self.rule)
+        hits = [Hit(ids[v], float(values[0, v]), *span) for v, span in zip(best, spans.tolist(), strict=True)]
+        return Hits(text, hits, exact=found.complete)
 
 
 def best_first(values: NDArray[np.float32], top_k: int) -> NDArray[np.int64]:
@@ -456,6 +237,11 @@ def best_first(values: NDArray[np.float32], top_k: int) -> NDArray[np.int64]:
         some = np.flatnonzero(row >= least[q])
         order[q] = some[np.argsort(-row[some], kind="stable")][:top_k]
     return order
+
+
+def _seconds_a_unit(index: Index) -> float:
+    """How much time the finest unit of an index covers."""
+    return (1 if index.spec.cells else index.spec.frames_per_super_image) / index.spec.fps
 
 
 def _check(texts: Sequence[str], top_k: int) -> None:

@@ -3,38 +3,40 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from qasir.errors import ModelError, NoIndexError, QueryError
+import numpy as np
+from numpy.typing import NDArray
+
+from qasir.errors import ModelError, QueryError
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.checkpoint import Checkpoint, load_checkpoint
-from qasir.retrieval.vector_source import FeatureTable, StoredVectors, VideoTable
-
-_VIDEOS_TOGETHER = 256
+from qasir.retrieval.vector_source import FeatureTable, VectorSource, VideoList
 
 
 class TunedVectors:
-    """Vectors of a snapshot gone through the video side of a checkpoint. What is loaded is computed then."""
+    """Vectors of a source gone through the video side of a checkpoint, computed when they are loaded."""
 
-    is_indexed = False  # a vector index is over the vectors as they are stored
+    is_stored = False
 
-    def __init__(self, stored: StoredVectors, checkpoint: Checkpoint) -> None:
-        self.snapshot = stored.snapshot
-        self._stored = stored
+    def __init__(self, source: VectorSource, checkpoint: Checkpoint) -> None:
+        self.snapshot = source.snapshot
+        self._source = source
         self._checkpoint = checkpoint
 
+    def is_indexed(self) -> bool:
+        return False  # a vector index is over the vectors as they are stored
+
+    def videos(self) -> VideoList:
+        return self._source.videos()
+
+    def video_vectors(self) -> NDArray[np.float32]:
+        return self.load().features.means
+
     def load(self, granularity: str = "super-image", video_ids: Sequence[str] | None = None) -> FeatureTable:
-        table = self._stored.load(granularity, video_ids)
+        table = self._source.load(granularity, video_ids)
         if granularity == "cell":
             vectors = self._checkpoint.model.cell_vectors(table.features.vectors)
             return replace(table, features=replace(table.features, vectors=vectors))
         return replace(table, features=self._checkpoint.video_vectors(table.features))
-
-    def videos(self) -> VideoTable:
-        videos, images = self._stored.videos(), self.load()
-        if videos.video_ids != images.video_ids:
-            raise NoIndexError(
-                f"{self.snapshot.uri}: some encoded videos have no super images; encode the corpus again"
-            )
-        return replace(videos, vectors=images.features.means)
 
 
 def text_side(spec: EncoderSpec) -> Checkpoint | None:

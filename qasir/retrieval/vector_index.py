@@ -112,4 +112,4 @@ def nearest(snapshot: Snapshot, query: NDArray[np.float32], probing: Probing) ->
             "maximum_nprobes": probing.partitions,
         },
     ).to_table()
-    return snapshot.rows.videos_at(rows["_rowid"].to_numpy())
+    return snapshot.rows().videos_at(rows["_rowid"].to_numpy())

@@ -1,4 +1,4 @@
-"""Where vectors come from: the tables of an index as they are stored, or through a fine-tuned checkpoint (`qasir.retrieval.tuned`)."""
+"""Where vectors come from: the tables of an index, as they are stored; `qasir.retrieval.tuned` has them through a checkpoint."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,11 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from qasir.errors import QueryError
-from qasir.index.ragged import numbered, runs_of
+from qasir.errors import NoIndexError, QueryError
+from qasir.index.ragged import numbered, ragged_rows, runs_of
 from qasir.index.snapshot import IS_ENCODED, Snapshot, matrix
 from qasir.retrieval.vectors import Features, normalised
 
@@ -43,13 +44,19 @@ class FeatureTable:
         first = int(self.features.first[self.place[video_id]])
         return slice(first, first + int(self.features.length[self.place[video_id]]))
 
+    def take(self, video_ids: Sequence[str]) -> "FeatureTable":
+        """Those videos only; ids that are not there are passed over."""
+        ids = [video_id for video_id in sorted(set(video_ids)) if video_id in self.place]
+        videos = np.array([self.place[video_id] for video_id in ids], dtype=np.int64)
+        rows = ragged_rows(self.features.first[videos], self.features.length[videos])
+        return FeatureTable(ids, self.features.take(videos), self.start_s[rows], self.end_s[rows])
+
 
 @dataclass(frozen=True)
-class VideoTable:
-    """Encoded videos in order of their ids. vectors (V, D) float32: L2-normalised means of their super images."""
+class VideoList:
+    """Encoded videos that have super images, in order of their ids: (V,) seconds and super images each."""
 
     video_ids: list[str]
-    vectors: NDArray[np.float32]
     durations_s: NDArray[np.float64]
     n_super_images: NDArray[np.int64]
 
@@ -58,19 +65,29 @@ class VideoTable:
         """video_id -> its number."""
         return numbered(self.video_ids)
 
+    def take(self, videos: NDArray[np.int64]) -> "VideoList":
+        """Those videos only, by numbers that rise."""
+        ids = [self.video_ids[v] for v in videos.tolist()]
+        return VideoList(ids, self.durations_s[videos], self.n_super_images[videos])
+
 
 class VectorSource(Protocol):
-    """What searching needs of vectors: those of one snapshot, loaded when asked for."""
+    """What searching needs of vectors: those of one snapshot, read when asked for."""
 
     snapshot: Snapshot
+    is_stored: bool
+    """Whether the vectors are as they lie in the tables."""
 
-    @property
     def is_indexed(self) -> bool:
-        """Whether the vector index is over these vectors."""
+        """Whether there is a vector index over these vectors."""
         ...
 
-    def videos(self) -> VideoTable:
-        """Every encoded video that has super images, with its vector."""
+    def videos(self) -> VideoList:
+        """Every encoded video that has super images."""
+        ...
+
+    def video_vectors(self) -> NDArray[np.float32]:
+        """(V, D) means of the videos' super images, L2-normalised."""
         ...
 
     def load(self, granularity: str = "super-image", video_ids: Sequence[str] | None = None) -> FeatureTable:
@@ -82,64 +99,137 @@ class VectorSource(Protocol):
 class StoredVectors:
     """The vectors of a snapshot as they are stored."""
 
+    is_stored = True
+
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
 
-    @property
     def is_indexed(self) -> bool:
-        """Whether the vector index is over these vectors."""
-        return self.snapshot.is_indexed
+        return self.snapshot.is_indexed()
 
-    def videos(self) -> VideoTable:
-        """Every encoded video that has super images, with its vector."""
-        rows = self.snapshot.videos(
-            ["video_id", "embedding", "duration_s", "n_super_images"], f"{IS_ENCODED} AND n_super_images > 0"
-        )
-        rows = rows.sort_by("video_id")
-        return VideoTable(
+    def videos(self) -> VideoList:
+        rows = self._encoded("duration_s", "n_super_images")
+        return VideoList(
             rows["video_id"].to_pylist(),
-            normalised(matrix(rows["embedding"], self.snapshot.spec.embedding_dim)),
             rows["duration_s"].to_numpy(),
             rows["n_super_images"].to_numpy().astype(np.int64),
         )
 
+    def video_vectors(self) -> NDArray[np.float32]:
+        return normalised(matrix(self._encoded("embedding")["embedding"], self.snapshot.spec.embedding_dim))
+
+    def _encoded(self, *columns: str) -> pa.Table:
+        condition = f"{IS_ENCODED} AND n_super_images > 0"
+        return self.snapshot.videos(["video_id", *columns], condition).sort_by("video_id")
+
     def load(self, granularity: str = "super-image", video_ids: Sequence[str] | None = None) -> FeatureTable:
-        """Every readable super image, or every filled cell of one, or those of some videos. Raises QueryError for cells where
-        the index has none."""
-        check_granularity(granularity, self.snapshot)
-        is_cell = granularity == "cell"
-        has_gates = self.snapshot.spec.gates and not is_cell
-        columns = ["start_s", "end_s", *(["n_valid", "cell_embeddings"] if is_cell else ["embedding"])]
-        columns += ["gate_embedding"] if has_gates else []
+        check_granularity(granularity, self.snapshot.spec.cells, self.snapshot.uri)
+        return self._cells(video_ids) if granularity == "cell" else self._images(video_ids)
+
+    def _images(self, video_ids: Sequence[str] | None) -> FeatureTable:
+        spec = self.snapshot.spec
+        columns = ["start_s", "end_s", "embedding", *(["gate_embedding"] if spec.gates else [])]
         rows = self.snapshot.super_images(columns, video_ids=video_ids)
-        start, end = rows["start_s"].to_numpy(), rows["end_s"].to_numpy()
         ids, first, length = runs_of(rows["video_id"])
-        if is_cell:
-            n_cells = self.snapshot.spec.frames_per_super_image
-            filled = np.arange(n_cells) < rows["n_valid"].to_numpy()[:, None]
-            stored = matrix(rows["cell_embeddings"], n_cells * self.snapshot.spec.embedding_dim)
-            stored = stored.reshape(-1, self.snapshot.spec.embedding_dim)[filled.ravel()]
-            start = (start[:, None] + np.arange(n_cells) / self.snapshot.spec.fps)[filled]
-            end = np.minimum(start + 1.0 / self.snapshot.spec.fps, np.repeat(end, filled.sum(axis=1)))
-            if len(first):
-                length = np.add.reduceat(filled.sum(axis=1), first)
-                first = np.cumsum(length) - length
-        else:
-            stored = matrix(rows["embedding"], self.snapshot.spec.embedding_dim)
         order, first = _by_length(first, length)
-        gates = matrix(rows["gate_embedding"], self.snapshot.spec.embedding_dim) if has_gates else None
-        features = Features(first, length, _ordered(stored, order), None if gates is None else _ordered(gates, order))
-        return FeatureTable(ids, features, start[order], end[order])
+        vectors = _ordered(matrix(rows["embedding"], spec.embedding_dim), order)
+        gates = _ordered(matrix(rows["gate_embedding"], spec.embedding_dim), order) if spec.gates else None
+        start, end = rows["start_s"].to_numpy(), rows["end_s"].to_numpy()
+        return FeatureTable(ids, Features(first, length, vectors, gates), start[order], end[order])
+
+    def _cells(self, video_ids: Sequence[str] | None) -> FeatureTable:
+        spec = self.snapshot.spec
+        n_cells = spec.frames_per_super_image
+        rows = self.snapshot.super_images(["start_s", "end_s", "n_valid", "cell_embeddings"], video_ids=video_ids)
+        filled = np.arange(n_cells) < rows["n_valid"].to_numpy()[:, None]
+        stored = matrix(rows["cell_embeddings"], n_cells * spec.embedding_dim)
+        stored = stored.reshape(-1, spec.embedding_dim)[filled.ravel()]
+        start = (rows["start_s"].to_numpy()[:, None] + np.arange(n_cells) / spec.fps)[filled]
+        end = np.minimum(start + 1.0 / spec.fps, np.repeat(rows["end_s"].to_numpy(), filled.sum(axis=1)))
+        ids, first, length = runs_of(rows["video_id"])
+        if len(first):
+            length = np.add.reduceat(filled.sum(axis=1), first)
+            first = np.cumsum(length) - length
+        order, first = _by_length(first, length)
+        return FeatureTable(ids, Features(first, length, _ordered(stored, order)), start[order], end[order])
+
+
+class HeldVectors:
+    """Keeps what was read of a source: its videos, their vectors and, once every super image was asked for, those."""
+
+    def __init__(self, source: VectorSource) -> None:
+        self.snapshot = source.snapshot
+        self.is_stored = source.is_stored
+        self._source = source
+        self._videos: VideoList | None = None
+        self._vectors: NDArray[np.float32] | None = None
+        self._images: FeatureTable | None = None
+
+    def is_indexed(self) -> bool:
+        return self._source.is_indexed()
+
+    def videos(self) -> VideoList:
+        """Raises NoIndexError when there is no encoded video."""
+        if self._videos is None:
+            found = self._source.videos()
+            if not found.video_ids:
+                raise NoIndexError(f"the index at {self.snapshot.uri} has no encoded videos")
+            self._videos = found
+        return self._videos
+
+    def video_vectors(self) -> NDArray[np.float32]:
+        if self._vectors is None:
+            self._vectors = self._source.video_vectors() if self.is_stored else self.load().features.means
+        return self._vectors
+
+    def load(self, granularity: str = "super-image", video_ids: Sequence[str] | None = None) -> FeatureTable:
+        if granularity != "super-image":
+            return self._source.load(granularity, video_ids)
+        if video_ids is not None:
+            return self._source.load(granularity, video_ids) if self._images is None else self._images.take(video_ids)
+        if self._images is None:
+            self.videos()
+            self._images = self._source.load()
+        return self._images
+
+
+class SomeVectors:
+    """The vectors of some videos, whose super images were read already; other granularities are read when asked for."""
+
+    is_stored = False
+
+    def __init__(self, images: FeatureTable, source: VectorSource) -> None:
+        self.snapshot = source.snapshot
+        self._images = images
+        self._source = source
+
+    def is_indexed(self) -> bool:
+        return False
+
+    def videos(self) -> VideoList:
+        """As long as their last super image says."""
+        features = self._images.features
+        return VideoList(
+            self._images.video_ids, self._images.end_s[features.first + features.length - 1], features.length
+        )
+
+    def video_vectors(self) -> NDArray[np.float32]:
+        return self._images.features.means
+
+    def load(self, granularity: str = "super-image", video_ids: Sequence[str] | None = None) -> FeatureTable:
+        ids = self._images.video_ids if video_ids is None else video_ids
+        return self._images.take(ids) if granularity == "super-image" else self._source.load(granularity, ids)
 
 
 GRANULARITIES = ("super-image", "cell")
 
 
-def check_granularity(granularity: str, snapshot: Snapshot) -> None:
+def check_granularity(granularity: str, has_cells: bool, uri: str) -> None:
+    """Raises QueryError for a granularity that is none, or that the index does not have."""
     if granularity not in GRANULARITIES:
         raise QueryError(f"granularity {granularity!r}: choose one of {', '.join(GRANULARITIES)}")
-    if granularity == "cell" and not snapshot.spec.cells:
-        raise QueryError(f"the index at {snapshot.uri} was made with --no-cells: it has no cell embeddings")
+    if granularity == "cell" and not has_cells:
+        raise QueryError(f"the index at {uri} was made with --no-cells: it has no cell embeddings")
 
 
 def _by_length(first: NDArray[np.int64], length: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -11,6 +11,7 @@ two_stage: entries of recall, recall_k, rerank, gate_temperature, each for every
 A list instead of a value stands for each of its values: lists of one entry are crossed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,13 @@ from qasir.errors import QueryError
 from qasir.evaluation.metrics import DEFAULT_MV_EDGES, check_edges
 from qasir.evaluation.query_files import FORMATS
 from qasir.files.yaml_file import SomeOf, Wanted, YamlFile
+from qasir.retrieval.methods.asked import asked
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
+from qasir.retrieval.methods.fusion import Fusion
+from qasir.retrieval.methods.hybrid import Hybrid
+from qasir.retrieval.methods.method import Method
+from qasir.retrieval.methods.named import argument_of, kind_of
 
 
 def _checked_format(name: str) -> str:
@@ -53,11 +61,24 @@ class Material:
 
 @dataclass(frozen=True)
 class ScoringChoice:
-    """temperature None: chosen on validation, where there is one."""
+    """A method of one index, by its name. What is None is the method's default, or chosen on validation, where there is one."""
 
-    aggregation: str = "attention"
+    aggregation: str = Attention.name
     temperature: float | None = None
     gate_temperature: float | None = None
+
+    def fixed(self) -> dict[str, Any]:
+        """{number of a method: its value} of what is not left open."""
+        numbers = _given(temperature=self.temperature, gate_temperature=self.gate_temperature)
+        return {**numbers, **argument_of(self.aggregation)}
+
+    def kind(self) -> str:
+        """The kind of its method."""
+        return kind_of(self.aggregation)
+
+    def method(self, defaults: Sequence[Method]) -> Method:
+        """The method. defaults: how each index is ranked with unless asked otherwise. Raises QueryError, SpecError."""
+        return asked(defaults, self.aggregation, None, {name: (value,) for name, value in self.fixed().items()})
 
 
 @dataclass(frozen=True)
@@ -69,20 +90,46 @@ class HybridChoice:
 
     large: Pick
     small: Pick
-    hybrid: str = "fusion"
+    hybrid: str = Fusion.name
     temperature: float | None = None
     weight: float | None = None
     top_k: int | None = None
+
+    def fixed(self) -> dict[str, Any]:
+        return _given(temperature=self.temperature, weight=self.weight, top_k=self.top_k)
+
+    def kind(self) -> str:
+        """The kind of its method."""
+        return Hybrid.kind
+
+    def method(self, defaults: Sequence[Method]) -> Method:
+        return asked(defaults, None, self.hybrid, {name: (value,) for name, value in self.fixed().items()})
 
 
 @dataclass(frozen=True)
 class TwoStageChoice:
     """rerank: super-image, cell, or both with a comma between."""
 
-    recall: str = "video"
-    recall_k: int = 50
-    rerank: str = "super-image"
+    recall: str = CoarseToFine.recall
+    recall_k: int = CoarseToFine.recall_k
+    rerank: str = ",".join(CoarseToFine.rerank)
     gate_temperature: float | None = None
+
+    def fixed(self) -> dict[str, Any]:
+        parts = tuple(part.strip() for part in self.rerank.split(","))
+        gate = _given(gate_temperature=self.gate_temperature)
+        return {"recall": self.recall, "recall_k": self.recall_k, "rerank": parts, **gate}
+
+    def kind(self) -> str:
+        """The kind of its method."""
+        return CoarseToFine.kind
+
+    def method(self, defaults: Sequence[Method]) -> Method:
+        return asked(defaults, CoarseToFine.name, None, {name: (value,) for name, value in self.fixed().items()})
+
+
+def _given(**numbers: Any) -> dict[str, Any]:
+    return {name: value for name, value in numbers.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from qasir.evaluation.evaluate import Evaluation
 from qasir.evaluation.metrics import METRICS, RECALL_AT
 from qasir.files.whole import write_parquet, write_whole
-from qasir.retrieval.hybrid import Cascade, Fusion
-from qasir.retrieval.scoring import Scoring
+from qasir.retrieval.methods.method import Method
 from qasir.study.settings import Setting
 
 DONE, FAILED = "done", "failed"
@@ -106,10 +105,10 @@ def done(setting: Setting, sides: Sequence[Mapping[str, Any]], evaluation: Evalu
     found = {
         f"{prefix}{name}": side[name] for prefix, side in zip(("", "small_"), sides, strict=False) for name in known
     }
-    sparse = evaluation.method.sparse_grid if isinstance(evaluation.method, Scoring) else None
-    encodings = [float(np.mean(-(-side["images"] // (sparse or 1) ** 2))) for side in sides]
+    encodings = [float(n.mean()) for n in evaluation.method.encodings([side["images"] for side in sides])]
+    asked = {name: value for name, value in setting.describe().items() if value is not None}
     row = {
-        **setting.describe(), **_chosen(evaluation.method), **found, "setting_id": setting_id(setting), "status": DONE,
+        **setting.describe(), **_chosen(evaluation.method), **asked, **found, "setting_id": setting_id(setting), "status": DONE,
         "n_queries": len(evaluation.rank), "n_videos": evaluation.n_videos, **evaluation.metrics,
         **{f"{name}_low": bounds[0] for name, bounds in evaluation.ci95.items()},
         **{f"{name}_high": bounds[1] for name, bounds in evaluation.ci95.items()},
@@ -153,7 +152,7 @@ def label(row: Mapping[str, Any]) -> str:
         return f"{row['hybrid']} of {encoder} and {side('small_')}{how}"
     if row["kind"] == "two-stage":
         return f"{encoder}, {row['recall_k']} by {row['recall']}, then {row['rerank']}"
-    tau = row.get("gate_temperature") if row["aggregation"] == "tib" else row.get("temperature")
+    tau = row["temperature"] if row.get("temperature") is not None else row.get("gate_temperature")
     return f"{encoder}, {row['aggregation']}" + (f" {tau:g}" if tau is not None else "")
 
 
@@ -213,13 +212,12 @@ def read_tables(folder: Path) -> list[Result]:
     return found
 
 
-def _chosen(method: Any) -> dict[str, Any]:
-    """What was left open, as it was chosen."""
-    if isinstance(method, Fusion | Cascade):
-        own = {"weight": method.weight} if isinstance(method, Fusion) else {"top_k": method.top_k}
-        return {"temperature": method.large.temperature, "small_temperature": method.small.temperature, **own}
-    described = method.describe()
-    return {name: described.get(name) for name in ("temperature", "gate_temperature")}
+def _chosen(method: Method) -> dict[str, Any]:
+    """A method's numbers by column, those of a hybrid's second index with a prefix."""
+    found = dict(method.numbers())
+    for prefix, side in zip(("", "small_"), method.sides(), strict=False):
+        found |= {f"{prefix}{name}": value for name, value in side.numbers().items()}
+    return found
 
 
 def _complete(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,17 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from qasir.encoding.options import EncoderOptions
+from qasir.errors import QasirError
 from qasir.retrieval.checkpoint import Checkpoint
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
+from qasir.retrieval.methods.hybrid import Hybrid
+from qasir.retrieval.methods.method import Method
+from qasir.retrieval.methods.sparse import Sparse
 from qasir.study.config import HybridChoice, ScoringChoice, StudyConfig, TwoStageChoice
 
-KINDS = ("zero-shot", "sparse", "two-stage", "fine-tuned", "hybrid")
+TUNED = "fine-tuned"
+KINDS = (Method.kind, Sparse.kind, CoarseToFine.kind, TUNED, Hybrid.kind)
 Choice = ScoringChoice | HybridChoice | TwoStageChoice
 
 
@@ -37,14 +44,10 @@ class Setting:
 
     @property
     def kind(self) -> str:
-        """One of KINDS."""
-        if isinstance(self.choice, HybridChoice):
-            return "hybrid"
-        if isinstance(self.choice, TwoStageChoice):
-            return "two-stage"
-        if self.choice.aggregation.startswith("sparse:"):
-            return "sparse"
-        return "fine-tuned" if self.side is not None and self.side.finetuned else "zero-shot"
+        """One of KINDS: the method's, but what is as any other is fine-tuned when its encoder is."""
+        own = self.choice.kind()
+        is_tuned = self.side is not None and self.side.finetuned is not None
+        return TUNED if own == Method.kind and is_tuned else own
 
     def describe(self) -> dict[str, Any]:
         """What was asked for, flat: None where something is left open, or has no meaning here."""
@@ -77,25 +80,23 @@ def settings(
     for encoder in config.encoders:
         plain = Side(encoder)
         for scoring in config.scorings:
-            if not scoring.aggregation.startswith("sparse:") or encoder.grid == 1:
+            if not refusal(scoring, encoder):
                 yield with_reason(plain, scoring)
-        staged = [choice for choice in config.two_stage if encoder.cells or "cell" not in choice.rerank]
+        staged = [choice for choice in config.two_stage if not refusal(choice, encoder)]
         for two_stage in staged:
             yield with_reason(plain, two_stage)
         for folder in config.finetuned:
             checkpoint = checkpoints[folder]
             if isinstance(checkpoint, str) or encoder in broken or not fits(checkpoint, encoder):
                 continue
-            yield with_reason(Side(encoder, folder), ScoringChoice(checkpoint.recipe.scoring.aggregation))
+            yield with_reason(Side(encoder, folder), ScoringChoice(checkpoint.recipe.scoring.asked_as()))
             if checkpoint.recipe.name == "eercf":
                 for two_stage in staged:
                     yield with_reason(Side(encoder, folder), two_stage)
-    for scoring in config.scorings:
-        if scoring not in used:
-            yield Setting(None, scoring, reason=f"aggregation {scoring.aggregation!r} needs an encoder of grid 1")
-    for two_stage in config.two_stage:
-        if two_stage not in used:
-            yield Setting(None, two_stage, reason=f"rerank {two_stage.rerank!r} needs an encoder with cells")
+    choices: list[ScoringChoice | TwoStageChoice] = [*config.scorings, *config.two_stage]
+    for choice in choices:
+        if choice not in used:
+            yield Setting(None, choice, reason=refusal(choice, config.encoders[-1]))
     for folder in config.finetuned:
         if folder not in used:
             why = checkpoints[folder]
@@ -103,6 +104,15 @@ def settings(
             yield Setting(Side(config.encoders[0], folder), ScoringChoice(), reason=reason)
     for hybrid in config.hybrids:
         yield _hybrid(hybrid, config.encoders, broken)
+
+
+def refusal(choice: ScoringChoice | TwoStageChoice, encoder: EncoderOptions) -> str:
+    """Why an encoder cannot be ranked with in this way; empty where it can."""
+    try:
+        choice.method([Attention()]).check([encoder], [f"{encoder.model}, N = {encoder.grid}"])
+    except QasirError as error:
+        return str(error)
+    return ""
 
 
 def _hybrid(choice: HybridChoice, encoders: Sequence[EncoderOptions], broken: Mapping[EncoderOptions, str]) -> Setting:

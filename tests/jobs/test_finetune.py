@@ -8,8 +8,8 @@ from jobs import apply_finetuned, evaluate_retrieval, finetune, search_corpus
 from qasir.errors import QueryError, SpecError
 from qasir.evaluation.query_files import read_queries
 from qasir.retrieval.modules import Architecture
+from qasir.retrieval.opening import open_index
 from qasir.retrieval.recipe import Recipe
-from qasir.retrieval.searcher import open_index
 from qasir.training.finetune.fine_tuning import Settings
 from qasir.training.finetune.fit import finetune as train_here
 from qasir.training.finetune.task import Split, Task
@@ -59,11 +59,11 @@ def trained(material, local_ray):
 
 def train_plain(folder, name, recipe):
     """(output, result) of what the job's options ask for, trained without Ray."""
-    splits = (
+    train, held_out = (
         Split.of(open_index(str(folder / one)), read_queries(folder / f"{one}.jsonl")) for one in ("train", "val")
     )
     settings = Settings(recipe, Architecture(dropout=0.0), epochs=3, batch_size=8, lr=3e-3)
-    return folder / name, train_here(Task.of(*splits, settings), folder / name)
+    return folder / name, train_here(Task.of(train, held_out, settings), folder / name)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,8 @@ def test_a_checkpoint_is_evaluated_searched_and_applied(trained, material, tmp_p
 
 
 def test_a_checkpoint_of_eercf_is_evaluated_searched_and_applied(eercf, material, tmp_path):
-    used(*eercf, "tib", material, tmp_path)
+    out, facts = eercf
+    used(out, facts, "tib", material, tmp_path)
 
 
 def used(out, facts, aggregation, material, tmp_path):

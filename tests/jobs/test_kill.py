@@ -1,46 +1,19 @@
-"""Kills the whole job at random moments, again and again, and expects the tables of an uninterrupted run."""
-
-import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+"""Kills a whole job for good in the middle of its work, and expects the tables of an uninterrupted run."""
 
 import numpy as np
+import pytest
 
+from jobs import encode_corpus
+from qasir.encoding.encode import encode
+from qasir.encoding.options import EncoderOptions
 from qasir.index.index import Index
+from tests.jobs.killing import kill_once
+from tests.jobs.test_jobs import call
 from tests.videos import write_video
 
-N_KILLS = int(os.environ.get("QASIR_KILLS", "3"))
+MODEL = EncoderOptions(grid=1, fps=5.0, image_size=96, thumbnails=False)
 SETTINGS = ("--grid", "1", "--fps", "5", "--image-size", "96", "--no-thumbnails", "--commit-every", "0.5s", "--json")
-
-
-def start(videos, index):
-    return subprocess.Popen(
-        [sys.executable, "-m", "jobs.encode_corpus", "--videos", str(videos), "--index", str(index), *SETTINGS],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
-    )  # fmt: skip
-
-
-def n_written(index, what):
-    return sum(1 for _ in Path(index).glob(f"super_images.lance/{what}"))
-
-
-def kill_at_random(job, index, chance):
-    """SIGKILL the job's process group: as it starts, as it writes or after it committed; returns whether it still ran."""
-    moment = chance.choice(["data/*", "_versions/*", "_versions/*", None])
-    before, deadline = moment and n_written(index, moment), time.monotonic() + 120
-    while moment and job.poll() is None and n_written(index, moment) <= before and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(chance.uniform(0.0, 2.0 if moment else 15.0))
-    running = job.poll() is None
-    if running:
-        os.killpg(job.pid, signal.SIGKILL)
-    job.wait()
-    return running
+N_VIDEOS = 4
 
 
 def contents(uri):
@@ -54,31 +27,28 @@ def contents(uri):
     return keys, np.array([r["embedding"] for r in rows], np.float32), sorted(videos, key=lambda row: row["video_id"])
 
 
-def test_killed_anywhere_and_started_again_it_ends_with_the_same_tables(tmp_path):
-    chance = random.Random()
-    videos = tmp_path / "videos"
-    for i in range(10):
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_in_the_middle_and_started_again_it_ends_with_the_same_tables(local_ray, tmp_path):
+    videos, killed, whole = (tmp_path / name for name in ("videos", "killed", "whole"))
+    for i in range(N_VIDEOS):
         write_video(videos / f"v{i}.mp4", 200 + 30 * i)
-    write_video(videos / "long.mp4", 1500)
+    write_video(videos / "long.mp4", 800)
     (videos / "bad.mp4").write_bytes(b"nothing")
-    done = start(videos, tmp_path / "whole")
-    facts = json.loads(done.communicate()[0].strip().splitlines()[-1])
-    assert (facts["encoded"], facts["failed"]) == (11, 1)
+    uninterrupted = encode(videos, whole, model=MODEL, isolate=False)
+    assert (uninterrupted.encoded, uninterrupted.failed) == (N_VIDEOS + 1, 1)
 
-    kills = kept = 0
-    while kills < N_KILLS and kill_at_random(start(videos, tmp_path / "killed"), tmp_path / "killed", chance):
-        kills += 1
-        if index := Index.find(str(tmp_path / "killed")):  # none yet if killed while making it
-            kept = max(kept, index.table("super_images").count_rows())
-    last = start(videos, tmp_path / "killed")
-    last.communicate()
-    assert last.returncode == 0
-    print(f"{kills} kills; up to {kept} of {facts['super_images']} super images were committed before one")
-    assert kills > 0
+    def n_kept():
+        index = Index.find(str(killed))
+        return index.table("super_images").count_rows() if index else 0
 
-    (keys, embeddings, rows), (other_keys, other_embeddings, other_rows) = (
-        contents(tmp_path / name) for name in ("whole", "killed")
-    )
+    kill_once("jobs.encode_corpus", ("--videos", videos, "--index", killed, *SETTINGS), lambda: n_kept() > 0)
+    assert 0 < n_kept() < uninterrupted.super_images
+    status, _, again, error = call(encode_corpus, "--videos", videos, "--index", killed, *SETTINGS)
+    assert status == 0, error
+    assert again["encoded"] > 0
+
+    (keys, embeddings, rows), (other_keys, other_embeddings, other_rows) = contents(whole), contents(killed)
     assert keys == other_keys
     assert rows == other_rows
     np.testing.assert_allclose(embeddings, other_embeddings, atol=2e-3)

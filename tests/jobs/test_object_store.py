@@ -1,108 +1,154 @@
 """Videos and index on an S3 server (moto's, on loopback) work as local paths do."""
 
-import io
-import json
-import os
+import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pyarrow.fs
 import pytest
 
+from jobs import encode_corpus, reindex_corpus, search_corpus
+from qasir.encoding.encode import encode
+from qasir.encoding.options import EncoderOptions
 from qasir.index.index import Index
-from qasir.video import opening as source
 from qasir.video.container import Clock, Video
+from tests.jobs.test_jobs import call
 from tests.videos import write_video
 
-KEY, SECRET = "AKIAQASIR", "not-a-secret"
+ROOT = Path(__file__).parents[2]
+
+
+def client_of(port):
+    """The environment of a client of an S3 server on this machine."""
+    return {
+        "AWS_ACCESS_KEY_ID": "AKIAQASIR", "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true", "AWS_EC2_METADATA_DISABLED": "true",
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def s3():
+def server():
     """The environment of a client of the server."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).with_name("moto_server")), "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 break
         time.sleep(0.1)
-    yield {
-        "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }  # fmt: skip
-    server.terminate()
-    server.wait()
+    yield client_of(port)
+    process.terminate()
+    process.wait()
 
 
-def job(name, environment, *args):
-    done = subprocess.run(
-        [sys.executable, "-m", f"jobs.{name}", *args, "--json"],
-        env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    lines = done.stdout.strip().splitlines()
-    return done.returncode, json.loads(lines[-1]) if done.returncode == 0 and lines else None, done.stderr
-
-
-def test_encode_reindex_and_search_on_s3(s3, tmp_path, monkeypatch):
-    for name, value in s3.items():
+@pytest.fixture
+def s3(server, monkeypatch):
+    """The server's file system; this process is a client of it, and so are those that it starts."""
+    for name, value in server.items():
         monkeypatch.setenv(name, value)
-    store = pyarrow.fs.S3FileSystem(endpoint_override=s3["AWS_ENDPOINT_URL"], allow_bucket_creation=True)
-    store.create_dir("bucket")
-    write_video(tmp_path / "videos" / "a.mp4", 30)
-    write_video(tmp_path / "videos" / "more" / "b.mkv", 25)
-    (tmp_path / "videos" / "bad.mp4").write_bytes(b"nothing")
-    pyarrow.fs.copy_files(str(tmp_path / "videos"), "bucket/videos", destination_filesystem=store)
-    where = ("--videos", "s3://bucket/videos", "--index", "s3://bucket/index")
-    status, facts, error = job("encode_corpus", s3, *where, "--grid", "2", "--fps", "2")
-    assert status == 0, error
-    assert (status, facts["encoded"], facts["failures_by_kind"]) == (0, 2, {"not_a_video": 1})
-    index = Index.open("s3://bucket/index")
-    assert index.corpus_source == "s3://bucket/videos"
+    return pyarrow.fs.S3FileSystem(endpoint_override=server["AWS_ENDPOINT_URL"], allow_bucket_creation=True)
+
+
+def upload(s3, folder, bucket):
+    """Two videos and a file that is none, as s3://bucket/videos."""
+    write_video(folder / "a.mp4", 30)
+    write_video(folder / "more" / "b.mkv", 25)
+    (folder / "bad.mp4").write_bytes(b"nothing")
+    s3.create_dir(bucket)
+    pyarrow.fs.copy_files(str(folder), f"{bucket}/videos", destination_filesystem=s3)
+
+
+def check(bucket):
+    """The index that encoding the uploaded videos makes."""
+    index = Index.open(f"s3://{bucket}/index")
+    assert index.corpus_source == f"s3://{bucket}/videos"
     uris = {row["video_id"]: row["uri"] for row in index.table("videos").to_table().to_pylist()}
-    assert uris["more/b"] == "s3://bucket/videos/more/b.mkv"
+    assert uris["more/b"] == f"s3://{bucket}/videos/more/b.mkv"
     assert [row["position"] for row in index.snapshot().super_images([], video_ids=["a"]).to_pylist()] == [0, 1]
 
-    store.delete_file("bucket/videos/more/b.mkv")
-    status, facts, error = job("reindex_corpus", s3, "--index", "s3://bucket/index", "--max-removed", "0.5")
+
+def test_encode_reindex_and_search_on_s3(s3, tmp_path):
+    upload(s3, tmp_path, "bucket")
+    model = EncoderOptions(grid=2, fps=2.0)
+    summary = encode("s3://bucket/videos", "s3://bucket/index", model=model, isolate=False)
+    assert (summary.encoded, summary.failures_by_kind) == (2, {"not_a_video": 1})
+    check("bucket")
+    s3.delete_file("bucket/videos/more/b.mkv")
+    status, _, facts, error = call(reindex_corpus, "--index", "s3://bucket/index", "--max-removed", "0.5", "--json")
     assert status == 0, error
     assert (facts["removed"], facts["unchanged"]) == (1, 2)
-    status, facts, _ = job("search_corpus", s3, "--index", "s3://bucket/index", "a grey wall")
+    status, _, facts, _ = call(search_corpus, "--index", "s3://bucket/index", "--json", "a grey wall")
     assert (status, [hit["video_id"] for hit in facts["hits"]]) == (0, ["a"])
 
 
+@pytest.mark.slow
+def test_a_job_hands_the_settings_of_the_store_on_to_its_workers(s3, tmp_path):
+    upload(s3, tmp_path, "jobs")
+    where = ["--videos", "s3://jobs/videos", "--index", "s3://jobs/index", "--grid", "2", "--fps", "2"]
+    command = [sys.executable, "-m", "jobs.encode_corpus", *where]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 encoded, 1 failed, 0 unchanged" in done.stdout
+    check("jobs")
+
+
 def test_a_store_that_cannot_be_listed_is_an_error_and_not_an_empty_corpus(s3):
-    for uri in ("s3://no-such-bucket/videos", "s3://bucket/no/such/folder"):
-        status, _, error = job("encode_corpus", s3, "--videos", uri, "--index", "s3://bucket/other")
+    s3.create_dir("empty")
+    for uri in ("s3://no-such-bucket/videos", "s3://empty/no/such/folder"):
+        status, _, _, error = call(encode_corpus, "--videos", uri, "--index", "s3://empty/index")
         assert status == 1
-        assert error.strip().splitlines()[-1].startswith("error: ")
-        assert uri in error
+        assert uri in str(error)
+
+
+class OneObject(BaseHTTPRequestHandler):
+    """An object store that holds one object, and counts the bytes of it that it gives away."""
+
+    protocol_version = "HTTP/1.1"
+    data = b""
+    given = 0
+
+    def do_HEAD(self):
+        self._head(200, len(self.data))
+
+    def do_GET(self):
+        first, last = re.match(r"bytes=(\d+)-(\d+)", self.headers["Range"]).groups()
+        part = self.data[int(first) : int(last) + 1]
+        self._head(206, len(part), ("Content-Range", f"bytes {first}-{last}/{len(self.data)}"))
+        self.wfile.write(part)
+        type(self).given += len(part)
+
+    def _head(self, status, n_bytes, *more):
+        self.send_response(status)
+        for name, value in (("Content-Length", str(n_bytes)), ("ETag", '"1"'), *more):
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *args): ...
 
 
 def test_a_stretch_of_a_remote_video_is_read_by_ranges(tmp_path, monkeypatch):
     """Of a long file only what the stretch needs is read, and a header at the file's end is found by seeking."""
-    path = write_video(tmp_path / "v.mp4", 2000, rate=10, size=(160, 120), options={"g": "20", "crf": "0"})
-    n_read = 0
-
-    class Counted(io.FileIO):
-        def read(self, size=-1):
-            nonlocal n_read
-            data = super().read(size)
-            n_read += len(data)
-            return data
-
-    monkeypatch.setattr(source, "is_remote", lambda uri: True)
-    monkeypatch.setattr(source, "_RANGE_BYTES", 4096)
-    monkeypatch.setattr(source, "_open_bytes", Counted)
-    with Video(str(path)) as video:
-        assert len(list(video.samples([Clock(Fraction(1), 100, 110)]))) == 10
-    assert n_read < path.stat().st_size / 4
+    noise = np.random.default_rng(0).integers(0, 255, (180, 240, 3), np.uint8)
+    options = {"g": "1", "crf": "0", "preset": "ultrafast"}
+    path = write_video(tmp_path / "v.mp4", 600, rate=1, size=(240, 180), options=options, picture=noise)
+    OneObject.data = path.read_bytes()
+    with ThreadingHTTPServer(("127.0.0.1", 0), OneObject) as server:
+        threading.Thread(target=server.serve_forever).start()
+        for name, value in client_of(server.server_port).items():
+            monkeypatch.setenv(name, value)
+        with Video("s3://bucket/v.mp4") as video:
+            assert len(list(video.samples([Clock(Fraction(1), 300, 305)]))) == 5
+        server.shutdown()
+    assert OneObject.given < len(OneObject.data) / 4

@@ -92,6 +92,8 @@ def test_a_changed_query_file_is_evaluated_anew(studied, config, demo, tmp_path)
     assert pq.read_table(output / "results.parquet")["n_queries"].to_pylist() == [len(lines) // 2]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_killed_study_goes_on(studied, config, tmp_path):
     _, _, done = studied
     kill_once_there("jobs.run_study", ("--config", config, "--output", tmp_path), tmp_path / "results")
@@ -115,6 +117,8 @@ def test_nothing_that_can_be_built_is_an_error(demo, local_ray, tmp_path):
 R10 = {1: 98.6, 2: 98.3, 3: 90.8, 4: 79.5}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_quality_of_the_packaged_model(local_ray, tmp_path):
     """A fixed corpus at every N: a scorer, a tiler or weights that broke show here."""
     render_corpus(tmp_path, 40, seed=77, frame_rate=1)

@@ -62,7 +62,7 @@ def test_a_cpu_encoder_fits_one_node():
 
 
 def test_a_corpus_gets_the_encoders_that_its_work_is_worth():
-    """A model that takes seconds an image is loaded more often for few images, and given fewer at once, than a fast one."""
+    """A slow model, of seconds an image, is loaded more often for few images, with fewer at once, than a fast one."""
     cpus, tiny, large = Workers.for_cluster(4, 0, 4), 1.3, 162.0
     assert [cpus.for_work([n], [tiny]).encoders for n in (1, 199, 200, 9999)] == [1, 1, 2, 4]
     assert [cpus.for_work([n], [large]).encoders for n in (1, 12, 13, 9999)] == [1, 1, 2, 4]
@@ -103,6 +103,8 @@ print("killed", len(killed), "encoded", summary.encoded, "failed", summary.faile
 """
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_node_lost_midway_costs_nothing_but_time(tmp_path):
     for i in range(12):
         write_video(tmp_path / "videos" / f"v{i:02}.mp4", 200)
@@ -163,6 +165,8 @@ def submit(head, *entrypoint):
     return done.returncode, facts[-1] if facts else None, done.stdout + done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_jobs_submitted_to_a_head_with_authentication(head, tmp_path):
     videos, index = tmp_path / "videos", str(tmp_path / "index")
     write_video(videos / "a.mp4", 30)

@@ -34,11 +34,11 @@ def assert_same(one, other):
         assert mine.keys() == theirs.keys()
         for column in mine.keys() - {"encoded_at"}:
             if "embedding" in column:
-                vectors = [
+                ours, others = (
                     np.array([v for v in values if v is not None], np.float32)
                     for values in (mine[column], theirs[column])
-                ]
-                np.testing.assert_allclose(*vectors, atol=2e-3)
+                )
+                np.testing.assert_allclose(ours, others, atol=2e-3)
             else:
                 assert mine[column] == theirs[column], column
 

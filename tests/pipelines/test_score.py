@@ -1,14 +1,19 @@
 import numpy as np
 import pytest
 
-from pipelines.score import DistributedScores
-from qasir.retrieval.scoring import Scoring, score
-from qasir.retrieval.searcher import open_index
-from qasir.retrieval.vectors import Features
+from pipelines.score import DistributedRanker
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.cascade import Cascade
+from qasir.retrieval.methods.maximum import Max
+from qasir.retrieval.methods.mean import Mean
+from qasir.retrieval.methods.sparse import Sparse
+from qasir.retrieval.opening import open_index, open_searcher
+from qasir.retrieval.scoring import score
+from qasir.retrieval.vector_source import StoredVectors
 from tests.indexes import DIM, make_index, unit
 
 
-@pytest.mark.parametrize("scoring", [Scoring(), Scoring("max"), Scoring("mean"), Scoring("sparse:2", 0.1)], ids=str)
+@pytest.mark.parametrize("scoring", [Attention(), Max(), Mean(), Sparse(2, 0.1)], ids=str)
 def test_fragments_scored_apart_equal_scoring_in_memory(scoring, local_ray, tmp_path):
     """Thirteen commits over nine videos: most videos lie in several fragments, and some rows are of no readable video."""
     lengths = [1, 9, 3, 14, 2, 6, 30, 1, 4]
@@ -18,12 +23,24 @@ def test_fragments_scored_apart_equal_scoring_in_memory(scoring, local_ray, tmp_
     index.commit_super_images(index.write_super_images(make_table(stale, index)))
     queries = unit(np.random.default_rng(0).standard_normal((5, DIM)))
     searcher = open_index(index.uri)
-    expected = score(queries, searcher.images.features, scoring)
-    found = DistributedScores(searcher.snapshot)(queries, scoring)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    searcher.scorer = DistributedScores(searcher.snapshot)
-    np.testing.assert_allclose(searcher.score_vectors(queries, scoring), expected, atol=1e-6)
-    assert Features.single(queries).n_videos == 5
+    expected = score(queries, searcher.sides[0].vectors.load().features, scoring)
+    distributed = open_searcher([index.uri], make_ranker=DistributedRanker)
+    np.testing.assert_allclose(distributed.score_vectors([queries], scoring), expected, atol=1e-6)
+
+
+def test_a_cascade_reads_only_what_the_small_index_recalled(local_ray, tmp_path, monkeypatch):
+    lengths = [2, 5, 3, 4, 6, 1, 2, 3]
+    uris = [make_index(tmp_path / name, lengths, seed=seed, commits=3).uri for seed, name in enumerate(("a", "b"))]
+    queries = [unit(np.random.default_rng(side).standard_normal((4, DIM))) for side in range(2)]
+    expected = open_searcher(uris).score_vectors(queries, Cascade(2))
+    distributed = open_searcher(uris, make_ranker=DistributedRanker)
+    read = []
+    load = StoredVectors.load
+    monkeypatch.setattr(StoredVectors, "load", lambda self, *asked: read.append((self, *asked)) or load(self, *asked))
+    np.testing.assert_allclose(distributed.score_vectors(queries, Cascade(2)), expected, atol=1e-6)
+    assert {granularity for _, granularity, _ in read} == {"super-image"}
+    assert all(ids is not None and len(ids) <= 8 for _, _, ids in read)
+    assert len({source.snapshot.uri for source, *_ in read}) == 1
 
 
 def make_table(columns, index):

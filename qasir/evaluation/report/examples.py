@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +11,8 @@ from qasir.evaluation.evaluate import Evaluation
 from qasir.evaluation.query_files import Query
 from qasir.evaluation.report.evaluation_charts import Span, timeline
 from qasir.index.snapshot import Snapshot, matrix
-from qasir.retrieval.coarse_to_fine import CoarseToFine
-from qasir.retrieval.hybrid import Cascade, Fusion, HybridSearcher
-from qasir.retrieval.scoring import Scoring, attention_weights
-from qasir.retrieval.searcher import IndexSearcher, Searcher, best_first
+from qasir.retrieval.methods.method import Method
+from qasir.retrieval.searcher import Searcher, best_first
 
 _EXAMPLES_EACH = 4
 _VIDEOS_SHOWN = 3
@@ -73,23 +70,23 @@ def pick(evaluation: Evaluation, seed: int = 0) -> tuple[list[int], list[int]]:
     return chosen[0], chosen[1]
 
 
-def example(evaluation: Evaluation, searcher: Searcher[Any], query: int) -> Example:
+def example(evaluation: Evaluation, searcher: Searcher, query: int) -> Example:
     asked = evaluation.queries[query]
-    order = best_first(evaluation.values[query : query + 1], len(searcher.video_ids))[0].tolist()
-    true = searcher.video_ids.index(asked.video_id)
+    order = best_first(evaluation.values[query : query + 1], len(searcher.videos().video_ids))[0].tolist()
+    true = searcher.videos().video_ids.index(asked.video_id)
     shown = order[:_VIDEOS_SHOWN] + ([true] if true not in order[:_VIDEOS_SHOWN] else [])
     scored = {v: float(evaluation.values[query, v]) for v in shown}
     videos = [_video(searcher, evaluation.method, asked, v, order.index(v) + 1, scored[v]) for v in shown]
     return Example(asked, int(evaluation.rank[query]), videos)
 
 
-def _video(searcher: Searcher[Any], method: Any, asked: Query, video: int, rank: int, score: float) -> ShownVideo:
-    video_id = searcher.video_ids[video]
-    pointer = searcher.pointer
-    text = pointer.encode([asked.text])[0]
-    table = pointer.vectors.load("super-image", [video_id])
+def _video(searcher: Searcher, method: Method, asked: Query, video: int, rank: int, score: float) -> ShownVideo:
+    video_id = searcher.videos().video_ids[video]
+    side = searcher.side
+    text = side.texts.encode([asked.text])[0]
+    table = side.vectors.load("super-image", [video_id])
     similarity = table.features.vectors @ text
-    weights = attention_weights(similarity, attending(method, pointer, searcher))
+    weights = method.attention(similarity, searcher.pointer)
     spans = [
         Span(start, end, float(w / max(weights.max(), 1e-9)))
         for start, end, w in zip(table.start_s.tolist(), table.end_s.tolist(), weights, strict=True)
@@ -104,21 +101,10 @@ def _video(searcher: Searcher[Any], method: Any, asked: Query, video: int, rank:
         video_id=video_id,
         score=score,
         is_true=is_true,
-        images=_images(pointer.snapshot, video_id, text, weights, shown, peak),
+        images=_images(side.snapshot, video_id, text, weights, shown, peak),
         n_hidden=len(weights) - len(shown),
-        line=timeline(float(searcher.durations_s[video]), spans, Span(start, end), true),
+        line=timeline(float(searcher.videos().durations_s[video]), spans, Span(start, end), true),
     )
-
-
-def attending(method: Any, pointer: IndexSearcher, searcher: Searcher[Any]) -> Scoring:
-    """The scoring whose attention over super images a report draws."""
-    if isinstance(method, Scoring):
-        return method
-    if isinstance(method, CoarseToFine):
-        return Scoring("tib", gate_temperature=method.gate_temperature)
-    assert isinstance(searcher, HybridSearcher)
-    assert isinstance(method, Fusion | Cascade)
-    return method.large if pointer is searcher.large else method.small
 
 
 def cell_light(text: NDArray[np.float32], cells: NDArray[np.float32], n_valid: int) -> list[float]:

@@ -1,7 +1,6 @@
 """Renders the report page from an evaluation."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from qasir.evaluation.evaluate import Evaluation
 from qasir.evaluation.metrics import RECALL_AT, Bin
@@ -9,15 +8,12 @@ from qasir.evaluation.moment_metrics import NAMES
 from qasir.evaluation.report.evaluation_charts import Bar, Point, bars, recall_curve, trade_off
 from qasir.evaluation.report.examples import example, pick
 from qasir.evaluation.report.template import render
-from qasir.retrieval.coarse_to_fine import CoarseToFine
-from qasir.retrieval.hybrid import Cascade, Fusion
-from qasir.retrieval.scoring import Scoring
 from qasir.retrieval.searcher import Searcher
 
 
 def render_report(
     evaluation: Evaluation,
-    searcher: Searcher[Any],
+    searcher: Searcher,
     *,
     title: str,
     compared: Mapping[str, Evaluation] | None = None,
@@ -32,7 +28,7 @@ def render_report(
         "evaluation/report/page.html",
         title=title,
         evaluation=evaluation,
-        ranked_by=sentence(evaluation.method),
+        ranked_by=evaluation.method.sentence(),
         names=[f"R@{k}" for k in RECALL_AT] + ["SumR", "MedR", "MeanR", "MRR"],
         curve=recall_curve(evaluation.rank, evaluation.n_videos),
         ratio_chart=bars(
@@ -45,32 +41,9 @@ def render_report(
         right=[example(evaluation, searcher, q) for q in right],
         wrong=[example(evaluation, searcher, q) for q in wrong],
         n_right=int((evaluation.rank == 1).sum()),
-        grid=searcher.pointer.index.spec.grid,
-        uri=searcher.pointer.index.uri,
+        grid=searcher.side.index.spec.grid,
+        uri=searcher.side.index.uri,
     )
-
-
-def sentence(method: Any) -> str:
-    """How a method ranks, in words that follow "every video is ranked by"."""
-    if isinstance(method, Scoring):
-        return {
-            "attention": f"query attention over its super images (temperature {method.temperature:g})",
-            "tib": f"text-gated interaction over its super images (gate temperature {method.gate_temperature:g})",
-            "weighted": f"the similarities of its super images, weighted by themselves (temperature {method.temperature:g})",
-            "mean": "the mean of its super images",
-            "max": "its best super image",
-        }.get(
-            method.aggregation,
-            f"query attention over as many single frames as super images of grid {method.sparse_grid} would be "
-            f"(temperature {method.temperature:g})",
-        )
-    if isinstance(method, CoarseToFine):
-        what = "mean vector" if method.recall == "video" else "best super image"
-        return f"its {what}, and the first {method.recall_k} again by {' and '.join(method.rerank)}"
-    if isinstance(method, Fusion):
-        return f"two models: {method.weight:g} of the large one's standardised score, {1 - method.weight:g} of the small one's"
-    assert isinstance(method, Cascade)
-    return f"the small model, and the first {method.top_k} again by the large one"
 
 
 def _trade_off(compared: Mapping[str, Evaluation]) -> str:

@@ -99,7 +99,7 @@ class Pairs:
     @classmethod
     def of(cls, snapshot: Snapshot, queries: Sequence[Query], texts: NDArray[np.float32]) -> "Pairs":
         """queries must be of videos in the snapshot (`answerable`), texts (Q, D) their embeddings."""
-        rows = snapshot.rows
+        rows = snapshot.rows()
         place = numbered(rows.video_ids)
         video = np.array([place[query.video_id] for query in queries], dtype=np.int64)
         if len(set(video.tolist())) < 2:

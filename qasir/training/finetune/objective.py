@@ -15,17 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qasir.retrieval.coarse_to_fine import WEIGHTED_TEMPERATURE
+from qasir.retrieval.methods.coarse_to_fine import WEIGHTED
+from qasir.retrieval.methods.pooled import Pooled
 from qasir.retrieval.modules import FineTuned
 from qasir.retrieval.recipe import Recipe
-from qasir.retrieval.scoring import Scoring
+from qasir.retrieval.scoring import NEVER, similarities
 from qasir.training.finetune.losses import info_nce, pearson, triplet
 
 _VIDEO, _IMAGES, _CELLS = 0.5, 0.5, 0.05
 _WEAK, _STRONG, _PEARSON = 0.8, 0.2, 0.001
 _LARGEST_SCALE = 100.0
 _FIRST_SCALE = 1 / 0.07
-_NEVER = -1e30
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,11 @@ class Objective(nn.Module):
     def _eercf(self, texts: Tensor, frames: Tensor, images: Tensor, batch: Batch, same: Tensor) -> Loss:
         kept = (~batch.image_padding).float()[:, :, None]
         video = F.normalize((images * kept).sum(dim=1), dim=-1)
-        weak = _VIDEO * texts @ video.T + _IMAGES * weighted_scores(texts, images, batch.image_padding)
+        weak = _VIDEO * texts @ video.T + _IMAGES * pooled_scores(texts, images, batch.image_padding, WEIGHTED)
         if batch.cells is not None:
             assert batch.cell_padding is not None
-            weak = weak + _CELLS * weighted_scores(texts, self.model.frames(batch.cells), batch.cell_padding)
-        gated = text_gated(texts, frames, images, batch.image_padding, self.recipe.gate_temperature)
+            weak = weak + _CELLS * pooled_scores(texts, self.model.frames(batch.cells), batch.cell_padding, WEIGHTED)
+        gated = text_gated(texts, frames, images, batch.image_padding, self.recipe.scoring)
         strong = texts @ gated.T
         scale = self.log_scale.exp().clamp_max(_LARGEST_SCALE)
         loss_weak, loss_strong = info_nce(scale * weak, same), info_nce(scale * strong, same)
@@ -104,32 +104,13 @@ class Objective(nn.Module):
         return Loss(total, parts)
 
 
-def similarities(texts: Tensor, rows: Tensor, padding: Tensor) -> Tensor:
-    """(Q, V, M) cosines of texts (Q, D) and rows (V, M, D), far below any where padded (V, M)."""
-    return torch.einsum("qd,vmd->qvm", texts, rows).masked_fill(padding[None], _NEVER)
+def pooled_scores(texts: Tensor, images: Tensor, padding: Tensor, method: Pooled) -> Tensor:
+    """(Q, V) scores of texts (Q, D) and vectors (V, M, D), padded (V, M), as the method gives them, with gradients."""
+    return method.pool(similarities(texts, images, padding), images, padding).T
 
 
-def pooled_scores(texts: Tensor, images: Tensor, padding: Tensor, scoring: Scoring) -> Tensor:
-    """(Q, V) scores as `qasir.retrieval.scoring` computes them (attention, mean, max), with gradients."""
-    cosine = similarities(texts, images, padding)
-    if scoring.aggregation == "max":
-        return cosine.amax(dim=2)
-    if scoring.aggregation == "mean":
-        return texts @ F.normalize((images * (~padding)[:, :, None]).sum(dim=1), dim=-1).T
-    weights = torch.softmax(cosine / scoring.tau, dim=2)
-    gram = images @ images.transpose(1, 2)
-    squares = (torch.einsum("qvm,vmn->qvn", weights, gram) * weights).sum(dim=2)
-    return (weights * cosine).sum(dim=2) / squares.clamp_min(1e-12).sqrt()
-
-
-def weighted_scores(texts: Tensor, rows: Tensor, padding: Tensor) -> Tensor:
-    """(Q, V) sum_j softmax_j(c_j / 0.01) c_j, the weights with gradients too."""
-    cosine = similarities(texts, rows, padding)
-    return (torch.softmax(cosine / WEIGHTED_TEMPERATURE, dim=2) * cosine).sum(dim=2)
-
-
-def text_gated(texts: Tensor, gates: Tensor, values: Tensor, padding: Tensor, temperature: float) -> Tensor:
+def text_gated(texts: Tensor, gates: Tensor, values: Tensor, padding: Tensor, method: Pooled) -> Tensor:
     """(B, D) output of the text-gated interaction block, each video gated by its own caption, without gradient to the gate."""
-    cosine = torch.einsum("bd,bmd->bm", texts.detach(), gates.detach()).masked_fill(padding, _NEVER)
-    weights = torch.softmax(cosine / temperature, dim=1)
-    return F.normalize((weights[:, :, None] * values).sum(dim=1), dim=-1)
+    cosine = torch.einsum("bd,bmd->bm", texts.detach(), gates.detach()).masked_fill(padding, NEVER)
+    weights = method.weights(cosine[:, :, None], padding)
+    return F.normalize((weights * values).sum(dim=1), dim=-1)

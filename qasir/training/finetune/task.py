@@ -16,7 +16,7 @@ from qasir.index.spec import EncoderSpec
 from qasir.retrieval.modules import FineTuned
 from qasir.retrieval.recipe import Recipe
 from qasir.retrieval.scoring import score
-from qasir.retrieval.searcher import IndexSearcher
+from qasir.retrieval.searcher import Searcher
 from qasir.retrieval.vectors import Features
 from qasir.training.finetune.examples import Pairs, VideoRows, check_numbers, settled_batch_size
 from qasir.training.finetune.fine_tuning import Settings
@@ -28,23 +28,23 @@ log = logging.getLogger(__name__)
 class Split:
     """An index and the queries about its videos."""
 
-    searcher: IndexSearcher
+    searcher: Searcher
     queries: list[Query]
 
     @classmethod
-    def of(cls, searcher: IndexSearcher, queries: Sequence[Query]) -> "Split":
+    def of(cls, searcher: Searcher, queries: Sequence[Query]) -> "Split":
         """Raises QueryError when no query is about a video of the index, NoIndexError when it has none."""
         found, lost = answerable(searcher, queries)
         if lost:
             log.warning(
                 "%d of %d queries are about videos that are not in the index at %s, %s first: left out",
-                len(lost), len(queries), searcher.index.uri, lost[0].video_id,
+                len(lost), len(queries), searcher.side.index.uri, lost[0].video_id,
             )  # fmt: skip
         return cls(searcher, found)
 
     def texts(self) -> NDArray[np.float32]:
         """(Q, D)."""
-        return self.searcher.encode([query.text for query in self.queries])
+        return self.searcher.encode([query.text for query in self.queries])[0]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Validation:
 
     @classmethod
     def of(cls, split: Split) -> "Validation":
-        place = split.searcher.videos.place
+        place = split.searcher.videos().place
         target = np.array([place[query.video_id] for query in split.queries])
-        return cls(split.texts(), split.searcher.images.features, target)
+        return cls(split.texts(), split.searcher.side.vectors.load().features, target)
 
     def metrics(self, model: FineTuned, recipe: Recipe) -> dict[str, float]:
         """Those of `qasir.evaluation.metrics.summarise`, scored as the recipe says."""
@@ -85,29 +85,29 @@ class Task:
         """Raises SpecError when the two indexes differ in encoder spec or the settings cannot be built for it,
         QueryError where there is too little to tell apart, UnreadableIndexError for numbers in a table that are not
         finite."""
-        spec = train.searcher.index.spec
+        spec = train.searcher.side.index.spec
         FineTuned(spec.embedding_dim, settings.architecture)  # refuses what cannot be built, before any work
         _check_specs(train.searcher, validation.searcher)
         cells = settings.recipe.name == "eercf"
         for split in (train, validation):
-            check_numbers(split.searcher.snapshot, cells=cells)
-        pairs = Pairs.of(train.searcher.snapshot, train.queries, train.texts())
+            check_numbers(split.searcher.side.snapshot, cells=cells)
+        pairs = Pairs.of(train.searcher.side.snapshot, train.queries, train.texts())
         batch_size = settled_batch_size(settings.batch_size, len(train.queries), workers)
         asked = {**asdict(settings), "batch_size": batch_size, "workers": workers}
         for name, split in (("train", train), ("validation", validation)):
-            asked[f"{name}_index"] = split.searcher.index.uri
-            asked[f"{name}_versions"] = split.searcher.snapshot.images_dataset.version
+            asked[f"{name}_index"] = split.searcher.side.index.uri
+            asked[f"{name}_versions"] = split.searcher.side.snapshot.images_dataset.version
             asked[f"{name}_queries"] = len(split.queries)
-        source = VideoRows.of(train.searcher.snapshot, cells=cells)
+        source = VideoRows.of(train.searcher.side.snapshot, cells=cells)
         return cls(settings, batch_size, pairs, Validation.of(validation), source, spec, asked)
 
 
-def _check_specs(train: IndexSearcher, validation: IndexSearcher) -> None:
-    differences = train.index.spec.differences(validation.index.spec)
+def _check_specs(train: Searcher, validation: Searcher) -> None:
+    differences = train.side.index.spec.differences(validation.side.index.spec)
     if differences:
         lines = [
             f"  {name}: {ours} to train on, {theirs} to validate on" for name, (ours, theirs) in differences.items()
         ]
         raise SpecError(
-            f"{train.index.uri} and {validation.index.uri} have different encoder specs:\n" + "\n".join(lines)
+            f"{train.side.index.uri} and {validation.side.index.uri} have different encoder specs:\n" + "\n".join(lines)
         )

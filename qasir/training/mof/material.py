@@ -13,7 +13,8 @@ from qasir.errors import QueryError
 from qasir.evaluation.metrics import target_ranks
 from qasir.evaluation.query_files import Query
 from qasir.index.ragged import numbered
-from qasir.retrieval.scoring import Scoring, score
+from qasir.retrieval.methods.pooled import Pooled
+from qasir.retrieval.scoring import score
 from qasir.retrieval.vectors import Features
 from qasir.training.mof.clip_table import ClipTable
 from qasir.training.mof.clips import spread
@@ -57,7 +58,7 @@ class Material:
         loaded = self.clips.load(video_ids)
         return torch.stack([self.scale.normalise(frames[spread(len(frames), k)]) for frames in loaded])
 
-    def ranks(self, vlm: Vlm, frames: Frames, scoring: Scoring) -> NDArray[np.int64]:
+    def ranks(self, vlm: Vlm, frames: Frames, scoring: Pooled) -> NDArray[np.int64]:
         """(Q,) the rank of each query's video among these, by the model's vectors of their frames."""
         model = RetrievalModel(vlm.module)
         parts = []

@@ -22,7 +22,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from qasir.errors import SpecError
 from qasir.options import Doc, Flag
-from qasir.retrieval.scoring import DEFAULT_TEMPERATURE, Scoring
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.mean import Mean
+from qasir.retrieval.methods.pooled import Pooled
 from qasir.training.finetune.losses import info_nce
 from qasir.training.finetune.objective import pooled_scores
 from qasir.training.mof.trainable import RetrievalModel, Weights
@@ -50,7 +52,7 @@ class Objective:
     """L(w; frames)."""
 
     pooling: Annotated[str, Doc(f"Over a video's frames: {' or '.join(POOLINGS)}.")] = "mean"
-    attention_temperature: Annotated[float, Doc("Of attention pooling."), Flag("--temperature")] = DEFAULT_TEMPERATURE
+    attention_temperature: Annotated[float, Doc("Of attention pooling."), Flag("--temperature")] = Attention.temperature
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
@@ -64,8 +66,8 @@ class Objective:
         return {"attention_temperature": f"is of attention, and pooling {self.pooling} has none"}
 
     @property
-    def scoring(self) -> Scoring:
-        return Scoring(self.pooling, self.attention_temperature)
+    def scoring(self) -> Pooled:
+        return Attention(self.attention_temperature) if self.pooling == "attention" else Mean()
 
     def loss(self, model: RetrievalModel, weights: Mapping[str, Tensor], clips: Clips) -> Tensor:
         """The contrastive loss of a batch under the given weights (the others are the model's own)."""

@@ -15,8 +15,9 @@ from qasir.demo.corpus import (
     frames,
     plan_corpus,
 )  # fmt: skip
-from qasir.demo.render import DEMO_TAG, is_demo_video, render_corpus
+from qasir.demo.render import DEMO_TAG, is_demo_video, render_corpus, render_video
 from qasir.demo.sprites import BACKGROUNDS, background_phrase, describe, load_sprites, noun_phrase
+from qasir.video.container import Clock, Video
 from qasir.video.tile import Tiling, tile
 from tests.videos import write_video
 
@@ -103,16 +104,15 @@ def test_fewer_frames_are_every_so_manyth(planned):
         np.testing.assert_array_equal(few, one)
 
 
-def test_a_set_at_a_lower_frame_rate_is_sampled_alike(tmp_path):
+def test_a_set_at_a_lower_frame_rate_is_sampled_alike(demo, tmp_path):
     """A frame a second, and as many samples as at ten; it is another set than the one at ten."""
-    render_corpus(tmp_path, 2, seed=5, frame_rate=1)
-    (video, _), _ = plan_corpus(2, seed=5)
-    shown = [
-        image.pixels for image in tile(str(tmp_path / "videos" / f"{video.video_id}.mp4"), Tiling(Fraction(1), 1, 96))
-    ]
-    assert len(shown) == -(-video.n_frames // 10)
+    videos, _ = plan_corpus(4, seed=5)
+    for video in videos:
+        path = demo / "videos" / f"{video.video_id}.mp4"
+        shown = [image.pixels for image in tile(str(path), Tiling(Fraction(1), 1, 96))]
+        assert len(shown) == -(-video.n_frames // 10)
     with pytest.raises(ValueError, match="holds another set"):
-        render_corpus(tmp_path, 2, seed=5)
+        render_corpus(demo, 4, seed=5)
     with pytest.raises(ValueError, match="divisor of 10"):
         render_corpus(tmp_path / "x", 2, seed=5, frame_rate=3)
 
@@ -126,14 +126,28 @@ def test_rendering_writes_videos_queries_and_the_licence(demo):
 
 
 def test_rendering_again_renders_only_what_is_missing_and_the_same(demo, tmp_path):
-    render_corpus(tmp_path, 4, seed=5)
+    render_corpus(tmp_path, 4, seed=5, frame_rate=1)
     for path in (demo / "videos").glob("*.mp4"):
         assert path.read_bytes() == (tmp_path / "videos" / path.name).read_bytes()
     assert (tmp_path / "queries.jsonl").read_text() == (demo / "queries.jsonl").read_text()
     (tmp_path / "videos" / "demo_00002.mp4").unlink()
-    assert render_corpus(tmp_path, 4, seed=5)[0] == 1
+    assert render_corpus(tmp_path, 4, seed=5, frame_rate=1)[0] == 1
     with pytest.raises(ValueError, match="another set"):
-        render_corpus(tmp_path, 5, seed=5)
+        render_corpus(tmp_path, 5, seed=5, frame_rate=1)
+
+
+def test_processes_side_by_side_render_what_one_does(demo, tmp_path):
+    render_corpus(tmp_path, 4, seed=5, frame_rate=1, processes=2)
+    for path in (demo / "videos").glob("*.mp4"):
+        assert path.read_bytes() == (tmp_path / "videos" / path.name).read_bytes()
+
+
+def test_a_video_of_the_demo_has_every_frame(planned, tmp_path):
+    video = planned[0][0]
+    assert render_video(video, tmp_path) == video.video_id
+    with Video(str(tmp_path / f"{video.video_id}.mp4")) as rendered:
+        assert rendered.frame_rate == FRAME_RATE
+        assert len(list(rendered.samples([Clock(Fraction(FRAME_RATE))]))) == video.n_frames
 
 
 def test_other_footage_is_not_taken_for_the_demo(tmp_path):

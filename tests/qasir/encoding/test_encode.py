@@ -20,7 +20,7 @@ from qasir.index.schemas import FAILED
 from qasir.index.snapshot import matrix
 from qasir.video.corpus import list_videos
 from tests.qasir.encoding.stubs import SPEC, BrokenModel, PixelModel, encode_stubbed
-from tests.videos import write_audio, write_video
+from tests.videos import break_frame, write_audio, write_every_codec, write_film, write_video
 
 OPTIONS = EncoderOptions(grid=2, fps=2.0, image_size=96)
 
@@ -131,27 +131,27 @@ def test_bad_files_are_failed_rows_and_are_tried_again_only_when_they_change(vid
 
 
 def test_damaged_videos_are_kept_in_part_when_asked(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-    pictures = [np.roll(noise, i, axis=0) for i in range(60)]
-    path = write_video(tmp_path / "videos" / "c.avi", 60, codec="mpeg4", pictures=pictures, options={"g": "10"})
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 4000] = bytes(4000)
-    path.write_bytes(data)
-    summary, index = encode_stubbed(tmp_path / "videos", tmp_path / "strict")
-    (row,) = failed_rows(index)
-    assert (summary.failed, row["error_kind"]) == (1, "decode")
-    summary, index = encode_stubbed(tmp_path / "videos", tmp_path / "partial", allow_partial=True)
+    folder = tmp_path / "videos"
+    break_frame(write_video(folder / "c.mp4", 50, options={"bf": "0"}), 30)
+    summary, index = encode_stubbed(folder, tmp_path / "strict")
     (row,) = index.table("videos").to_table().to_pylist()
     assert summary.encoded == 1
     assert row["decode_errors"] >= 1
     assert 6 <= row["n_sampled"] <= 12
 
 
-def test_real_videos_encode(shared_data, tmp_path):
-    summary, index = encode_stubbed(shared_data / "videos", tmp_path / "index")
-    assert (summary.encoded, summary.failed) == (6, 1)
-    codecs = set(index.table("videos").to_table(filter="status = 'encoded'")["codec"].to_pylist())
-    assert {"h264", "hevc", "libdav1d"} <= codecs
+def test_every_codec_encodes_whatever_else_is_in_the_file(tmp_path):
+    folder = tmp_path / "videos"
+    write_every_codec(folder)
+    write_film(folder / "film.mp4")
+    summary, index = encode_stubbed(folder, tmp_path / "index")
+    assert (summary.encoded, summary.failed) == (7, 0)
+    rows = index.table("videos").to_table().to_pylist()
+    assert {row["video_id"]: row["codec"] for row in rows} == {
+        "h264": "h264", "hevc": "hevc", "av1": "libdav1d", "vp9": "vp9", "mpeg4": "mpeg4", "mpeg2": "mpeg2video",
+        "film": "h264",
+    }  # fmt: skip
+    assert {row["n_sampled"] for row in rows} == {6}
 
 
 class Stopped(Exception):
@@ -281,19 +281,14 @@ def mutations(data, chance):
 
 
 def test_mutated_files_never_stop_a_job(tmp_path):
-    """Fuzz: a few hundred damaged copies of videos; every one is a row, encoded or failed with a known
-    kind."""
+    """Fuzz: a few hundred damaged copies of videos; every one is a row, encoded or failed with a known kind."""
     chance = random.Random(7)
     folder = tmp_path / "videos"
-    codecs = {".mp4": "libx264", ".mkv": "libx265", ".webm": "libvpx-vp9", ".ts": "mpeg2video", ".avi": "mpeg4"}
-    options = {"g": "12", "x265-params": "log-level=none"}
-    made = [
-        write_video(tmp_path / f"made{suffix}", 60, codec=codec, options=options) for suffix, codec in codecs.items()
-    ]
+    originals = [*write_every_codec(tmp_path / "whole", 60), write_film(tmp_path / "film.mp4", 60)]
     folder.mkdir()
     n = int(os.environ.get("QASIR_MUTATIONS", "200"))
     for i in range(n):
-        path = made[i % len(made)]
+        path = originals[i % len(originals)]
         (folder / f"m{i:04}{path.suffix}").write_bytes(mutations(path.read_bytes(), chance))
     write_video(folder / "good.mp4", 30)
     summary, index = encode_stubbed(

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import types
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_a_video_that_its_decoder_dies_of_is_recorded_and_the_others_are_encoded
 
 
 def test_without_a_child_there_is_no_time_limit(videos, tmp_path):
-    summary, _ = encode_stubbed(videos, tmp_path / "index", decode=without_limit, decode_timeout_s=0.5)
+    summary, _ = encode_stubbed(videos, tmp_path / "index", decode=without_limit, decode_timeout_s=2.0)
     assert summary.encoded == 3
 
 
@@ -55,7 +56,7 @@ def test_a_model_that_fails_ends_the_run_the_child_and_blames_no_video(videos, t
 
 
 def test_a_child_that_cannot_start_is_an_error_and_no_failed_video(videos, tmp_path, monkeypatch):
-    module = types.ModuleType("nowhere_on_disk")
+    module: Any = types.ModuleType("nowhere_on_disk")
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
     def decode(*args, **options):

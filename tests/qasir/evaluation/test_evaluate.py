@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,12 +14,18 @@ from qasir.evaluation.metrics import METRICS
 from qasir.evaluation.query_files import Query, read_queries
 from qasir.evaluation.report.examples import cell_light
 from qasir.evaluation.report.page import render_report
-from qasir.evaluation.tuning import TEMPERATURES, best_depth, best_temperature, best_weight, sum_r
+from qasir.evaluation.tuning import check_choices, chosen, sum_r
 from qasir.index.index import Index, embedding_column
 from qasir.index.snapshot import matrix
-from qasir.retrieval.hybrid import Cascade, Fusion, HybridSearcher
-from qasir.retrieval.scoring import Scoring
-from qasir.retrieval.searcher import IndexSearcher, open_index
+from qasir.retrieval.methods.attention import TEMPERATURES, Attention
+from qasir.retrieval.methods.cascade import Cascade
+from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
+from qasir.retrieval.methods.fusion import WEIGHTS, Fusion
+from qasir.retrieval.methods.maximum import Max
+from qasir.retrieval.methods.sparse import Sparse
+from qasir.retrieval.methods.text_gated import TextGated
+from qasir.retrieval.opening import open_index, searcher_of, together
+from qasir.retrieval.searcher import Searcher
 from qasir.vlm.flops import architecture_gflops, image_gflops
 from qasir.vlm.model import Vlm, resolve
 from tests.indexes import make_index
@@ -27,7 +34,7 @@ import open_clip  # isort: skip  (after the shim that qasir.vlm.model brings)
 
 
 @pytest.fixture(scope="module")
-def searcher(demo_index) -> IndexSearcher:
+def searcher(demo_index) -> Searcher:
     return open_index(demo_index.uri)
 
 
@@ -38,7 +45,7 @@ def queries(demo):
 
 def test_the_packaged_model_finds_rendered_moments(searcher, queries):
     """Far above chance (a quarter of the queries at rank 1); a broken scorer, tiler or model falls to it."""
-    result = evaluate(searcher, queries, Scoring())
+    result = evaluate(searcher, queries, Attention())
     assert result.metrics["R@1"] > 55.0
     assert result.n_videos == 4
     assert result.saturated == ["R@5", "R@10", "R@100"]
@@ -69,19 +76,19 @@ def test_many_queries_give_what_single_ones_give(searcher, queries):
 
 def test_queries_without_a_video_are_counted_or_missed(searcher, queries):
     lost = [Query("x", "a cat", "nowhere"), Query("y", "a dog", "nowhere")]
-    skipped = evaluate(searcher, [*queries, *lost], Scoring())
-    missed = evaluate(searcher, [*queries, *lost], Scoring(), missing="miss")
+    skipped = evaluate(searcher, [*queries, *lost], Attention())
+    missed = evaluate(searcher, [*queries, *lost], Attention(), missing="miss")
     assert skipped.skipped == missed.skipped == {"not_in_index": 2, "failed_video": 0}
     assert len(skipped.rank) == len(queries)
     assert missed.rank[-2:].tolist() == [101, 101]
     n = len(queries)
     assert missed.metrics["R@100"] == pytest.approx(100 * n / (n + 2))
     with pytest.raises(QueryError, match="none of the 2 queries"):
-        evaluate(searcher, lost, Scoring())
+        evaluate(searcher, lost, Attention())
 
 
 def test_metrics_json_has_the_promised_keys(searcher, queries):
-    facts = json.loads(json.dumps(evaluate(searcher, queries, Scoring()).to_dict()))
+    facts = json.loads(json.dumps(evaluate(searcher, queries, Attention()).to_dict()))
     assert {
         "n_queries",
         "n_videos",
@@ -102,7 +109,7 @@ def test_metrics_json_has_the_promised_keys(searcher, queries):
 
 
 def test_rankings_are_the_scores_in_order(searcher, queries, tmp_path):
-    result = evaluate(searcher, queries, Scoring())
+    result = evaluate(searcher, queries, Attention())
     table = rankings_table(result, searcher)
     assert table.schema == RANKINGS_SCHEMA
     pq.write_table(table, tmp_path / "r.parquet")
@@ -116,13 +123,13 @@ def test_rankings_are_the_scores_in_order(searcher, queries, tmp_path):
 
 
 def test_an_empty_index_cannot_be_searched(searcher, tmp_path):
-    empty = Index.open_or_create(str(tmp_path / "i"), searcher.index.spec, "/videos")
+    empty = Index.open_or_create(str(tmp_path / "i"), searcher.sides[0].index.spec, "/videos")
     with pytest.raises(NoIndexError, match="no encoded videos"):
         open_index(empty.uri).search("a cat")
 
 
 def test_the_report_stands_alone(searcher, queries):
-    page = render_report(evaluate(searcher, queries, Scoring()), searcher, title="A <title>")
+    page = render_report(evaluate(searcher, queries, Attention()), searcher, title="A <title>")
     assert "A &lt;title&gt;" in page
     assert page.count("data:image/jpeg;base64,") > 10
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -132,7 +139,7 @@ def test_the_report_stands_alone(searcher, queries):
 
 
 def test_the_report_has_its_charts_with_the_numbers_in_colours_for_the_dark_too(searcher, queries):
-    result = evaluate(searcher, queries, Scoring())
+    result = evaluate(searcher, queries, Attention())
     page = render_report(result, searcher, title="t")
     assert f"<title>R@1 = {result.metrics['R@1']:.1f} %</title>" in page
     filled = [b for b in result.by_mv if b.metrics]
@@ -151,7 +158,7 @@ def test_blank_cells_are_dark():
 
 
 def test_moments_and_costs_are_measured(searcher, queries):
-    result = evaluate(searcher, queries, Scoring())
+    result = evaluate(searcher, queries, Attention())
     assert set(result.moments) == {"super-image", "cell"}
     for row in result.moments.values():
         assert all(low <= value <= high for value, low, high in row.values())
@@ -165,16 +172,16 @@ def test_moments_and_costs_are_measured(searcher, queries):
 
 def test_sparse_frames_cost_what_super_images_would(tmp_path):
     index = make_index(tmp_path / "i", [20, 13], grid=1, cells=False, dim=192)
-    searcher = IndexSearcher(index)
-    whole, sparse = cost(searcher, Scoring()), cost(searcher, Scoring("sparse:2"))
+    searcher = searcher_of(index)
+    whole, sparse = cost(searcher, Attention()), cost(searcher, Sparse(2))
     assert sparse.encoding_per_video / whole.encoding_per_video == pytest.approx((5 + 4) / (20 + 13))
 
 
 def test_a_hybrid_is_evaluated_beside_its_models(searcher, queries, tmp_path):
     small = make_like(searcher, tmp_path / "small")
-    hybrid = HybridSearcher(searcher, small)
+    hybrid = together(searcher.sides[0], small.sides[0])
     results = {
-        "large": evaluate(searcher, queries, Scoring()),
+        "large": evaluate(searcher, queries, Attention()),
         "fusion": evaluate(hybrid, queries, Fusion(0.7)),
         "cascade": evaluate(hybrid, queries, Cascade(2)),
     }
@@ -189,28 +196,34 @@ def test_a_hybrid_is_evaluated_beside_its_models(searcher, queries, tmp_path):
 
 def make_like(searcher, uri):
     """An index of the same videos with other, worse vectors."""
-    spec = searcher.index.spec
+    spec = searcher.sides[0].index.spec
     index = Index.open_or_create(str(uri), spec, "/elsewhere")
-    rows = searcher.snapshot.super_images()
+    rows = searcher.sides[0].snapshot.super_images()
     vectors = matrix(rows["embedding"], spec.embedding_dim).astype(np.float32)
     vectors += 0.1 * np.random.default_rng(0).standard_normal(vectors.shape)
     at = rows.schema.get_field_index("embedding")
     noisy = rows.set_column(at, rows.schema.field(at).name, embedding_column(vectors))
     index.commit_super_images(index.write_super_images(noisy))
-    index.upsert_videos(searcher.snapshot.videos().to_pylist())
-    return IndexSearcher(index)
+    index.upsert_videos(searcher.sides[0].snapshot.videos().to_pylist())
+    return searcher_of(index)
 
 
 def test_settings_are_chosen_on_validation_queries(searcher, queries, tmp_path):
-    hybrid = HybridSearcher(searcher, make_like(searcher, tmp_path / "small"))
+    hybrid = together(searcher.sides[0], make_like(searcher, tmp_path / "small").sides[0])
     some = queries[:12]
-    best = best_temperature(searcher, some, Scoring("attention"))
-    assert sum_r(searcher, some, best) == max(sum_r(searcher, some, Scoring("attention", t)) for t in TEMPERATURES)
-    assert best_temperature(searcher, some, Scoring("max")) == Scoring("max")
-    assert best_temperature(searcher, some, Scoring("tib")).aggregation == "tib"
-    fusion = best_weight(hybrid, some, Fusion())
-    assert sum_r(hybrid, some, fusion) >= sum_r(hybrid, some, Fusion())
-    assert best_depth(hybrid, some, Cascade()).top_k == 4  # no depth of the list is below the number of videos
+    best = chosen(searcher, some, Attention())
+    assert sum_r(searcher, some, best) == max(sum_r(searcher, some, Attention(t)) for t in TEMPERATURES)
+    assert chosen(searcher, some, Attention(0.9), keep={"temperature"}) == Attention(0.9)
+    assert chosen(searcher, some, Max()) == Max()
+    gate = chosen(searcher, some, TextGated())
+    assert sum_r(searcher, some, gate) == max(sum_r(searcher, some, TextGated(t)) for t in TEMPERATURES)
+    fusion = chosen(hybrid, some, Fusion())
+    assert fusion.large == best
+    assert sum_r(hybrid, some, fusion) == max(sum_r(hybrid, some, replace(fusion, weight=w)) for w in WEIGHTS)
+    assert chosen(hybrid, some, Fusion(0.3), keep={"weight"}).weight == 0.3
+    assert chosen(hybrid, some, Cascade()).top_k == 4  # no depth of the list is below the number of videos
+    with pytest.raises(QueryError, match="recall_k"):
+        check_choices(CoarseToFine())
 
 
 def test_flops_of_vit_b_32_by_hand(tmp_path):
@@ -238,10 +251,10 @@ def test_a_model_is_counted_at_the_size_it_is_used_at():
 
 def test_videos_ask_for_their_texts(searcher, queries):
     """Against loops: the rank of the best placed own text among all, ties against us."""
-    found = evaluate_video_to_text(searcher, queries, Scoring())
-    values = searcher.score([query.text for query in queries], Scoring())
+    found = evaluate_video_to_text(searcher, queries, Attention())
+    values = searcher.score([query.text for query in queries], Attention())
     for v, video_id in enumerate(found.video_ids):
-        column = values[:, searcher.video_ids.index(video_id)]
+        column = values[:, searcher.videos().video_ids.index(video_id)]
         own = np.array([query.video_id == video_id for query in queries])
         assert found.rank[v] == 1 + (column[~own] >= column[own].max()).sum()
     assert found.metrics["MeanR"] == found.rank.mean()

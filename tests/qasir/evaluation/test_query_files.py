@@ -1,9 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from qasir.errors import QueryError
 from qasir.evaluation.query_files import paragraphs, read_queries
+
+DATA = Path(__file__).parents[2] / "data"
 
 
 def write(path, *lines):
@@ -13,18 +16,29 @@ def write(path, *lines):
 
 @pytest.mark.parametrize(
     ("name", "form", "queries", "videos"),
-    [
-        ("tvr_val_release.jsonl", "tvr", 10_895, 2_179),
-        ("activitynet_captions_val.json", "activitynet", 17_505, 4_917),
-        ("charades_sta_test.txt", "charades", 3_720, 1_334),
-    ],
+    [("tvr.jsonl", "tvr", 13, 7), ("activitynet.json", "activitynet", 8, 4), ("charades.txt", "charades", 8, 4)],
 )
 @pytest.mark.parametrize("detect", [True, False])
-def test_the_real_files_have_their_published_counts(shared_data, name, form, queries, videos, detect):
-    found = read_queries(shared_data / "annotations" / name, "auto" if detect else form)
-    assert len(found) == queries
+def test_files_as_benchmarks_release_them(name, form, queries, videos, detect):
+    found = read_queries(DATA / name, "auto" if detect else form)
+    assert len({query.query_id for query in found}) == len(found) == queries
     assert len({query.video_id for query in found}) == videos
     assert all(len(query.moments) == 1 for query in found)
+    assert all(query.text == query.text.strip() for query in found)
+
+
+def test_what_is_odd_in_released_files_is_read():
+    tvr = {query.query_id: query for query in read_queries(DATA / "tvr.jsonl")}
+    assert tvr["96025"].text == "Lena rolls her chair towards a patient’s room."
+    assert tvr["89064"].moments == ((1.0, 64.02),)
+    captions = {query.query_id: query for query in read_queries(DATA / "activitynet.json")}
+    late = captions["v_qI1ZayfiGIH#0"]
+    assert late.text == "They kick the ball around until somebody breaks the piñata."
+    assert late.moments[0][1] > late.duration_s
+    assert captions["v_BtrGC6PUQJk#0"].text.startswith("Two others")
+    assert captions["v_BtrGC6PUQJk#1"].moment_ratio() == 1.0
+    washing = next(query for query in read_queries(DATA / "charades.txt") if "#" in query.text)
+    assert (washing.video_id, washing.text) == ("AMT7S", "person #1 was washing a mirror on the wall.")
 
 
 def test_jsonl(tmp_path):

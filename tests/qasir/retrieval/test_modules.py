@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from qasir.errors import SpecError
+from qasir.retrieval.methods.text_gated import TextGated
 from qasir.retrieval.modules import Architecture, FineTuned, TemporalEncoder, positions
-from qasir.retrieval.scoring import Scoring, score
+from qasir.retrieval.scoring import score
 from qasir.retrieval.vectors import Features
 from tests.qasir.training.finetune.made_up import ragged, unit_rows
 
@@ -65,7 +66,7 @@ def test_gates_are_the_vectors_before_the_temporal_encoder():
     tuned = model.video_vectors(features)
     np.testing.assert_allclose(tuned.gates, features.vectors, atol=1e-6)
     queries = unit_rows(1, 3, 16)
-    found = score(queries, tuned, Scoring("tib", gate_temperature=0.1))
+    found = score(queries, tuned, TextGated(gate_temperature=0.1))
     for q in range(3):
         for v in range(2):
             x, z = features.of(v), tuned.of(v)

@@ -5,7 +5,8 @@ from qasir.errors import QueryError
 from qasir.evaluation.moment_metrics import moment_recalls
 from qasir.evaluation.query_files import Query
 from qasir.retrieval.moments import MomentRule, finest, overlap, span
-from qasir.retrieval.searcher import IndexSearcher, best_first
+from qasir.retrieval.opening import searcher_of
+from qasir.retrieval.searcher import best_first
 from tests.indexes import DIM, give_texts, make_index, unit
 
 
@@ -27,15 +28,15 @@ def test_the_span_is_contiguous_around_the_peak(similarity, share, expected):
 
 def test_a_cell_points_into_its_super_image(tmp_path):
     index = make_index(tmp_path / "i", [3, 5])
-    searcher = IndexSearcher(index, rule=MomentRule(share=1.0))
+    searcher = searcher_of(index, rule=MomentRule(share=1.0))
     assert finest(index.spec) == "cell"
-    cells = searcher.vectors.load("cell", ["v001"])
+    cells = searcher.sides[0].vectors.load("cell", ["v001"])
     (text,) = give_texts(searcher, cells.features.vectors[6:7])  # the third cell of the second super image
     ((start, end),) = searcher.moments([text], [(0, "v001")]).tolist()
     assert (start, end) == (6.0, 7.0)
     ((start, end),) = searcher.moments([text], [(0, "v001")], "super-image").tolist()
     assert (start, end) == (4.0, 8.0)
-    loaded = searcher.images  # noqa: F841  (spans of loaded super images are the same)
+    loaded = searcher.sides[0].vectors.load()  # noqa: F841  (spans of loaded super images are the same)
     assert searcher.moments([text], [(0, "v001")], "super-image").tolist() == [[4.0, 8.0]]
 
 
@@ -48,8 +49,8 @@ def test_overlap():
 
 def test_moment_recalls_count_the_right_video_with_enough_overlap(tmp_path):
     index = make_index(tmp_path / "i", [3, 5, 4])
-    searcher = IndexSearcher(index, rule=MomentRule(share=1.0))
-    cells = searcher.vectors.load("cell", ["v001"])
+    searcher = searcher_of(index, rule=MomentRule(share=1.0))
+    cells = searcher.sides[0].vectors.load("cell", ["v001"])
     names = give_texts(searcher, unit(cells.features.vectors[[6, 6, 6, 6]]))
     queries = [
         Query("a", names[0], "v001", ((6.0, 7.0),)),  # the cell exactly

@@ -1,9 +1,18 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
 from qasir.errors import SpecError
 from qasir.index.ragged import starts
-from qasir.retrieval.scoring import Scoring, attention_weights, score, score_each
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.maximum import Max
+from qasir.retrieval.methods.mean import Mean
+from qasir.retrieval.methods.named import made
+from qasir.retrieval.methods.sparse import Sparse
+from qasir.retrieval.methods.text_gated import TextGated
+from qasir.retrieval.methods.weighted import Weighted
+from qasir.retrieval.scoring import score, score_each
 from qasir.retrieval.vectors import Features, evenly_spaced
 
 
@@ -19,32 +28,33 @@ def features(rng, lengths, dim=16):
 def reference(query, images, scoring):
     """METHODS by the letter, in float64, one pair at a time."""
     q, s = query.astype(np.float64), images.astype(np.float64)
-    if scoring.sparse_grid:
-        kept = -(-len(s) // scoring.sparse_grid**2)
+    name, *numbers = scoring.describe().values()
+    if name.startswith("sparse:"):
+        kept = -(-len(s) // int(name[7:]) ** 2)
         s = s[[int((i + 0.5) * len(s) / kept) for i in range(kept)]]
     cosines = s @ q
-    if scoring.aggregation == "max":
+    if name == "max":
         return cosines.max()
-    if scoring.aggregation == "mean":
+    if name == "mean":
         a = np.full(len(s), 1 / len(s))
     else:
-        a = np.exp((cosines - cosines.max()) / scoring.tau)
+        a = np.exp((cosines - cosines.max()) / numbers[0])
         a /= a.sum()
-    if scoring.aggregation == "weighted":
+    if name == "weighted":
         return float(a @ cosines)
     v = (a[:, None] * s).sum(axis=0)
     return float(q @ v / np.linalg.norm(v))
 
 
 SCORINGS = [
-    Scoring("mean"),
-    Scoring("max"),
-    Scoring("tib"),
-    Scoring("tib", gate_temperature=0.01),
-    Scoring("weighted", 0.01),
-    Scoring("sparse:2", 0.05),
-    Scoring("sparse:3"),
-    *(Scoring("attention", t) for t in (1e-4, 0.01, 0.07, 1.0, 100.0)),
+    Mean(),
+    Max(),
+    TextGated(),
+    TextGated(gate_temperature=0.01),
+    Weighted(0.01),
+    Sparse(2, 0.05),
+    Sparse(3),
+    *(Attention(t) for t in (1e-4, 0.01, 0.07, 1.0, 100.0)),
 ]
 
 
@@ -85,10 +95,10 @@ def test_blocks_hold_every_row_once(most_rows):
 def test_many_blocks_and_query_chunks_equal_one(monkeypatch):
     rng = np.random.default_rng(4)
     images, queries = features(rng, rng.integers(1, 12, 300).tolist()), unit(rng, 50)
-    whole = score(queries, images, Scoring())
+    whole = score(queries, images, Attention())
     monkeypatch.setattr("qasir.retrieval.scoring._BLOCK_NUMBERS", 640)
     monkeypatch.setattr("qasir.retrieval.scoring._QUERIES_TOGETHER", 7)
-    np.testing.assert_allclose(score(queries, images, Scoring()), whole, atol=1e-5)
+    np.testing.assert_allclose(score(queries, images, Attention()), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("aggregation", ["attention", "mean", "max", "tib", "weighted"])
@@ -98,16 +108,17 @@ def test_padding_never_gets_weight(aggregation):
     images, queries = features(rng, [4, 5]), unit(rng, 6)
     images.vectors[3] = queries[0]  # the last row of the shorter one, which pads it
     images.vectors[0] = queries[0]
-    both = score(queries, images, Scoring(aggregation))
+    method: Any = made(aggregation)
+    both = score(queries, images, method)
     for v in range(2):
         alone = images.take(np.array([v]))
-        np.testing.assert_allclose(both[:, v], score(queries, alone, Scoring(aggregation))[:, 0], atol=1e-6)
+        np.testing.assert_allclose(both[:, v], score(queries, alone, method)[:, 0], atol=1e-6)
 
 
 def test_scoring_several_ways_at_once_is_scoring_each():
     rng = np.random.default_rng(6)
     images, queries = features(rng, [3, 9, 1, 4]), unit(rng, 5)
-    ways = (Scoring("weighted", 0.01), Scoring("tib"), Scoring("mean"), Scoring("max"))
+    ways = (Weighted(0.01), TextGated(), Mean(), Max())
     for together, way in zip(score_each(queries, images, ways), ways, strict=True):
         np.testing.assert_allclose(together, score(queries, images, way), atol=1e-6)
 
@@ -115,25 +126,25 @@ def test_scoring_several_ways_at_once_is_scoring_each():
 def test_half_precision_is_close():
     rng = np.random.default_rng(7)
     images, queries = features(rng, [3, 9, 1, 4], 64), unit(rng, 5, 64)
-    full = score(queries, images, Scoring("max"))
-    np.testing.assert_allclose(score(queries, images, Scoring("max"), precision="bf16"), full, atol=0.02)
+    full = score(queries, images, Max())
+    np.testing.assert_allclose(score(queries, images, Max(), precision="bf16"), full, atol=0.02)
     with pytest.raises(SpecError, match="fp32, bf16"):
-        score(queries, images, Scoring(), precision="fp8")
+        score(queries, images, Attention(), precision="fp8")
 
 
 def test_temperature_goes_from_max_to_mean_pooling():
     rng = np.random.default_rng(2)
     images, queries = features(rng, [6, 9, 2]), unit(rng, 4)
-    cold, hot = score(queries, images, Scoring("attention", 1e-5)), score(queries, images, Scoring("attention", 1e5))
-    np.testing.assert_allclose(cold, score(queries, images, Scoring("max")), atol=1e-5)
-    np.testing.assert_allclose(hot, score(queries, images, Scoring("mean")), atol=1e-4)
+    cold, hot = score(queries, images, Attention(1e-5)), score(queries, images, Attention(1e5))
+    np.testing.assert_allclose(cold, score(queries, images, Max()), atol=1e-5)
+    np.testing.assert_allclose(hot, score(queries, images, Mean()), atol=1e-4)
 
 
 def test_opposite_super_images_do_not_divide_by_zero():
     one = np.eye(1, 8, dtype=np.float32)
     images = Features(np.array([0]), np.array([2]), np.concatenate([one, -one]))
-    assert np.isfinite(score(one, images, Scoring("mean"))).all()
-    assert np.isfinite(score(one, images, Scoring("attention", 1e6))).all()
+    assert np.isfinite(score(one, images, Mean())).all()
+    assert np.isfinite(score(one, images, Attention(1e6))).all()
 
 
 @pytest.mark.parametrize(
@@ -149,23 +160,23 @@ def test_attention_drawn_is_attention_scored():
     rng = np.random.default_rng(0)
     s = unit(rng, 5, 8)
     similarity = s @ s[2]
-    weights = attention_weights(similarity, Scoring("attention", 0.05))
+    weights = Attention(0.05).attention(similarity)
     assert weights.sum() == pytest.approx(1.0, abs=1e-6)
     assert weights.argmax() == 2
-    assert attention_weights(similarity, Scoring("max")).tolist() == [0, 0, 1, 0, 0]
-    assert attention_weights(similarity, Scoring("mean")).tolist() == pytest.approx([0.2] * 5)
-    assert np.flatnonzero(attention_weights(similarity, Scoring("sparse:2", 1.0))).tolist() == [1, 3]
+    assert Max().attention(similarity).tolist() == [0, 0, 1, 0, 0]
+    assert Mean().attention(similarity).tolist() == pytest.approx([0.2] * 5)
+    assert np.flatnonzero(Sparse(2, 1.0).attention(similarity)).tolist() == [1, 3]
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf"), 1e-9])
 def test_a_bad_temperature_is_an_error(temperature):
     with pytest.raises(SpecError, match="temperature"):
-        Scoring("attention", temperature)
+        Attention(temperature)
     with pytest.raises(SpecError, match="gate temperature"):
-        Scoring("tib", gate_temperature=temperature)
+        TextGated(gate_temperature=temperature)
 
 
 @pytest.mark.parametrize("aggregation", ["median", "sparse", "sparse:0", "sparse:x", "sparse:2:3"])
 def test_an_unknown_aggregation_names_the_known_ones(aggregation):
-    with pytest.raises(SpecError, match="attention, mean, max"):
-        Scoring(aggregation)
+    with pytest.raises(SpecError, match="attention, mean, max|N from 1 to 99"):
+        made(aggregation)

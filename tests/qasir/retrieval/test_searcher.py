@@ -7,10 +7,16 @@ from qasir.errors import NoIndexError, QueryError, SpecError
 from qasir.index import maintenance as upkeep
 from qasir.index.index import Index
 from qasir.retrieval import vector_index
-from qasir.retrieval.coarse_to_fine import CoarseToFine, fine_scores
-from qasir.retrieval.hybrid import Cascade, Fusion, standardised
-from qasir.retrieval.scoring import Scoring, score
-from qasir.retrieval.searcher import HITS_SCHEMA, best_first
+from qasir.retrieval.hits import HITS_SCHEMA
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.cascade import Cascade
+from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
+from qasir.retrieval.methods.fusion import Fusion, standardised
+from qasir.retrieval.methods.maximum import Max
+from qasir.retrieval.methods.sparse import Sparse
+from qasir.retrieval.scoring import score
+from qasir.retrieval.searcher import best_first
+from qasir.retrieval.vector_source import StoredVectors
 from qasir.retrieval.vectors import Features
 from tests.indexes import DIM, give_texts, make_index, unit
 
@@ -65,7 +71,7 @@ def test_a_filter_leaves_the_ranking_of_what_it_keeps(searcher, texts):
     assert 0 < len(kept) < len(LENGTHS)
     filtered = searcher.search(texts[1], top_k=100, where="duration_s > 10")
     assert list(filtered) == [hit for hit in everything if hit.video_id in kept]
-    for method in (Scoring(), CoarseToFine("video", 2), CoarseToFine("super-image", 2, ("super-image",))):
+    for method in (Attention(), CoarseToFine("video", 2), CoarseToFine("super-image", 2, ("super-image",))):
         assert searcher.search(texts[1], 3, method, where="codec = 'none'") == []
     # A filter stays inside its parentheses.
     assert len(searcher.search(texts[1], top_k=100, where="duration_s > 1e9 OR status = 'failed'")) == 0
@@ -82,7 +88,7 @@ def test_a_bad_filter_is_an_error_that_names_the_columns(searcher, texts, where)
 def test_candidates_of_the_vector_index_are_scored_exactly(large):
     searcher = open_index(large.uri)
     rng = np.random.default_rng(1)
-    images = searcher.images.features.vectors
+    images = searcher.sides[0].vectors.load().features.vectors
     near = unit(images[rng.choice(len(images), 30)] + 0.3 * unit(rng.standard_normal((30, DIM))))
     names = give_texts(searcher, near)
     exact = searcher.search_many(names, 10, exact=True)
@@ -113,10 +119,12 @@ def test_filters_lose_nothing_through_the_vector_index(large, where):
 def test_what_was_preloaded_is_found_as_what_is_read(large, monkeypatch):
     searcher, preloaded = open_index(large.uri), open_index(large.uri)
     names = give_texts(searcher, unit(np.random.default_rng(4).standard_normal((5, DIM))))
-    give_texts(preloaded, searcher.encode(names))
+    give_texts(preloaded, searcher.encode(names)[0])
     assert preloaded.preload() > 8000 * DIM * 2
     read = searcher.search_many(names, 10)
-    monkeypatch.setattr(preloaded.snapshot.images_dataset, "take", lambda *_, **__: pytest.fail("read from the table"))
+    monkeypatch.setattr(
+        preloaded.sides[0].snapshot.images_dataset, "take", lambda *_, **__: pytest.fail("read from the table")
+    )
     assert preloaded.search_many(names, 10) == read
 
 
@@ -125,7 +133,7 @@ def test_rows_that_came_after_the_vector_index_are_found(tmp_path):
     vector_index.build(index)
     make_index(tmp_path / "i", [4] * 3, grid=1, cells=False, prefix="w", seed=9)
     searcher = open_index(index.uri)
-    target = searcher.vectors.load("super-image", ["w001"]).features.vectors[2]
+    target = searcher.sides[0].vectors.load("super-image", ["w001"]).features.vectors[2]
     (text,) = give_texts(searcher, target[None])
     assert searcher.search(text, 1)[0].video_id == "w001"
 
@@ -145,12 +153,12 @@ def test_a_vector_index_needs_rows_and_asking_for_none_is_an_error(made, searche
 def test_re_ranking_everything_is_scoring_every_video_finely(searcher, texts, recall, rerank):
     method = CoarseToFine(recall, 100, rerank)
     values = searcher.score(texts, method)
-    queries = searcher.encode(texts)
+    (queries,) = searcher.encode(texts)
     for q, query in enumerate(queries.astype(np.float64)):
-        for v, video_id in enumerate(searcher.video_ids):
-            images = searcher.vectors.load("super-image", [video_id]).features.vectors.astype(np.float64)
-            cells = searcher.vectors.load("cell", [video_id]).features.vectors.astype(np.float64)
-            expected = 0.5 * searcher.videos.vectors[v] @ query
+        for v, video_id in enumerate(searcher.videos().video_ids):
+            images = searcher.sides[0].vectors.load("super-image", [video_id]).features.vectors.astype(np.float64)
+            cells = searcher.sides[0].vectors.load("cell", [video_id]).features.vectors.astype(np.float64)
+            expected = 0.5 * searcher.sides[0].vectors.video_vectors()[v] @ query
             if "super-image" in rerank:
                 gate = np.exp(images @ query / 0.1)
                 pooled = (gate[:, None] * images).sum(0)
@@ -167,15 +175,13 @@ def weighted(similarity):
 
 def test_only_recalled_videos_are_read_and_the_others_rank_below_in_coarse_order(searcher, texts, monkeypatch):
     read = []
-    load = type(searcher.vectors).load
-    monkeypatch.setattr(
-        type(searcher.vectors), "load", lambda self, name, ids: read.append((name, list(ids))) or load(self, name, ids)
-    )
+    load = StoredVectors.load
+    monkeypatch.setattr(StoredVectors, "load", lambda self, *asked: read.append(asked) or load(self, *asked))
     coarse = searcher.score(texts[:1], CoarseToFine("video", 100))  # everything, to fill nothing but the reading log
     read.clear()
     values = searcher.score(texts[:1], CoarseToFine("video", 2, ("super-image",)))[0]
-    by_video = searcher.encode(texts[:1])[0] @ searcher.videos.vectors.T
-    expected = sorted(searcher.video_ids[v] for v in np.argsort(-by_video)[:2])
+    by_video = searcher.encode(texts[:1])[0][0] @ searcher.sides[0].vectors.video_vectors().T
+    expected = sorted(searcher.videos().video_ids[v] for v in np.argsort(-by_video)[:2])
     assert read == [("super-image", expected)]
     order = np.argsort(-values)
     assert set(order[:2]) == set(np.argsort(-by_video)[:2])
@@ -185,21 +191,21 @@ def test_only_recalled_videos_are_read_and_the_others_rank_below_in_coarse_order
 
 def test_a_filter_comes_before_the_first_stage(searcher, texts, hybrid):
     """Or what a stage recalls could all be filtered away."""
-    queries = searcher.encode(texts)
-    by_video = queries[0] @ searcher.videos.vectors.T
-    worst = searcher.video_ids[int(by_video.argmin())]
+    (queries,) = searcher.encode(texts)
+    by_video = queries[0] @ searcher.sides[0].vectors.video_vectors().T
+    worst = searcher.videos().video_ids[int(by_video.argmin())]
     (hit,) = searcher.search(texts[0], 5, CoarseToFine("video", 1), where=f"video_id = '{worst}'")
     everything = searcher.score(texts[:1], CoarseToFine("video", 100))[0]
     assert hit.score == pytest.approx(everything[by_video.argmin()], abs=1e-5)
     both, names = hybrid
-    liked_least = both.video_ids[int(both.small.score(names[:1])[0].argmin())]
+    liked_least = both.videos().video_ids[int(both.alone(1).score(names[:1])[0].argmin())]
     (hit,) = both.search(names[0], 5, Cascade(1), where=f"video_id = '{liked_least}'")
-    large = both.large.score(names[:1])[0]
-    assert hit.score == pytest.approx(large[both.large.videos.place[liked_least]], abs=1e-5)
+    large = both.alone(0).score(names[:1])[0]
+    assert hit.score == pytest.approx(large[both.alone(0).videos().place[liked_least]], abs=1e-5)
 
 
 def test_blank_cells_do_not_count(searcher):
-    table = searcher.vectors.load("cell")
+    table = searcher.sides[0].vectors.load("cell")
     assert table.features.length.tolist() == [4 * n - 1 for n in LENGTHS]
     v = table.place["v001"]
     rows = slice(table.features.first[v], table.features.first[v] + table.features.length[v])
@@ -211,11 +217,11 @@ def test_an_index_without_cells_is_not_asked_for_cells(tmp_path):
     searcher = open_index(make_index(tmp_path / "i", [2, 3], cells=False).uri)
     (text,) = give_texts(searcher, unit(np.ones((1, DIM))))
     with pytest.raises(QueryError, match="--no-cells"):
-        searcher.search(text, 1, CoarseToFine())
+        searcher.search(text, 1, CoarseToFine(rerank=("cell",)))
     with pytest.raises(QueryError, match="--no-cells"):
         searcher.moments([text], [(0, "v000")], "cell")
     with pytest.raises(QueryError, match="needs an index of grid 1"):
-        searcher.search(text, 1, Scoring("sparse:2"))
+        searcher.search(text, 1, Sparse(2))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +244,7 @@ def test_fine_scores_of_single_vectors():
     rng = np.random.default_rng(0)
     queries, one = unit(rng.standard_normal((3, 8))), unit(rng.standard_normal((5, 8)))
     fine = {"super-image": Features.single(one), "cell": Features.single(one)}
-    values = fine_scores(queries, one, fine, CoarseToFine())
+    values = CoarseToFine(rerank=("super-image", "cell")).fine_scores(queries, one, fine)
     np.testing.assert_allclose(values, (0.5 + 0.8 + 0.2 + 0.2) * queries @ one.T, atol=1e-5)
 
 
@@ -250,17 +256,17 @@ def hybrid(made, tmp_path):
     make_index(tmp_path / "small", [2 * n for n in LENGTHS], seed=7, grid=1, cells=False, dim=DIM)
     searcher = open_hybrid(made.uri, str(tmp_path / "small"))
     rng = np.random.default_rng(8)
-    names = give_texts(searcher.large, unit(rng.standard_normal((4, DIM))))
-    give_texts(searcher.small, unit(rng.standard_normal((4, DIM))))
+    names = give_texts(searcher, unit(rng.standard_normal((4, DIM))))
+    give_texts(searcher, unit(rng.standard_normal((4, DIM))), side=1)
     return searcher, names
 
 
 def test_fusion_is_a_weighted_sum_of_standardised_scores(hybrid):
     searcher, names = hybrid
-    large, small = searcher.large.score(names), searcher.small.score(names, Scoring("max"))
+    large, small = searcher.alone(0).score(names), searcher.alone(1).score(names, Max())
     expected = 0.7 * (large - large.mean(1, keepdims=True)) / large.std(1, keepdims=True)
     expected += 0.3 * (small - small.mean(1, keepdims=True)) / small.std(1, keepdims=True)
-    found = searcher.score(names, Fusion(0.7, Scoring(), Scoring("max")))
+    found = searcher.score(names, Fusion(0.7, Attention(), Max()))
     np.testing.assert_allclose(found, expected, atol=1e-4)
     alone = searcher.score(names, Fusion(1.0))
     assert (np.argsort(-alone, axis=1) == np.argsort(-large, axis=1)).all()
@@ -274,7 +280,7 @@ def test_a_constant_row_standardises_to_zero():
 
 def test_a_cascade_scores_only_what_the_small_model_liked(hybrid):
     searcher, names = hybrid
-    small, large = searcher.small.score(names), searcher.large.score(names)
+    small, large = searcher.alone(1).score(names), searcher.alone(0).score(names)
     values = searcher.score(names, Cascade(3))
     for q in range(len(names)):
         order, liked = np.argsort(-values[q]), set(np.argsort(-small[q])[:3])
@@ -300,7 +306,7 @@ def test_indexes_of_different_corpora_say_what_is_missing_where(made, tmp_path):
 
 def test_videos_that_failed_in_one_index_are_left_out(made, tmp_path):
     small = make_index(tmp_path / "small", LENGTHS[:-1], failed=[f"v{len(LENGTHS) - 1:03}", "x/bad"])
-    assert len(open_hybrid(made.uri, small.uri).video_ids) == len(LENGTHS) - 1
+    assert len(open_hybrid(made.uri, small.uri).videos().video_ids) == len(LENGTHS) - 1
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
@@ -322,7 +328,7 @@ def test_ties_keep_the_order_of_ids():
 
 def test_an_empty_index_and_an_unknown_version(made, tmp_path):
     empty = Index.open_or_create(str(tmp_path / "i"), made.spec, "/videos")
-    for method in (Scoring(), CoarseToFine()):
+    for method in (Attention(), CoarseToFine()):
         searcher = open_index(empty.uri)
         (text,) = give_texts(searcher, unit(np.ones((1, DIM))))
         with pytest.raises(NoIndexError, match="no encoded videos"):
@@ -335,22 +341,24 @@ def test_a_snapshot_stays_what_it_was(tmp_path):
     index = make_index(tmp_path / "i", [2, 3])
     before = open_index(index.uri)
     index.remove(["v000"])
-    assert open_index(index.uri).video_ids == ["v001"]
-    assert before.video_ids == ["v000", "v001"]
-    assert before.images.n_videos == 2
+    assert open_index(index.uri).videos().video_ids == ["v001"]
+    assert before.videos().video_ids == ["v000", "v001"]
+    assert before.sides[0].vectors.load().n_videos == 2
 
 
 def test_equal_to_scoring_the_features_by_hand(searcher, texts):
-    queries = searcher.encode(texts)
-    np.testing.assert_array_equal(searcher.score(texts), score(queries, searcher.images.features, Scoring()))
+    (queries,) = searcher.encode(texts)
+    np.testing.assert_array_equal(
+        searcher.score(texts), score(queries, searcher.sides[0].vectors.load().features, Attention())
+    )
 
 
 def test_a_tagged_version_is_searched_as_it_was(tmp_path):
     index = make_index(tmp_path / "i", [2, 3])
     tag = upkeep.tag(index)
     index.remove(["v000"])
-    assert open_index(index.uri).video_ids == ["v001"]
-    assert open_index(index.uri, version=tag).images.video_ids == ["v000", "v001"]
+    assert open_index(index.uri).videos().video_ids == ["v001"]
+    assert open_index(index.uri, version=tag).sides[0].vectors.load().video_ids == ["v000", "v001"]
     tables = open_tables(index.uri, version=tag)
     assert tables.tags() == [tag]
     assert len(tables.super_images([])) == 5

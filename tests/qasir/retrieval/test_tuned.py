@@ -6,10 +6,12 @@ from qasir.encoding.prepare import source_to_extend
 from qasir.errors import ModelError, QueryError, SpecError
 from qasir.index.index import Index
 from qasir.retrieval.checkpoint import load_checkpoint
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.mean import Mean
+from qasir.retrieval.methods.text_gated import TextGated
 from qasir.retrieval.modules import Architecture, FineTuned
+from qasir.retrieval.opening import open_index, searcher_of
 from qasir.retrieval.recipe import Recipe
-from qasir.retrieval.scoring import Scoring
-from qasir.retrieval.searcher import IndexSearcher, open_index
 from qasir.retrieval.tuned import choose
 from qasir.training.finetune.checkpoint_writing import save_checkpoint
 from qasir.training.finetune.fine_tuning import Settings
@@ -52,14 +54,16 @@ def test_an_applied_index_scores_as_the_checkpoint_on_the_fly(index, recipe, tmp
     on_the_fly, applied = open_index(index.uri, finetuned=str(tmp_path / "c")), open_index(str(tmp_path / "out"))
     assert applied.default == on_the_fly.default == checkpoint.recipe.scoring
     queries = unit_rows(0, 4, DIM)
-    for scoring in (None, Scoring("attention", 0.05), Scoring("mean"), Scoring("tib")):
+    for scoring in (None, Attention(0.05), Mean(), TextGated()):
         np.testing.assert_allclose(
-            applied.score_vectors(queries, scoring), on_the_fly.score_vectors(queries, scoring), atol=3e-3
+            applied.score_vectors([queries], scoring), on_the_fly.score_vectors([queries], scoring), atol=3e-3
         )
-    plain = open_index(index.uri).score_vectors(queries, Scoring())
-    assert not np.allclose(on_the_fly.score_vectors(queries, Scoring()), plain, atol=0.05)
-    np.testing.assert_allclose(applied.videos.vectors, on_the_fly.videos.vectors, atol=3e-3)
-    cells = applied.vectors.load("cell"), on_the_fly.vectors.load("cell")
+    plain = open_index(index.uri).score_vectors([queries], Attention())
+    assert not np.allclose(on_the_fly.score_vectors([queries], Attention()), plain, atol=0.05)
+    np.testing.assert_allclose(
+        applied.sides[0].vectors.video_vectors(), on_the_fly.sides[0].vectors.video_vectors(), atol=3e-3
+    )
+    cells = applied.sides[0].vectors.load("cell"), on_the_fly.sides[0].vectors.load("cell")
     np.testing.assert_allclose(cells[0].features.vectors, cells[1].features.vectors, atol=3e-3)
     assert Index.open(str(tmp_path / "out")).states()["bad"].status == "failed"
 
@@ -67,9 +71,9 @@ def test_an_applied_index_scores_as_the_checkpoint_on_the_fly(index, recipe, tmp
 def test_moments_come_from_the_tuned_vectors(index, tmp_path):
     make_checkpoint(tmp_path / "c", index.spec)
     tuned = open_index(index.uri, finetuned=str(tmp_path / "c"))
-    vectors = tuned.vectors.load("cell").features.vectors
+    vectors = tuned.sides[0].vectors.load("cell").features.vectors
     texts = give_texts(tuned, vectors[:1])
-    row = tuned.vectors.load("cell")
+    row = tuned.sides[0].vectors.load("cell")
     assert (
         tuned.moments(texts, [(0, row.video_ids[int(np.flatnonzero(row.features.first == 0)[0])])])[0, 0]
         == row.start_s[0]
@@ -90,9 +94,9 @@ def test_applying_again_follows_the_source(index, tmp_path):
     index.upsert_videos([{**row, "fingerprint": "g", "n_super_images": 4}])
     index.remove(["v001"])
     assert Applying(index, checkpoint, out).run() == {"applied": 1, "unchanged": 3, "removed": 1}
-    assert open_index(out).vectors.load().video_ids == ["v000", "v002", "v003"]
+    assert open_index(out).sides[0].vectors.load().video_ids == ["v000", "v002", "v003"]
     assert Index.open(out).table("super_images").count_rows() == 3 + 4 + 2
-    assert open_index(out).videos.n_super_images.tolist() == [3, 4, 2]
+    assert open_index(out).videos().n_super_images.tolist() == [3, 4, 2]
 
 
 def test_rows_of_a_killed_run_are_not_doubled(index, tmp_path, monkeypatch):
@@ -118,7 +122,7 @@ def test_an_applied_index_is_neither_applied_to_nor_reindexed(index, tmp_path):
     with pytest.raises(SpecError, match="finetuned_weights"):
         Applying(index, make_checkpoint(tmp_path / "d", index.spec, seed=1), str(tmp_path / "out"))
     with pytest.raises(SpecError, match="finetuned_weights"):
-        IndexSearcher(applied, finetuned=checkpoint)
+        searcher_of(applied, finetuned=checkpoint)
 
 
 def test_a_replaced_checkpoint_is_noticed(index, tmp_path):

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -9,7 +10,7 @@ from qasir.errors import ModelError, QueryError
 from qasir.video.super_image import cell_overlap
 from qasir.vlm.model import Vlm, resolve, resolve_precision
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
@@ -26,15 +27,26 @@ def pictures():
     return np.random.default_rng(0).integers(0, 255, (3, 192, 192, 3), np.uint8)
 
 
+def write_model(folder, config):
+    """A folder for local-dir: with a model of random weights."""
+    model = open_clip.CLIP(**config)
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": {"mean": [0.5] * 3}})
+    )
+    torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A local-dir: model with random weights of its own."""
-    model = open_clip.CLIP(**CONFIG)
-    (tmp_path / "open_clip_config.json").write_text(
-        json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5] * 3}})
-    )
-    torch.save(model.state_dict(), tmp_path / "open_clip_pytorch_model.bin")
-    return tmp_path
+    return write_model(tmp_path, CONFIG)
+
+
+def normalised(vlm, pictures):
+    """(B, 3, S, S) of what open_clip's towers take."""
+    mean, std = (torch.tensor(values) for values in vlm.pixel_scale)
+    return ((torch.from_numpy(pictures) / 255.0 - mean) / std).permute(0, 3, 1, 2)
 
 
 def test_the_packaged_model_is_an_open_clip_model(tiny, pictures):
@@ -42,10 +54,8 @@ def test_the_packaged_model_is_an_open_clip_model(tiny, pictures):
     embeddings, cells = tiny.encode_images(pictures)
     assert cells is None
     model, _, _ = open_clip.create_model_and_transforms("qasir-tiny", str(tiny.source.checkpoint))
-    mean, std = torch.tensor(model.visual.preprocess_cfg["mean"]), torch.tensor(model.visual.preprocess_cfg["std"])
-    images = ((torch.from_numpy(pictures) / 255.0 - mean) / std).permute(0, 3, 1, 2)
     with torch.no_grad():
-        expected = model.eval().encode_image(images, normalize=True).numpy()
+        expected = model.eval().encode_image(normalised(tiny, pictures), normalize=True).numpy()
         text = model.encode_text(open_clip.get_tokenizer("qasir-tiny")(["a penguin"]), normalize=True).numpy()
     np.testing.assert_allclose(embeddings, expected, atol=1e-5)
     np.testing.assert_allclose(tiny.encode_texts(["a penguin"]), text, atol=1e-6)
@@ -60,10 +70,13 @@ def test_cells_are_pooled_patch_tokens_projected_like_the_class_token(tiny, pict
     assert cells.shape == (3, 9, 192)
     np.testing.assert_allclose(np.linalg.norm(cells, axis=-1), 1.0, atol=1e-5)
     np.testing.assert_allclose(embeddings, tiny.encode_images(pictures)[0], atol=1e-5)
-    tower = tiny._model.visual
+    tower = tiny.module.visual
+    blocks = []
+    hook = tower.transformer.register_forward_hook(lambda module, given, result: blocks.append(result))
     with torch.no_grad():
-        images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() * tiny._scale + tiny._shift
-        tokens = tower.ln_post(tower.transformer(tower._embeds(images)))[:, 1:].numpy()
+        tower(normalised(tiny, pictures))
+        hook.remove()
+        tokens = tower.ln_post(blocks[0])[:, 1:].numpy()
     pooled = np.einsum("cp,bpw->bcw", cell_overlap(192, 3, 12), tokens) @ tower.proj.detach().numpy()
     np.testing.assert_allclose(cells, pooled / np.linalg.norm(pooled, axis=-1, keepdims=True), atol=1e-5)
 
@@ -89,7 +102,11 @@ def test_local_dir_and_checkpoint_path(folder, tmp_path):
     assert vlm.embedding_dim == 32
     assert vlm.image_size == 64
     assert vlm.source.fingerprint().startswith("sha256:")
-    assert float(vlm._shift[0, 0, 0, 0]) == pytest.approx(-0.5 / 0.26862954)
+    assert vlm.pixel_scale[0] == (0.5, 0.5, 0.5)
+    black = np.zeros((1, 64, 64, 3), np.uint8)
+    with torch.no_grad():
+        expected = vlm.module.encode_image(normalised(vlm, black), normalize=True).numpy()
+    np.testing.assert_allclose(vlm.encode_images(black)[0], expected, atol=1e-5)
     again = Vlm(resolve("qasir-tiny", str(resolve("qasir-tiny").checkpoint)))
     assert again.source.fingerprint() == resolve("qasir-tiny").fingerprint()
 
@@ -116,10 +133,14 @@ def test_an_unknown_model_says_which_exist():
         resolve("VIT-B32")
 
 
-def test_a_model_without_patch_projection_refuses_cells():
-    vlm = Vlm.__new__(Vlm)
-    vlm.source = resolve("qasir-tiny")
-    vlm._model = open_clip.create_model("MobileCLIP-S1", pretrained=None, load_weights=False)
+@pytest.mark.parametrize(
+    "tower", [{"attentional_pool": True}, {"timm_model_name": "vit_tiny_patch16_224", "image_size": 224}]
+)
+def test_a_model_without_patch_projection_refuses_cells(tmp_path, tower):
+    config = {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], **tower}}
+    vlm = Vlm(resolve(f"local-dir:{write_model(tmp_path, config)}"))
+    side = vlm.image_size
+    assert vlm.encode_images(np.zeros((1, side, side, 3), np.uint8))[0].shape == (1, 32)
     with pytest.raises(ModelError, match="--no-cells"):
         vlm.check_cells()
 

@@ -11,8 +11,8 @@ from qasir.evaluation.query_files import Query
 from qasir.index.index import Index
 from qasir.retrieval.checkpoint import WEIGHTS, load_checkpoint
 from qasir.retrieval.modules import Architecture
+from qasir.retrieval.opening import open_index
 from qasir.retrieval.recipe import Recipe
-from qasir.retrieval.searcher import open_index
 from qasir.training.finetune.examples import Pairs, VideoRows
 from qasir.training.finetune.fine_tuning import Settings
 from qasir.training.finetune.fit import finetune

@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from qasir.retrieval.methods.attention import Attention
+from qasir.retrieval.methods.maximum import Max
+from qasir.retrieval.methods.mean import Mean
+from qasir.retrieval.methods.text_gated import TextGated
+from qasir.retrieval.methods.weighted import Weighted
 from qasir.retrieval.modules import Architecture, FineTuned
 from qasir.retrieval.recipe import Recipe
-from qasir.retrieval.scoring import Scoring, score
+from qasir.retrieval.scoring import score
 from qasir.training.finetune.losses import info_nce, pearson, triplet
-from qasir.training.finetune.objective import Batch, Objective, pooled_scores, text_gated, weighted_scores
+from qasir.training.finetune.objective import Batch, Objective, pooled_scores, text_gated
 from tests.qasir.training.finetune.made_up import batch, ragged, rows
 
 
@@ -94,7 +99,7 @@ def test_gradients_equal_finite_differences(loss):
 # Scores with gradients
 
 
-@pytest.mark.parametrize("scoring", [Scoring("attention", 0.05), Scoring("mean"), Scoring("max")], ids=str)
+@pytest.mark.parametrize("scoring", [Attention(0.05), Mean(), Max()], ids=str)
 def test_training_scores_equal_those_of_retrieval(scoring):
     features, images, padding = ragged(0, [3, 1, 7, 4])
     queries = rows(9, 5, 16).astype(np.float32)
@@ -106,7 +111,7 @@ def test_training_scores_equal_those_of_retrieval(scoring):
 def test_weighted_scores_are_their_definition():
     _, images, padding = ragged(1, [3, 6])
     texts = torch.nn.functional.normalize(torch.tensor(rows(2, 2, 16), dtype=torch.float32), dim=1)
-    found = weighted_scores(texts, images, padding)
+    found = pooled_scores(texts, images, padding, Weighted(0.01))
     for q in range(2):
         for v, length in enumerate([3, 6]):
             c = (images[v, :length] @ texts[q]).double().numpy()
@@ -118,7 +123,7 @@ def test_gates_carry_no_gradient():
     """The derivative by the values is that with the weights fixed, and there is none by texts or gates."""
     texts, gates, values = (torch.tensor(rows(i, 2, 3, 4), requires_grad=True) for i in (1, 2, 3))
     padding = torch.tensor([[False, False, True], [False, False, False]])
-    text_gated(texts[:, 0], gates, values, padding, 0.1).sum().backward()
+    text_gated(texts[:, 0], gates, values, padding, TextGated(0.1)).sum().backward()
     assert texts.grad is None
     assert gates.grad is None
     assert (values.grad[0, 2] == 0).all()

@@ -1,0 +1,29 @@
+"""Mean pooling: score = cos(q, sum_i s_i)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qasir.retrieval.methods.pooled import Pooled
+from qasir.retrieval.vectors import Features
+
+
+@dataclass(frozen=True)
+class Mean(Pooled):
+    """Every super image counts alike."""
+
+    name = "mean"
+
+    def weights(self, similarity: Tensor, padding: Tensor | None) -> Tensor:
+        kept = torch.ones_like(similarity[:, :, 0]) if padding is None else (~padding).to(similarity.dtype)
+        return (kept / kept.sum(dim=1, keepdim=True))[:, :, None].expand_as(similarity)
+
+    def nominates(self) -> bool:
+        return False
+
+    def rows(self, features: Features) -> Features:
+        return Features.single(features.means)
+
+    def sentence(self) -> str:
+        return "the mean of its super images"
