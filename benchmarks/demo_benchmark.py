@@ -1,7 +1,8 @@
 """The demo benchmark: SumR of an encoder on 300 rendered videos, by grid size and aggregation.
 
 The temperature of the attention is chosen on the validation set (another seed), one for all grids from the grids that
---tune-grids names, and then used on the test set. Sets and indexes are kept in --work, so that running it again does only what is left.
+--tune-grids names, and then used on the test set. Sets and indexes are kept in --work, so that running it again does
+only what is left.
 
     python benchmarks/demo_benchmark.py --work build/demo_benchmark
 """
@@ -57,7 +58,8 @@ def main(
             m, (low, high) = result.metrics, result.ci95["SumR"]
             recalls = " | ".join(f"{m[k]:.1f}" for k in ("R@1", "R@5", "R@10", "R@100", "SumR"))
             print(
-                f"| {grid} | {len(searcher.sides[0].vectors.load().features.vectors):,} | {scoring.name} | {recalls} | {low:.0f} to {high:.0f} | {m['MedR']:g} |",
+                f"| {grid} | {len(searcher.sides[0].vectors.load().features.vectors):,} | {scoring.name} | {recalls} | "
+                f"{low:.0f} to {high:.0f} | {m['MedR']:g} |",
                 flush=True,
             )
             results.append({"grid": grid, "aggregation": scoring.name, **m})

@@ -2,8 +2,8 @@
 
     python benchmarks/demo_retrieval.py --work build/demo_benchmark
 
-Every choice (temperatures, weight, depth) is made on the validation set, another seed's videos. Sets and indexes are kept in
---work and shared with demo_benchmark.py.
+Every choice (temperatures, weight, depth) is made on the validation set, another seed's videos. Sets and indexes are
+kept in --work and shared with demo_benchmark.py.
 """
 
 import json
@@ -17,7 +17,8 @@ from qasir.demo.render import render_corpus
 from qasir.evaluation.evaluate import Evaluation, evaluate
 from qasir.evaluation.metrics import paired_difference
 from qasir.evaluation.moment_metrics import NAMES
-from qasir.evaluation.query_files import Query, read_queries
+from qasir.evaluation.query import Query
+from qasir.evaluation.query_files import read_queries
 from qasir.evaluation.tuning import chosen_alone, sum_r
 from qasir.retrieval.methods.attention import TEMPERATURES, Attention
 from qasir.retrieval.methods.cascade import Cascade
@@ -107,8 +108,8 @@ def hybrids(
     scoring: Attention,
     dense: dict[int, Evaluation],
 ) -> list[Any]:
-    """The finer grid as the expensive model, the coarser one as the cheap model; weight and depth are chosen on validation at
-    N = 2 with N = 3, and used for the other pairs too."""
+    """The finer grid as the expensive model, the coarser one as the cheap model; weight and depth are chosen on
+    validation at N = 2 with N = 3, and used for the other pairs too."""
     head("", " minus the expensive model |")
     rows = [line(f"N = {grid} alone", dense[grid], " |") for grid in GRIDS]
     tuning = together(searchers["validation", 2].side, searchers["validation", 3].side)

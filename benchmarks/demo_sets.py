@@ -25,7 +25,8 @@ TRAINING = {"train": (TRAINING_SEED, TRAINING_VIDEOS)}
 
 
 def render_set(work: Path, name: str) -> None:
-    """Render what is missing of a set. The training set has a frame a second, as often as it is sampled: ten times sooner."""
+    """Render what is missing of a set. The training set has a frame a second, as often as it is sampled: ten times
+    sooner."""
     seed, n_videos = {**SETS, **TRAINING}[name]
     render_corpus(work / name, n_videos, seed, frame_rate=1 if name in TRAINING else FRAME_RATE)
 

@@ -2,8 +2,8 @@
 
 python benchmarks/encode.py [--part ceiling --part usual ...] [--work build/encode_benchmark]
 
-Real architectures get random weights: speed does not depend on what they are. Rates are video-seconds per second; start-up
-(Ray, loading models) is left out of them and reported apart.
+Real architectures get random weights: speed does not depend on what they are. Rates are video-seconds per second;
+start-up (Ray, loading models) is left out of them and reported apart.
 """
 
 import itertools
@@ -43,13 +43,16 @@ from qasir.index.index import Index
 from qasir.index.spec import EncoderSpec
 from qasir.video.container import Clock, Video
 from qasir.video.corpus import list_videos
-from qasir.vlm.model import Vlm, VlmSource, resolve
+from qasir.vlm.model import Vlm
+from qasir.vlm.weights import VlmSource, resolve
 
 import open_clip  # isort: skip
 
 WIDTH, HEIGHT, FPS = 640, 360, 25
 GOPS = (12, 30, 60, 250)
 PARTS = ("ceiling", "dense", "usual", "gop", "videos", "memory")
+_MODEL_S = 4.0
+"""How long a model is timed, at least."""
 
 
 def main(
@@ -59,7 +62,8 @@ def main(
 ) -> None:
     work.mkdir(parents=True, exist_ok=True)
     print(
-        f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads, fp32, 1 sample a second\n"
+        f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads, fp32, 1 sample a "
+        "second\n"
     )
     kept = work / "results.json"
     results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
@@ -67,7 +71,8 @@ def main(
         warm_up(work)
     models = model or ["ViT-B-32", "ViT-L-14"]
     runs: dict[str, Callable[[Path], Any]] = {
-        "ceiling": ceiling, "dense": lambda work: dense(work, models), "usual": lambda work: usual(work, models), "gop": gop, "videos": per_video, "memory": memory,
+        "ceiling": ceiling, "dense": lambda work: dense(work, models), "usual": lambda work: usual(work, models),
+        "gop": gop, "videos": per_video, "memory": memory,
     }  # fmt: skip
     for name in PARTS:
         if name in (part or PARTS):
@@ -151,16 +156,16 @@ def _decode_one(file: Any, spec: EncoderSpec) -> float:
     return last.reports["duration_s"][0].as_py()
 
 
-def model_alone(vlm: Vlm, *, batch: int = 16, at_least_s: float = 4.0) -> float:
+def model_alone(vlm: Vlm) -> float:
     """Super images per second of the model on all cores. A slow model gets smaller batches."""
-    pixels = np.random.default_rng(0).integers(0, 255, (batch, vlm.image_size, vlm.image_size, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 255, (16, vlm.image_size, vlm.image_size, 3), np.uint8)
     vlm.encode_images(pixels[:2])
     since = time.perf_counter()
     vlm.encode_images(pixels[:2])
-    pixels = pixels[: max(2, int(2 * at_least_s / (time.perf_counter() - since)))]
+    pixels = pixels[: max(2, int(2 * _MODEL_S / (time.perf_counter() - since)))]
     vlm.encode_images(pixels)
     n, since = 0, time.perf_counter()
-    while time.perf_counter() - since < at_least_s:
+    while time.perf_counter() - since < _MODEL_S:
         vlm.encode_images(pixels)
         n += len(pixels)
     return n / (time.perf_counter() - since)
@@ -169,8 +174,8 @@ def model_alone(vlm: Vlm, *, batch: int = 16, at_least_s: float = 4.0) -> float:
 def pipeline(folder: Path, model: VlmSource, spec: EncoderSpec, n_videos: int) -> tuple[float, float]:
     """(video-seconds per second, seconds of start-up) of encoding so many videos.
 
-    Start-up is what one tiny video takes; the rate is all that the long run did over what it took longer than that. That
-    models load slower beside busy decoders counts against it.
+    Start-up is what one tiny video takes; the rate is all that the long run did over what it took longer than that.
+    That models load slower beside busy decoders counts against it.
     """
     work = folder.parent
     tiny = links(render(work / "tiny", 20, 2.0, size=(160, 96)), 1)
@@ -215,11 +220,12 @@ LASTS_S, LEAST_IMAGES = 120.0, 100
 def against_ceiling(
     work: Path, name: str, grid: int, each_s: float | None = None
 ) -> tuple[float, float, float, float, float]:
-    """(D, E, ceiling = 1 / (1 / D + 1 / E), pipeline, start-up s). D and E, the decoder and the model alone on all cores, are
-    measured before and after the pipeline and averaged, since machines drift. Measured once, though two tables show it.
+    """(D, E, ceiling = 1 / (1 / D + 1 / E), pipeline, start-up s). D and E, the decoder and the model alone on all
+    cores, are measured before and after the pipeline and averaged, since machines drift. Measured once, though two
+    tables show it.
 
-    each_s: the length of a video; long ones where the model is fast enough for a run of several, and where clips would leave
-    much of their last super image empty.
+    each_s: the length of a video; long ones where the model is fast enough for a run of several, and where clips would
+    leave much of their last super image empty.
     """
     model, vlm = loaded(name, work)
     spec = spec_of(model, vlm, grid)
@@ -309,7 +315,8 @@ def usual(work: Path, models: Sequence[str]) -> Any:
     """Ours against the usual way at the same sampling rate and precision."""
     folder = render(work / f"videos_{CLIP_S:.0f}", N_RENDERED, CLIP_S)
     print(
-        "| model | usual way | converting sampled frames only | ours N = 1 | x | ours N = 3 | x | x (sampled only) | over N = 1 | allowed |"
+        "| model | usual way | converting sampled frames only | ours N = 1 | x | ours N = 3 | x | x (sampled only) | "
+        "over N = 1 | allowed |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     rows = []
@@ -400,7 +407,8 @@ def per_video(work: Path) -> Any:
 
 
 def memory(work: Path) -> Any:
-    """Peak memory for ten minutes and for three hours of video: one decoding process, and the whole job on this machine."""
+    """Peak memory for ten minutes and for three hours of video: one decoding process, and the whole job on this
+    machine."""
     print("| video | one decoding process, MiB | the whole job over idle, MiB | video-seconds per second |")
     print("| --- | --- | --- | --- |")
     model = source("qasir-tiny", work)

@@ -2,8 +2,8 @@
 
     python benchmarks/finetune.py --work build/demo_benchmark [--grid 2 --grid 3] [--only NAME ...]
 
-Trained on a thousand videos of one seed, every choice made on the validation set, reported on the test set. Sets, indexes and
-checkpoints are kept in --work: a second run trains nothing again.
+Trained on a thousand videos of one seed, every choice made on the validation set, reported on the test set. Sets,
+indexes and checkpoints are kept in --work: a second run trains nothing again.
 """
 
 import json
@@ -18,7 +18,8 @@ from demo_sets import SETS, TRAINING, demo_index, render_set
 from pipelines.finetune import finetune
 from qasir.evaluation.evaluate import Evaluation, evaluate
 from qasir.evaluation.metrics import paired_difference
-from qasir.evaluation.query_files import Query, read_queries
+from qasir.evaluation.query import Query
+from qasir.evaluation.query_files import read_queries
 from qasir.evaluation.tuning import chosen
 from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
 from qasir.retrieval.methods.method import Method
@@ -138,7 +139,8 @@ def line(
         )
         more = (
             f" {value:+.1f} ({least:+.1f} to {most:+.1f}) | {trained['parameters']:,} | "
-            f"{trained['epochs']} ({trained['best']['epoch']}) | {row['seconds']:.0f} | {row['gflops'][0]:.3g} | {row['gflops'][1]:.3g}"
+            f"{trained['epochs']} ({trained['best']['epoch']}) | {row['seconds']:.0f} | {row['gflops'][0]:.3g} | "
+            f"{row['gflops'][1]:.3g}"
         )
     print(f"| {name} | {recalls} | {m['SumR']:.1f} ({low:.0f} to {high:.0f}) |{more} |", flush=True)
     return row

@@ -2,9 +2,10 @@
 
     python benchmarks/mof.py --work build/demo_benchmark [--videos 100] [--frames 4] [--epochs 5] [--seed 0 ...]
 
-The same K at test for all, the same base training (passes, batches, learning rate). Trained on the first videos of the training set, the
-best epoch chosen on the validation set, SumR on the test set by K raw frames; and, for the reading in which a corpus is optimised once and
-then searched by its compressed frames, SumR on the training corpus by its raw and its compressed frames.
+The same K at test for all, the same base training (passes, batches, learning rate). Trained on the first videos of the
+training set, the best epoch chosen on the validation set, SumR on the test set by K raw frames; and, for the reading in
+which a corpus is optimised once and then searched by its compressed frames, SumR on the training corpus by its raw and
+its compressed frames.
 """
 
 import json
@@ -29,7 +30,8 @@ from qasir.training.mof.mof_training import FRAMES_TABLE, MODEL, MofSettings
 from qasir.training.mof.pixels import PixelScale
 from qasir.video.corpus import list_videos
 from qasir.video.tile import Tiling
-from qasir.vlm.model import Vlm, resolve
+from qasir.vlm.model import Vlm
+from qasir.vlm.weights import resolve
 
 ARMS = ("mof", "plain", "dense")
 
@@ -63,7 +65,8 @@ def main(
         queries = [q for q in read_queries(work / name / "queries.jsonl") if q.video_id in ids]
         captioned[name] = Captioned(replace(whole, videos=kept), queries)
     base = MofSettings(
-        frames=frames, dense_frames=dense_frames, objective=Objective(pooling), grid=grid, epochs=epochs, batch_size=batch_size,
+        frames=frames, dense_frames=dense_frames, objective=Objective(pooling), grid=grid, epochs=epochs,
+        batch_size=batch_size,
         lr=lr, frame_lr=frame_lr, inner_lr=inner_lr,
     )  # fmt: skip
     vlm = Vlm(resolve("qasir-tiny"), device="cpu")
@@ -78,7 +81,8 @@ def main(
     before = test.ranks(vlm, raw, scoring)
     print(f"{videos} training videos, K = {frames}, |R| = {dense_frames}, N = {grid}, {epochs} epochs, {pooling}\n")
     print(
-        "| | seed | R@1 | R@10 | SumR (95 %) | over zero-shot | frames moved | s an epoch | peak MiB | corpus by raw / compressed |"
+        "| | seed | R@1 | R@10 | SumR (95 %) | over zero-shot | frames moved | s an epoch | peak MiB | corpus by raw "
+        "/ compressed |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     results = [line("zero-shot", "", before, before, groups, {})]
@@ -130,7 +134,8 @@ def line(name: str, seed: str, rank: Any, before: Any, groups: list[str], facts:
         row["difference"] = value, least, most = paired_difference(rank, before, groups)["SumR"]
         moved = "" if facts["moved"] is None else f"{facts['moved']:.5f}"
         corpus = "{:.1f} / {:.1f}".format(*facts["corpus"]) if "corpus" in facts else ""
-        more = f" {value:+.1f} ({least:+.1f} to {most:+.1f}) | {moved} | {facts['epoch_s']:.0f} | {facts['peak_mib']:.0f} | {corpus}"
+        took = f"{facts['epoch_s']:.0f} | {facts['peak_mib']:.0f} | {corpus}"
+        more = f" {value:+.1f} ({least:+.1f} to {most:+.1f}) | {moved} | {took}"
     print(
         f"| {name} | {seed} | {m['R@1']:.1f} | {m['R@10']:.1f} | {m['SumR']:.1f} ({low:.0f} to {high:.0f}) |{more} |",
         flush=True,

@@ -147,13 +147,12 @@ def clustered(rng: np.random.Generator, n_videos: int, each: int, dim: int) -> n
     return out.reshape(-1, dim)
 
 
-def store(uri: Path, vectors: np.ndarray, each: int, cells: np.ndarray | None = None) -> Index:
-    """An index of made-up super images (n, D), `each` a video, with cells (n, N^2, D) or none."""
+def store(uri: Path, vectors: np.ndarray, each: int) -> Index:
+    """An index of made-up super images (n, D), `each` a video, without cells."""
     dim = vectors.shape[1]
-    grid = round(cells.shape[1] ** 0.5) if cells is not None else 1
     spec = EncoderSpec(
-        "made-up", "", "none", grid=grid, image_size=224, fps=1.0, embedding_dim=dim, precision="fp32",
-        cells=cells is not None, thumbnails=False,
+        "made-up", "", "none", grid=1, image_size=224, fps=1.0, embedding_dim=dim, precision="fp32",
+        cells=False, thumbnails=False,
     )  # fmt: skip
     if uri.exists():
         return Index.open(str(uri))
@@ -166,11 +165,9 @@ def store(uri: Path, vectors: np.ndarray, each: int, cells: np.ndarray | None = 
         positions = np.tile(np.arange(each, dtype=np.int32), n)
         rows = {
             "video_id": np.repeat(ids[low : low + n], each), "fingerprint": ["f"] * (n * each), "position": positions,
-            "start_s": positions.astype(float), "end_s": positions + 1.0, "n_valid": np.full(n * each, grid**2, np.int32),
+            "start_s": positions.astype(float), "end_s": positions + 1.0, "n_valid": np.ones(n * each, np.int32),
             "embedding": embedding_column(vectors[some]),
         }  # fmt: skip
-        if cells is not None:
-            rows["cell_embeddings"] = embedding_column(cells[some].reshape(n * each, -1))
         fragments += index.write_super_images(pa.table(rows))
     index.commit_super_images(fragments)
     means = vectors.reshape(n_videos, each, dim).mean(axis=1)
@@ -189,7 +186,8 @@ def store(uri: Path, vectors: np.ndarray, each: int, cells: np.ndarray | None = 
 
 
 def adhoc(work: Path) -> Any:
-    """1,000,000 clustered super images of 50,000 videos; queries near a super image, as a text is to what it describes."""
+    """1,000,000 clustered super images of 50,000 videos; queries near a super image, as a text is to what it
+    describes."""
     rng = np.random.default_rng(1)
     vectors = clustered(rng, N_VIDEOS, EACH, DIM)
     index = store(work / "million", vectors, EACH)

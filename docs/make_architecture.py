@@ -2,8 +2,8 @@
 
     python docs/make_architecture.py
 
-Rows are the layers of the import contracts in pyproject.toml. An arrow that others imply (a room imports from one that imports from
-a third) is left out.
+Rows are the layers of the import contracts in pyproject.toml. An arrow that others imply (a room imports from one that
+imports from a third) is left out.
 """
 
 import json
@@ -118,7 +118,8 @@ def box(one: Room, x: float, y: float) -> str:
     return (
         f'<rect x="{x:g}" y="{y:g}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="6" fill="{colour}" stroke="#64748b"/>'
         f'<text x="{middle:g}" y="{y + 20:g}" font-size="14" font-weight="bold" fill="#0f172a">{one.name}</text>'
-        f'<text x="{middle:g}" y="{y + 36:g}" font-size="11" fill="#334155">{one.modules} module{"s" * (one.modules > 1)}, {one.lines:,} lines</text>'
+        f'<text x="{middle:g}" y="{y + 36:g}" font-size="11" fill="#334155">{one.modules} '
+        f"module{'s' * (one.modules > 1)}, {one.lines:,} lines</text>"
     )
 
 

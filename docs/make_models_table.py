@@ -9,19 +9,22 @@ from pathlib import Path
 
 import torch
 
+from qasir.vlm.build import architecture
 from qasir.vlm.flops import counted
-from qasir.vlm.model import VlmSource, architecture
+from qasir.vlm.weights import VlmSource
 
 MODELS = (
-    "qasir-tiny", "MobileCLIP-S1", "MobileCLIP-S2", "MobileCLIP-B", "ViT-B-32", "ViT-B-16", "ViT-B-16-SigLIP", "ViT-B-16-SigLIP-384",
-    "ViT-L-14", "ViT-L-14-336", "ViT-L-16-SigLIP-256", "ViT-L-16-SigLIP-384", "ViT-SO400M-14-SigLIP", "ViT-SO400M-14-SigLIP-384", "ViT-H-14",
+    "qasir-tiny", "MobileCLIP-S1", "MobileCLIP-S2", "MobileCLIP-B", "ViT-B-32", "ViT-B-16", "ViT-B-16-SigLIP",
+    "ViT-B-16-SigLIP-384",
+    "ViT-L-14", "ViT-L-14-336", "ViT-L-16-SigLIP-256", "ViT-L-16-SigLIP-384", "ViT-SO400M-14-SigLIP",
+    "ViT-SO400M-14-SigLIP-384", "ViT-H-14",
 )  # fmt: skip
 GRIDS = (1, 2, 3, 4, 5)
 HEAD = """# What models cost
 
-Made by `python docs/make_models_table.py` from open_clip's own configs: GFLOPs are PyTorch's count on the real modules (one multiply-add is
-2 FLOPs; papers often print half), image tower only. A minute of video at one sample a second is 60 frames, so 60 / N² encodings;
-halve the sampling rate and it costs half.
+Made by `python docs/make_models_table.py` from open_clip's own configs: GFLOPs are PyTorch's count on the real modules
+(one multiply-add is 2 FLOPs; papers often print half), image tower only. A minute of video at one sample a second is 60
+frames, so 60 / N² encodings; halve the sampling rate and it costs half.
 
 """
 
@@ -42,7 +45,8 @@ def row(name: str) -> str:
 def main() -> None:
     names = " | ".join(f"N = {n}" for n in GRIDS)
     lines = [
-        f"| model | pixels | image tower, M | all parameters, M | D | GFLOPs a super image | GFLOPs a video minute: {names} |",
+        "| model | pixels | image tower, M | all parameters, M | D | GFLOPs a super image | GFLOPs a video minute: "
+        f"{names} |",
         "|" + " --- |" * (6 + len(GRIDS)),
         *(row(name) for name in MODELS),
     ]

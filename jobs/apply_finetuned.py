@@ -39,8 +39,8 @@ def apply(
         held.counts = counts
     seconds = time.perf_counter() - since
     print(
-        f"{counts['applied']} videos applied, {counts['unchanged']} unchanged, {counts['removed']} removed in {output}, "
-        f"{seconds:.1f} s"
+        f"{counts['applied']} videos applied, {counts['unchanged']} unchanged, {counts['removed']} removed in "
+        f"{output}, {seconds:.1f} s"
     )
     if as_json:
         print_json({**counts, "seconds": seconds, "output": output})

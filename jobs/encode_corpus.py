@@ -108,8 +108,8 @@ def _print(summary: EncodeSummary, uri: str) -> None:
     if summary.encoded:
         rate = summary.video_seconds / summary.seconds
         print(
-            f"{summary.super_images} super images from {summary.video_seconds:,.0f} s of video in {summary.seconds:.1f} s "
-            f"({rate:,.0f} video-seconds a second)"
+            f"{summary.super_images} super images from {summary.video_seconds:,.0f} s of video in "
+            f"{summary.seconds:.1f} s ({rate:,.0f} video-seconds a second)"
         )
 
 

@@ -16,14 +16,16 @@ from jobs.options import MethodNumbers, Ranking, given_numbers
 from qasir.errors import QueryError
 from qasir.evaluation.evaluate import Evaluation, evaluate, evaluate_video_to_text, rankings_table
 from qasir.evaluation.metrics import DEFAULT_MV_EDGES
-from qasir.evaluation.query_files import FORMATS, Query, paragraphs, read_queries
+from qasir.evaluation.query import Query, paragraphs
+from qasir.evaluation.query_files import read_queries
+from qasir.evaluation.query_formats import FORMATS
 from qasir.evaluation.report.page import render_report
 from qasir.evaluation.tuning import check_choices, chosen
 from qasir.files.whole import write_parquet, write_whole
 from qasir.options import Doc, Flag, Shown, options_of
-from qasir.retrieval.methods.asked import Numbers, asked, check_indexes
+from qasir.retrieval.methods.asked import Numbers, asked, check_indexes, combined
 from qasir.retrieval.methods.method import Method
-from qasir.retrieval.methods.named import HYBRIDS, argument_of, with_numbers
+from qasir.retrieval.methods.named import HYBRIDS, argument_of, flag_of
 from qasir.retrieval.opening import open_searcher
 from qasir.retrieval.searcher import Searcher
 
@@ -74,12 +76,16 @@ def evaluate_retrieval(
     check_indexes(len(ranking.index), ranking.hybrid)
     queries = asking.read(asking.queries)
     own, spare = _apart(ranking.hybrid, _with_old_name(given_numbers(numbers), top_k))
+    others = _others(ranking.hybrid, spare)
+    if spare and asking.direction == VIDEO_TO_TEXT:
+        flags = ", ".join(map(flag_of, spare))
+        raise QueryError(f"{flags}: --direction {VIDEO_TO_TEXT} compares --hybrid {ranking.hybrid} with no other")
     searcher = _opened(ranking.index, ranking.finetuned, distributed=asking.distributed)
     method = asked([side.default for side in searcher.sides], ranking.aggregation, ranking.hybrid, own)
     if asking.distributed:
         _check_distributed(method)
     if asking.validation_queries is not None:
-        check_choices(method)
+        check_choices(method, own)
         tuning = open_searcher(asking.validation_index or ranking.index, ranking.finetuned)
         method = chosen(
             tuning, asking.read(asking.validation_queries), method, keep={*own, *argument_of(ranking.aggregation or "")}
@@ -94,7 +100,7 @@ def evaluate_retrieval(
         return
     options: dict[str, Any] = {"missing": asking.missing, "mv_edges": _edges(asking.mv_edges)}
     result = evaluate(searcher, queries, method, **options)
-    compared = _compare(searcher, queries, method, result, spare, options) if ranking.hybrid else {}
+    compared = _compare(searcher, queries, method, result, others, options) if ranking.hybrid else {}
     print_evaluation(result)
     if compared:
         print_compared(compared)
@@ -128,7 +134,7 @@ def _check(asking: Asking, given: Given) -> None:
 
 def _apart(hybrid: str | None, numbers: Numbers) -> tuple[Numbers, Numbers]:
     """(what is asked of the method, what is asked of the hybrids that it is compared with)."""
-    if hybrid is None or hybrid not in HYBRIDS:
+    if hybrid is None:
         return numbers, {}
     others = {option.field for name, kind in HYBRIDS.items() if name != hybrid for option in options_of(kind)}
     others -= {option.field for option in options_of(HYBRIDS[hybrid])}
@@ -136,11 +142,24 @@ def _apart(hybrid: str | None, numbers: Numbers) -> tuple[Numbers, Numbers]:
     return {name: values for name, values in numbers.items() if name not in spare}, spare
 
 
+def _others(hybrid: str | None, spare: Numbers) -> dict[str, Method]:
+    """The hybrids that the one asked for is compared with, by name. spare: numbers given for them."""
+    if hybrid is None:
+        return {}
+    fields = {name: {option.field for option in options_of(kind)} for name, kind in HYBRIDS.items() if name != hybrid}
+    return {
+        name: combined(name, {field: values for field, values in spare.items() if field in own})
+        for name, own in fields.items()
+    }
+
+
 def _with_old_name(numbers: Numbers, top_k: int | None) -> Numbers:
     """--top-k was --cascade-k in 0.1, and still is for a release."""
     if top_k is None:
         return numbers
     log.warning("--top-k is called --cascade-k now")
+    if "top_k" in numbers:
+        raise QueryError("--top-k is the old name of --cascade-k: leave it out")
     return {**numbers, "top_k": (top_k,)}
 
 
@@ -162,21 +181,20 @@ def _compare(
     queries: Sequence[Query],
     method: Method,
     result: Evaluation,
-    spare: Numbers,
+    others: Mapping[str, Method],
     options: dict[str, Any],
 ) -> dict[str, Evaluation]:
-    """Each model alone and all combinations, by name. spare: numbers given for the other combinations."""
+    """Each model alone and all combinations, by name. others: the combinations that were not asked for."""
     found = {
         name: evaluate(searcher.alone(i), queries, method.sides()[i], **options)
         for i, name in enumerate(("large", "small"))
     }
-    for name, kind in HYBRIDS.items():
-        if name == method.name:
-            found[name] = result
-            continue
-        fields = {option.field for option in options_of(kind)}
-        other = with_numbers(kind, {field: values[0] for field, values in spare.items() if field in fields})
-        found[name] = evaluate(searcher, queries, other.with_sides(method.sides()), **options)
+    for name in HYBRIDS:
+        found[name] = (
+            result
+            if name == method.name
+            else evaluate(searcher, queries, others[name].with_sides(method.sides()), **options)
+        )
     return found
 
 

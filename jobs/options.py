@@ -27,7 +27,8 @@ class Ranking:
 
 
 def _field(option: Option) -> tuple[str, Any, Any]:
-    """A method's number as the command line takes it: once, or once per index where the methods of a hybrid's sides have it."""
+    """A method's number as the command line takes it: once, or once per index where the methods of a hybrid's sides
+    have it."""
     of_one_index = any(option.field in kind.__dataclass_fields__ for kind in METHODS.values())  # type: ignore[attr-defined]
     parts = get_args(option.type)
     default = ",".join(option.default) if parts else str(option.default)

@@ -17,7 +17,8 @@ from qasir.training.mof.material import Captioned
 from qasir.training.mof.meta_gradient import Objective
 from qasir.training.mof.mof_training import MODEL, MofSettings
 from qasir.video.corpus import list_videos
-from qasir.vlm.model import Vlm, resolve
+from qasir.vlm.model import Vlm
+from qasir.vlm.weights import resolve
 
 
 @dataclass(frozen=True)

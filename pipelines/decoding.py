@@ -35,8 +35,8 @@ class ReportQueue:
             tables = self._queue.get_nowait_batch(self._queue.qsize())
         except ray.exceptions.RayActorError as error:
             raise QasirError(
-                "the actor that collects what decoders report has died; what is committed is kept, and the same command "
-                "goes on from there"
+                "the actor that collects what decoders report has died; what is committed is kept, and the same "
+                "command goes on from there"
             ) from error
         for table in tables:
             yield from reports_of(table)

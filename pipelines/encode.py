@@ -98,7 +98,7 @@ class RayStages:
     def _graph(self, segments: pa.Table, workers: Workers, reports: ReportQueue) -> ray.data.Dataset:
         decode: Any = decode_and_report
         write: Any = write_rows
-        n_together = _n_together(segments, workers.decoders)
+        n_together = segments_a_block(segments, workers.decoders)
         return (
             ray.data.from_arrow([segments.slice(i, n_together) for i in range(0, len(segments), n_together)])
             .map_batches(
@@ -186,7 +186,7 @@ def _segments(plan: pa.Table, options: EncodeOptions, n_at_once: int) -> pa.Tabl
     return pa.concat_tables(tables)
 
 
-def _n_together(segments: pa.Table, n_decoders: int) -> int:
+def segments_a_block(segments: pa.Table, n_decoders: int) -> int:
     """How many segments a block holds. Few, since a worker that dies takes its block along, to be looked at one by
     one."""
     each_s = max(1e-3, _stated_s(segments) / len(segments))

@@ -23,8 +23,9 @@ _CPUS_A_TASK = 1.0
 class DistributedRanker:
     """Scores queries against every video of an index on Ray, equal to scoring in memory.
 
-    This process holds the scores (Q, V) and the vectors of the few videos that lie in more than one fragment; a task holds one
-    fragment's vectors. Torch uses one thread a task. Raises QueryError for vectors that are not the stored ones.
+    This process holds the scores (Q, V) and the vectors of the few videos that lie in more than one fragment; a task
+    holds one fragment's vectors. Torch uses one thread a task. Raises QueryError for vectors that are not the stored
+    ones.
     """
 
     def __init__(self, vectors: VectorSource) -> None:

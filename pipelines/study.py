@@ -18,7 +18,8 @@ from qasir.encoding.prepare import prepare
 from qasir.encoding.run import RunProgress
 from qasir.errors import QasirError
 from qasir.evaluation.evaluate import evaluate
-from qasir.evaluation.query_files import Query, paragraphs, read_queries
+from qasir.evaluation.query import Query, paragraphs
+from qasir.evaluation.query_files import read_queries
 from qasir.evaluation.tuning import chosen
 from qasir.index.index import Index
 from qasir.retrieval.checkpoint import Checkpoint, load_checkpoint
@@ -54,8 +55,8 @@ def run_study(
 ) -> list[Result]:
     """Every setting's result, in order; killed and run again, it goes on. Indexes, results and tables are in `output`.
 
-    A setting that cannot be built is a result with a reason. Raises QasirError for what no setting can do without: the corpora
-    and the query files.
+    A setting that cannot be built is a result with a reason. Raises QasirError for what no setting can do without: the
+    corpora and the query files.
     """
     asked = _queries(config, config.corpus)
     tests = Indexes(config.corpus, output / "indexes")
@@ -111,7 +112,8 @@ class Indexes:
     def encode(
         self, encoders: Sequence[EncoderOptions], on_progress: Callable[[RunProgress], None]
     ) -> dict[EncoderOptions, str]:
-        """Make or bring up to date every index, decoding each video once; {encoder: why it cannot be built} for the others."""
+        """Make or bring up to date every index, decoding each video once; {encoder: why it cannot be built} for the
+        others."""
         corpus = list_videos(self.material.videos)
         broken: dict[EncoderOptions, str] = {}
         targets = []
@@ -154,7 +156,8 @@ class Indexes:
 
 
 class SideFacts:
-    """What an encoder turned out to be: sizes, parameters, super images of each video, and the model's seconds an image."""
+    """What an encoder turned out to be: sizes, parameters, super images of each video, and the model's seconds an
+    image."""
 
     def __init__(self, indexes: Indexes) -> None:
         self.indexes = indexes
@@ -165,7 +168,8 @@ class SideFacts:
             searcher = self.indexes.searcher(side)
             spec, vlm = searcher.side.index.spec, searcher.side.texts.vlm()
             self._of[side] = {
-                "image_size": spec.image_size, "precision": spec.precision, "pretrained": spec.pretrained, "fit": spec.fit,
+                "image_size": spec.image_size, "precision": spec.precision, "pretrained": spec.pretrained,
+                "fit": spec.fit,
                 "embedding_dim": spec.embedding_dim, "images": searcher.videos().n_super_images,
                 "seconds_an_image": _seconds_an_image(vlm),
                 "parameters": sum(p.numel() for p in vlm.module.visual.parameters()),

@@ -14,7 +14,8 @@ from qasir.retrieval.methods.text_gated import TextGated
 from qasir.retrieval.methods.weighted import Weighted
 from qasir.retrieval.scoring import score_each
 from qasir.retrieval.vectors import Features
-from qasir.vlm.model import Vlm, resolve
+from qasir.vlm.model import Vlm
+from qasir.vlm.weights import resolve
 from tests.indexes import unit
 
 METHODS = (Attention(), Mean(), Max(), TextGated(), Weighted(), Sparse(2))

@@ -1,4 +1,4 @@
-"""The examples of docs/tables.md run as they stand."""
+"""The Python of docs/tables.md and README runs as it stands."""
 
 import re
 from pathlib import Path
@@ -7,11 +7,16 @@ import pytest
 
 from qasir.index import maintenance as upkeep
 
-DOC = Path(__file__).parents[1] / "docs" / "tables.md"
-EXAMPLES = re.findall(r"## ([^\n]+)\n(?:(?!\n## ).)*?```python\n(.*?)```", DOC.read_text(), re.DOTALL)
+ROOT = Path(__file__).parents[1]
+DOC, README = ROOT / "docs" / "tables.md", ROOT / "README.md"
 
 
-@pytest.mark.parametrize(("title", "code"), EXAMPLES, ids=[title for title, _ in EXAMPLES])
+def examples(path: Path) -> list[tuple[str, str]]:
+    """(heading, code) of each section that has Python."""
+    return re.findall(r"## ([^\n]+)\n(?:(?!\n## ).)*?```python\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize(("title", "code"), [pytest.param(*one, id=one[0]) for one in examples(DOC)])
 def test_every_example_runs(title, code, demo_index, tmp_path, monkeypatch, capsys):
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "index").symlink_to(demo_index.uri)
@@ -20,8 +25,21 @@ def test_every_example_runs(title, code, demo_index, tmp_path, monkeypatch, caps
     assert capsys.readouterr().out.strip()
 
 
+def test_the_python_of_the_readme_runs(demo, demo_index, dense_index, tmp_path, monkeypatch, capsys):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "videos").symlink_to(demo / "videos")
+    for name, index in (("large.index", dense_index), ("small.index", demo_index)):
+        (tmp_path / name).symlink_to(index.uri)
+    monkeypatch.chdir(tmp_path)
+    code = dict(examples(README))
+    exec(compile(code["Library"], "README: Library", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 3, "a line a hit"
+    exec(compile(code["Tables"], "README: Tables", "exec"), {})
+
+
 def test_the_examples_are_there():
-    assert [title for title, _ in EXAMPLES] == [
+    assert [title for title, _ in examples(README)] == ["Tables", "Library"]
+    assert [title for title, _ in examples(DOC)] == [
         "pandas", "Polars", "DuckDB", "LanceDB", "Two versions compared", "Searching from Python",
     ]  # fmt: skip
     assert upkeep.DATA_TABLES == ("videos", "super_images")

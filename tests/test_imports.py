@@ -1,4 +1,5 @@
-"""What a process loads: what the contracts in pyproject.toml cannot see, since libraries and late imports load modules too."""
+"""What a process loads: what the contracts in pyproject.toml cannot see, since libraries and late imports load modules
+too."""
 
 import subprocess
 import sys

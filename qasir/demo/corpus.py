@@ -1,6 +1,7 @@
 """The demo corpus: long rendered videos made of moments, each with a caption, a start and an end.
 
-Everything follows from a seed. A set of videos is made together, because every query must fit one video of the set only.
+Everything follows from a seed. A set of videos is made together, because every query must fit one video of the set
+only.
 """
 
 from collections import defaultdict
@@ -29,7 +30,8 @@ _MOST_FILLED = 0.8
 
 @dataclass(frozen=True)
 class Actor:
-    """One moving sprite: height as a share of the frame's, centre (x, y) from `start` to `end` as shares of what is free."""
+    """One moving sprite: height as a share of the frame's, centre (x, y) from `start` to `end` as shares of what is
+    free."""
 
     name: str
     height: float
@@ -181,7 +183,8 @@ def _phrase(rng: np.random.Generator, choices: list[tuple[tuple[str, ...], str |
 
 
 def frames(video: DemoVideo, every: int = 1) -> Iterator[NDArray[np.uint8]]:
-    """(HEIGHT, WIDTH, 3) uint8 RGB frames in order, all or the first of each `every`; the same plan gives the same pixels."""
+    """(HEIGHT, WIDTH, 3) uint8 RGB frames in order, all or the first of each `every`; the same plan gives the same
+    pixels."""
     plain = _background(video.plain, 0.0)
     moments = list(video.moments)
     current: _Stage | None = None

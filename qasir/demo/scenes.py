@@ -32,8 +32,8 @@ class SceneStyle:
 
 @dataclass(frozen=True)
 class Scene:
-    """image (side, side, 3) uint8; sprites and backgrounds are indices; patches (side/patch, side/patch) holds the class
-    each patch mostly shows: a sprite's index, `n_sprites + background`, or -1 where nothing rules."""
+    """image (side, side, 3) uint8; sprites and backgrounds are indices; patches (side/patch, side/patch) holds the
+    class each patch mostly shows: a sprite's index, `n_sprites + background`, or -1 where nothing rules."""
 
     image: NDArray[np.uint8]
     sprites: tuple[int, ...]

@@ -7,7 +7,8 @@ import torch
 
 from qasir.index.index import Index
 from qasir.vlm.flops import architecture_gflops
-from qasir.vlm.model import Vlm, VlmSource
+from qasir.vlm.model import Vlm
+from qasir.vlm.weights import VlmSource
 
 CPU_BATCH, GPU_BATCH = 16, 128
 _GFLOPS_A_BATCH = 500

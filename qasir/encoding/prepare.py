@@ -10,8 +10,9 @@ from qasir.errors import ModelError, SpecError
 from qasir.index.index import Index
 from qasir.index.spec import EncoderSpec, check_fit, check_fps, check_grid, check_precision
 from qasir.video.corpus import Corpus
-from qasir.vlm.model import VlmSource, resolve, resolve_precision
+from qasir.vlm.precision import resolve_precision
 from qasir.vlm.sizes import model_sizes
+from qasir.vlm.weights import VlmSource, resolve
 
 
 def prepare(

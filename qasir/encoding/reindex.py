@@ -53,7 +53,6 @@ def reindex_corpus(
     options: ReindexOptions,
     encode: EncodeOptions,
     *,
-    job: str = "reindex_corpus",
     on_progress: OnProgress = ignore,
 ) -> list[ReindexSummary]:
     """Encode new and changed videos, delete removed ones, then compact, update vector indexes, tag and drop old
@@ -66,7 +65,7 @@ def reindex_corpus(
     versions = [index.table("videos").version for index in indexes]
     changes = [_changes(corpus, index, options) for index in indexes]
     with ExitStack() as held:
-        leases = [held.enter_context(Run(index, job)) for index in indexes]
+        leases = [held.enter_context(Run(index, "reindex_corpus")) for index in indexes]
         for number, (index, version) in enumerate(zip(indexes, versions, strict=True)):
             if index.table("videos").version != version:  # another job finished in between
                 changes[number] = _changes(corpus, index, options)

@@ -1,4 +1,5 @@
-"""What encoding and scoring cost on an index or two, in GFLOPs. One multiply-add is 2 FLOPs; papers often print half."""
+"""What encoding and scoring cost on an index or two, in GFLOPs. One multiply-add is 2 FLOPs; papers often print
+half."""
 
 from dataclasses import dataclass
 
@@ -26,8 +27,8 @@ class Cost:
 
 
 def cost(searcher: Searcher, method: Method) -> Cost:
-    """What a method costs on the searcher's indexes. Texts that are remembered, and what is loaded, stay as they are; where
-    scoring runs elsewhere, a stand-in of the same size is counted."""
+    """What a method costs on the searcher's indexes. Texts that are remembered, and what is loaded, stay as they are;
+    where scoring runs elsewhere, a stand-in of the same size is counted."""
     n_images = [side.ranker.videos().n_super_images for side in searcher.sides]
     needed = method.encodings(n_images)
     encoding = sum(_encoding(side, float(n.mean())) for side, n in zip(searcher.sides, needed, strict=True))

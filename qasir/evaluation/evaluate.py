@@ -23,7 +23,7 @@ from qasir.evaluation.metrics import (
     target_ranks,
 )
 from qasir.evaluation.moment_metrics import AT, moment_recalls
-from qasir.evaluation.query_files import Query
+from qasir.evaluation.query import Query
 from qasir.index.ragged import numbered
 from qasir.index.schemas import FAILED
 from qasir.retrieval.methods.method import Method
@@ -48,7 +48,8 @@ RANKINGS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result. `queries[i]` is answered by row i of `values` (Q, V); `rank` also holds the misses, which have no row."""
+    """The result. `queries[i]` is answered by row i of `values` (Q, V); `rank` also holds the misses, which have no
+    row."""
 
     queries: list[Query]
     missed: list[Query]
@@ -131,8 +132,8 @@ def evaluate(
     """Rank every video for every query and summarise.
 
     method: one of `qasir.retrieval.methods`; the searcher's default without one. Queries
-    whose video is absent or failed are counted; with "miss" they also score as misses, at a rank past every video and every
-    K. Raises QueryError when no query can be scored.
+    whose video is absent or failed are counted; with "miss" they also score as misses, at a rank past every video and
+    every K. Raises QueryError when no query can be scored.
     """
     started = time.monotonic()
     check_edges(mv_edges)
@@ -170,7 +171,8 @@ def evaluate(
 
 @dataclass(frozen=True)
 class VideoToText:
-    """Every video as a query for its texts: rank[i] is where the first of video_ids[i]'s own texts comes among all of them."""
+    """Every video as a query for its texts: rank[i] is where the first of video_ids[i]'s own texts comes among all of
+    them."""
 
     video_ids: list[str]
     queries: list[Query]
@@ -204,8 +206,8 @@ class VideoToText:
 
 
 def evaluate_video_to_text(searcher: Searcher, queries: Sequence[Query], method: Method | None = None) -> VideoToText:
-    """Rank every text for every video that has one, as the trimmed benchmarks of EERCF and MOF do; ties count against us, and of a
-    video's several texts the best placed one counts.
+    """Rank every text for every video that has one, as the trimmed benchmarks of EERCF and MOF do; ties count against
+    us, and of a video's several texts the best placed one counts.
 
     Raises QueryError when no query is about a video of the index.
     """

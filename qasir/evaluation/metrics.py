@@ -1,8 +1,8 @@
 """Retrieval metrics of the PRVR benchmarks (protocol of MS-SL, ACM MM 2022) with bootstrap intervals.
 
-rank = 1 + number of non-relevant videos that score at least as high as the best relevant one: a tie counts against us, so
-a constant scorer gets the worst rank. R@K is the percentage of queries with rank <= K, SumR = R@1 + R@5 + R@10 + R@100,
-MedR the median rank, MeanR the mean rank, MRR the mean reciprocal rank.
+rank = 1 + number of non-relevant videos that score at least as high as the best relevant one: a tie counts against us,
+so a constant scorer gets the worst rank. R@K is the percentage of queries with rank <= K, SumR = R@1 + R@5 + R@10 +
+R@100, MedR the median rank, MeanR the mean rank, MRR the mean reciprocal rank.
 """
 
 import itertools
@@ -17,6 +17,9 @@ from qasir.errors import QueryError
 RECALL_AT = (1, 5, 10, 100)
 METRICS = (*(f"R@{k}" for k in RECALL_AT), "SumR", "MedR", "MeanR", "MRR")
 DEFAULT_MV_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+N_RESAMPLES = 1000
+_INTERVAL = (2.5, 97.5)
+"""Percentiles, of a 95 % interval."""
 
 
 def ranks(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -48,20 +51,19 @@ def summarise(rank: NDArray[np.int64]) -> dict[str, float]:
 
 
 def bootstrap(
-    rank: NDArray[np.int64], groups: Sequence[str], *, n_resamples: int = 1000, seed: int = 0, level: float = 0.95
+    rank: NDArray[np.int64], groups: Sequence[str], *, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of every metric, resampling videos (`groups`) with all their queries.
+    """95 % percentile intervals of every metric, resampling videos (`groups`) with all their queries.
 
     Queries of one video are not independent; resampling them one by one would give intervals that are too narrow.
     """
     samples = bootstrap_samples(rank, groups, n_resamples=n_resamples, seed=seed)
-    low, high = 50.0 * (1.0 - level), 50.0 * (1.0 + level)
-    bounds = {name: np.percentile(values, [low, high]) for name, values in samples.items()}
+    bounds = {name: np.percentile(values, _INTERVAL) for name, values in samples.items()}
     return {name: (float(pair[0]), float(pair[1])) for name, pair in bounds.items()}
 
 
 def bootstrap_samples(
-    rank: NDArray[np.int64], groups: Sequence[str], *, n_resamples: int = 1000, seed: int = 0
+    rank: NDArray[np.int64], groups: Sequence[str], *, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> dict[str, NDArray[np.float64]]:
     """(n_resamples,) values of every metric. The same seed and groups draw the same videos, so two rankings pair up."""
     _, group = np.unique(np.asarray(groups), return_inverse=True)
@@ -85,29 +87,28 @@ def bootstrap_samples(
     return out
 
 
-def bootstrap_means(
-    values: NDArray[np.float64], groups: Sequence[str], *, n_resamples: int = 1000, seed: int = 0
-) -> NDArray[np.float64]:
-    """(m, 3): mean, low and high of the 95 % interval of each column of values (n, m), resampling videos as `bootstrap` does."""
+def bootstrap_means(values: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.float64]:
+    """(m, 3): mean, low and high of the 95 % interval of each column of values (n, m), resampling videos as `bootstrap`
+    does."""
     _, group = np.unique(np.asarray(groups), return_inverse=True)
     n_groups = int(group.max()) + 1
     columns = np.column_stack([values, np.ones(len(values))])
     per_group = np.stack([np.bincount(group, weights=column, minlength=n_groups) for column in columns.T])
-    generator = np.random.default_rng(seed)
-    counts = [np.bincount(generator.integers(0, n_groups, n_groups), minlength=n_groups) for _ in range(n_resamples)]
+    generator = np.random.default_rng(0)
+    counts = [np.bincount(generator.integers(0, n_groups, n_groups), minlength=n_groups) for _ in range(N_RESAMPLES)]
     totals = per_group @ np.stack(counts, axis=1)
-    low, high = np.percentile(totals[:-1] / totals[-1], [2.5, 97.5], axis=1)
+    low, high = np.percentile(totals[:-1] / totals[-1], _INTERVAL, axis=1)
     return np.stack([values.mean(axis=0), low, high], axis=1)
 
 
 def paired_difference(
-    ours: NDArray[np.int64], theirs: NDArray[np.int64], groups: Sequence[str], *, n_resamples: int = 1000, seed: int = 0
+    ours: NDArray[np.int64], theirs: NDArray[np.int64], groups: Sequence[str]
 ) -> dict[str, tuple[float, float, float]]:
-    """{metric: (difference, low, high)}: ours minus theirs with its 95 % interval, both on the same resampled videos."""
+    """{metric: (difference, low, high)}: ours minus theirs with its 95 % interval, both on the same resampled
+    videos."""
     mine, other = summarise(ours), summarise(theirs)
-    a = bootstrap_samples(ours, groups, n_resamples=n_resamples, seed=seed)
-    b = bootstrap_samples(theirs, groups, n_resamples=n_resamples, seed=seed)
-    bounds = {name: np.percentile(a[name] - b[name], [2.5, 97.5]) for name in METRICS}
+    a, b = bootstrap_samples(ours, groups), bootstrap_samples(theirs, groups)
+    bounds = {name: np.percentile(a[name] - b[name], _INTERVAL) for name in METRICS}
     return {name: (mine[name] - other[name], float(bounds[name][0]), float(bounds[name][1])) for name in METRICS}
 
 

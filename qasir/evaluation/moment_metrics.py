@@ -1,7 +1,7 @@
 """How well moments are found: R@K at an IoU, over (video, moment) pairs, as in video corpus moment retrieval.
 
-A query counts as found within K when one of its first K hits is the right video with a moment whose intersection over union
-with a true moment reaches the threshold. A hit has one moment, so K counts videos.
+A query counts as found within K when one of its first K hits is the right video with a moment whose intersection over
+union with a true moment reaches the threshold. A hit has one moment, so K counts videos.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qasir.evaluation.metrics import bootstrap_means
-from qasir.evaluation.query_files import Query
+from qasir.evaluation.query import Query
 from qasir.retrieval.moments import overlap
 from qasir.retrieval.searcher import Searcher
 

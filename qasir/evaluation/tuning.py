@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from qasir.errors import QueryError
 from qasir.evaluation.evaluate import answerable, rank_queries, ranks_of
 from qasir.evaluation.metrics import summarise
-from qasir.evaluation.query_files import Query
+from qasir.evaluation.query import Query
 from qasir.retrieval.methods.method import Method
 from qasir.retrieval.searcher import Searcher
 
@@ -18,9 +18,11 @@ Ranks = TypeVar("Ranks", bound=Method)
 
 
 def chosen(searcher: Searcher, queries: Sequence[Query], method: Ranks, *, keep: Container[str] = ()) -> Ranks:
-    """The method with the numbers of the highest SumR over the queries whose video is there; of equally good ones the first.
+    """The method with the numbers of the highest SumR over the queries whose video is there; of equally good ones the
+    first.
 
-    keep: fields that are not chosen. Raises QueryError for a method of which nothing can be chosen.
+    keep: fields that are not chosen. A method without choices stays as it is. Raises QueryError when no query can be
+    scored.
     """
     sides = [chosen_alone(searcher.alone(i), queries, side, keep) for i, side in enumerate(method.sides())]
     return chosen_alone(searcher, queries, method.with_sides(sides), keep)
@@ -37,12 +39,13 @@ def chosen_alone(searcher: Searcher, queries: Sequence[Query], method: Ranks, ke
     return method
 
 
-def check_choices(method: Method) -> None:
-    """Raises QueryError for a method of which validation queries can choose nothing."""
-    if not method.choices(1) and not any(side.choices(1) for side in method.sides()) and method.numbers():
-        raise QueryError(
-            f"{method.name}: validation queries can choose none of its numbers ({', '.join(method.numbers())})"
-        )
+def check_choices(method: Method, keep: Container[str] = ()) -> None:
+    """Raises QueryError for a method of which nothing can be chosen. keep: fields that are not."""
+    if any(name not in keep for one in (method, *method.sides()) for name in one.choices(1)):
+        return
+    fixed = ", ".join(dict.fromkeys(name for one in (method, *method.sides()) for name in one.numbers()))
+    why = f"can choose none of its numbers ({fixed})" if fixed else "have nothing to choose, since it has no numbers"
+    raise QueryError(f"{method.name}: validation queries {why}: leave out --validation-queries")
 
 
 def sum_r(searcher: Searcher, queries: Sequence[Query], method: Method) -> float:

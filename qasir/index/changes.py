@@ -27,14 +27,15 @@ class Changes:
         """Raises CorpusError when more than this share of the index would be removed: a half-mounted disk looks so."""
         if len(self.removed) > max_removed * self.n_indexed:
             raise CorpusError(
-                f"{len(self.removed)} of the {self.n_indexed} videos of {uri} are gone, {self.removed[0]!r} first: more than "
-                f"--max-removed {max_removed:g} allows. Nothing was changed. Is every disk mounted? If they are really "
-                "gone, raise --max-removed"
+                f"{len(self.removed)} of the {self.n_indexed} videos of {uri} are gone, {self.removed[0]!r} first: "
+                f"more than --max-removed {max_removed:g} allows. Nothing was changed. Is every disk mounted? If they "
+                "are really gone, raise --max-removed"
             )
 
 
 def compare(corpus: Corpus, states: dict[str, VideoState], *, retry_failed: bool = False) -> Changes:
-    """A video that a manifest names and that is not there counts as removed if the index has it encoded, else as new."""
+    """A video that a manifest names and that is not there counts as removed if the index has it encoded, else as
+    new."""
     new, changed, retried = [], [], []
     listed: set[str] = set()
     for video in corpus.videos:

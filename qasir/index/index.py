@@ -110,8 +110,8 @@ class Index:
                 f"  {name}: {mine} in the index, {theirs} asked for" for name, (mine, theirs) in differences.items()
             ]
             raise SpecError(
-                f"the index at {self.uri} was made with another encoder spec; name another --index or the same settings:\n"
-                + "\n".join(lines)
+                f"the index at {self.uri} was made with another encoder spec; name another --index or the same "
+                "settings:\n" + "\n".join(lines)
             )
 
     def _schemas(self) -> dict[str, pa.Schema]:

@@ -77,8 +77,8 @@ class Run:
         silent_s = time.time() - self._heard_of
         if silent_s > LEASE_S:
             raise IndexHeldError(
-                f"this run could not renew its lease on {self.index.uri} for {silent_s:.0f} s and must not write any more; "
-                "what it committed is kept, and the same command goes on from there"
+                f"this run could not renew its lease on {self.index.uri} for {silent_s:.0f} s and must not write any "
+                "more; what it committed is kept, and the same command goes on from there"
             )
 
     def _refuse_if_held(self) -> None:
@@ -88,8 +88,8 @@ class Run:
             if row["heartbeat"] > alive and not _is_dead_here(row["holder"]):
                 raise IndexHeldError(
                     f"the index at {self.index.uri} is being written by {row['job']} on {row['holder']} since "
-                    f"{row['started']:%Y-%m-%d %H:%M:%S} UTC (last heard of at {row['heartbeat']:%H:%M:%S}); wait for it, "
-                    f"or {LEASE_S:.0f} s after it died"
+                    f"{row['started']:%Y-%m-%d %H:%M:%S} UTC (last heard of at {row['heartbeat']:%H:%M:%S}); wait for "
+                    f"it, or {LEASE_S:.0f} s after it died"
                 )
 
     def _orphans_are_possible(self) -> bool:

@@ -77,5 +77,6 @@ def runs_schema() -> pa.Schema:
 
 
 def metadata(spec: EncoderSpec, corpus_root: str, corpus_source: str) -> dict[bytes, bytes]:
-    """What every table of an index carries in its schema: the encoder spec, where the videos lie, and what was listed."""
+    """What every table of an index carries in its schema: the encoder spec, where the videos lie, and what was
+    listed."""
     return {SPEC_KEY: spec.to_json().encode(), ROOT_KEY: corpus_root.encode(), SOURCE_KEY: corpus_source.encode()}

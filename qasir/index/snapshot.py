@@ -1,6 +1,7 @@
 """An index at one moment: versions of `videos` and `super_images` that belong together, read by the reader's rule.
 
-A snapshot stays what it is while jobs write: it pins Lance versions, which are kept for as long as re-indexing is told to.
+A snapshot stays what it is while jobs write: it pins Lance versions, which are kept for as long as re-indexing is told
+to.
 """
 
 from collections.abc import Sequence
@@ -31,8 +32,8 @@ _MOST_EXCEPTIONS = 5000
 
 @dataclass(frozen=True)
 class RowMap:
-    """The readable rows of `super_images` by video: video v of video_ids (sorted) has row[first[v]] .. row[first[v] + length[v]],
-    numbers of rows in the table's order, by position; row_id is what Lance calls each of them."""
+    """The readable rows of `super_images` by video: video v of video_ids (sorted) has row[first[v]] .. row[first[v] +
+    length[v]], numbers of rows in the table's order, by position; row_id is what Lance calls each of them."""
 
     video_ids: list[str]
     first: NDArray[np.int64]
@@ -46,7 +47,8 @@ class RowMap:
         return self.row[ragged_rows(self.first[videos], self.length[videos])].tolist()
 
     def videos_at(self, row_id: NDArray[np.uint64]) -> list[str]:
-        """The distinct videos of rows by their row ids, in the order met; rows that are not readable are passed over."""
+        """The distinct videos of rows by their row ids, in the order met; rows that are not readable are passed
+        over."""
         order, sorted_id = self._by_row_id
         at = np.minimum(np.searchsorted(sorted_id, row_id), len(order) - 1)
         rows = order[at[sorted_id[at] == row_id]]
@@ -113,8 +115,9 @@ class Snapshot:
         return rows.sort_by([("video_id", "ascending"), ("position", "ascending")])
 
     def preload(self) -> int:
-        """Read the vector index, and the embeddings and spans of all super images as they are stored, into memory; what is asked of
-        single videos from here on reads nothing. Returns how many bytes the super images take, about 2 D + 100 each."""
+        """Read the vector index, and the embeddings and spans of all super images as they are stored, into memory; what
+        is asked of single videos from here on reads nothing. Returns how many bytes the super images take, about 2 D +
+        100 each."""
         gates = ["gate_embedding"] if self.spec.gates else []
         columns = ["video_id", "fingerprint", "position", "start_s", "end_s", "embedding", *gates]
         self._preloaded = self.images_dataset.to_table(columns=columns).combine_chunks()

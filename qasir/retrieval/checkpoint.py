@@ -40,7 +40,8 @@ class Checkpoint:
 
     @property
     def gates(self) -> bool:
-        """Whether it was trained to weigh by other vectors than those that it weighs: EERCF's gates, before the temporal encoder."""
+        """Whether it was trained to weigh by other vectors than those that it weighs: EERCF's gates, before the
+        temporal encoder."""
         return self.recipe.scoring.gated and self.model.temporal is not None
 
     def video_vectors(self, features: Features) -> Features:
@@ -60,9 +61,8 @@ class Checkpoint:
                 for name, mine, theirs in _differences(self.spec, spec)
             ]
             raise SpecError(
-                f"the fine-tuned checkpoint {self.folder} was trained on another encoder spec than that of the index at {uri}:\n"
-                + "\n".join(lines)
-                + f"\ncheckpoint: {self.spec.to_json()}\nindex:      {spec.to_json()}"
+                f"the fine-tuned checkpoint {self.folder} was trained on another encoder spec than that of the index "
+                f"at {uri}:\n" + "\n".join(lines) + f"\ncheckpoint: {self.spec.to_json()}\nindex:      {spec.to_json()}"
             )
 
 

@@ -16,7 +16,8 @@ COLUMNS = ["video_id", "fingerprint", "position", "embedding"]
 
 
 def scored_schema(n_queries: int, dim: int) -> pa.Schema:
-    """A row a video that lies wholly in the fragment, with its scores; or, for one that does not, a row a super image."""
+    """A row a video that lies wholly in the fragment, with its scores; or, for one that does not, a row a super
+    image."""
     return pa.schema(
         [
             pa.field("video_id", pa.string()),
@@ -30,8 +31,8 @@ def scored_schema(n_queries: int, dim: int) -> pa.Schema:
 def score_fragment(
     fragments: pa.Table, *, uri: str, version: int, current: pa.Table, queries: NDArray[np.float32], method: Pooled
 ) -> pa.Table:
-    """fragments: one row with a `fragment` number of the dataset at uri; current: video_id, fingerprint and n_super_images
-    of the encoded videos; queries (Q, D)."""
+    """fragments: one row with a `fragment` number of the dataset at uri; current: video_id, fingerprint and
+    n_super_images of the encoded videos; queries (Q, D)."""
     (number,) = fragments["fragment"].to_pylist()
     dataset = lance.dataset(uri, version=version)
     (fragment,) = [one for one in dataset.get_fragments() if one.fragment_id == number]

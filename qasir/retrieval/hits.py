@@ -32,7 +32,8 @@ class Hit:
 
 
 class Hits(list[Hit]):
-    """The hits of one query, best first. exact: False when candidates came from the vector index, which may miss some."""
+    """The hits of one query, best first. exact: False when candidates came from the vector index, which may miss
+    some."""
 
     def __init__(self, query: str, hits: Sequence[Hit], *, exact: bool) -> None:
         super().__init__(hits)

@@ -4,8 +4,8 @@
     super images x_i = A_image(s_i),  z = T(x_1 .. x_M)
     cells        A_image(c_j)
 
-A is an adapter, T the temporal encoder; each may be left out and is then the identity. Everything starts as the identity, so
-that training begins at the zero-shot scores. All vectors in and out are L2-normalised.
+A is an adapter, T the temporal encoder; each may be left out and is then the identity. Everything starts as the
+identity, so that training begins at the zero-shot scores. All vectors in and out are L2-normalised.
 """
 
 import math
@@ -74,14 +74,15 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, rows: Tensor) -> Tensor:
-        # Normalised components are about 1/sqrt(D): scaled to 1, the first layer starts where its initialisation expects.
+        # Normalised components are about 1/sqrt(D): scaled to 1, the first layer starts where its initialisation
+        # expects.
         hidden = F.gelu(self.down(rows * math.sqrt(rows.shape[-1])))
         return F.normalize(rows + self.up(self.drop(hidden)), dim=-1)
 
 
 class TemporalEncoder(nn.Module):
-    """(V, M, D) super images of videos in order -> the same, each knowing the others: a Transformer encoder with sinusoidal
-    positions (any M), on a residual that starts at zero. padding (V, M) is true where there is none."""
+    """(V, M, D) super images of videos in order -> the same, each knowing the others: a Transformer encoder with
+    sinusoidal positions (any M), on a residual that starts at zero. padding (V, M) is true where there is none."""
 
     def __init__(self, dim: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -160,7 +161,8 @@ class FineTuned(nn.Module):
         return np.concatenate(parts) if parts else vectors
 
     def video_vectors(self, features: Features) -> Features:
-        """The video side for super images: the same layout, `gates` being the adapted ones before the temporal encoder."""
+        """The video side for super images: the same layout, `gates` being the adapted ones before the temporal
+        encoder."""
         values, gates = np.empty_like(features.vectors), np.empty_like(features.vectors)
         stored = torch.from_numpy(features.vectors)
         with _evaluating(self):

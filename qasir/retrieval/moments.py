@@ -1,8 +1,9 @@
-"""Where in a video a query's moment is: the contiguous span around the attention peak, at the finest granularity stored.
+"""Where in a video a query's moment is: the contiguous span around the attention peak, at the finest granularity
+stored.
 
-Units are super images, or cells (one sampled frame each). With c_i the similarity of unit i, the span holds the units around
-the peak whose c_i lies above the point `share` of the way from the video's mean similarity up to the peak's. That is a bound
-on attention relative to the peak's which does not depend on how far a model's similarities spread.
+Units are super images, or cells (one sampled frame each). With c_i the similarity of unit i, the span holds the units
+around the peak whose c_i lies above the point `share` of the way from the video's mean similarity up to the peak's.
+That is a bound on attention relative to the peak's which does not depend on how far a model's similarities spread.
 """
 
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ from qasir.retrieval.vector_source import VectorSource
 class MomentRule:
     """share: how far from the mean similarity (0) to the peak's (1) a unit must reach to belong to the moment.
 
-    0.7 was best on the demo's validation set at N = 2 and 3, by cells and by super images; 0.5 to 0.8 differ little. Adding a
-    super image's similarity to those of its cells made moments worse.
+    0.7 was best on the demo's validation set at N = 2 and 3, by cells and by super images; 0.5 to 0.8 differ little.
+    Adding a super image's similarity to those of its cells made moments worse.
     """
 
     share: float = 0.7

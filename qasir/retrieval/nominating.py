@@ -23,7 +23,8 @@ class Candidates:
 
 
 def is_nominated(vectors: VectorSource, method: Method, exact: bool | None) -> bool:
-    """Whether candidates come from the vector index: always (exact False), never (True), or where that is possible (None).
+    """Whether candidates come from the vector index: always (exact False), never (True), or where that is possible
+    (None).
 
     Raises NoIndexError when they should and cannot.
     """
@@ -40,7 +41,8 @@ def is_nominated(vectors: VectorSource, method: Method, exact: bool | None) -> b
 def candidates(
     vectors: VectorSource, query: NDArray[np.float32], top_k: int, method: Method, allowed: set[str] | None
 ) -> Candidates | None:
-    """Enough for `top_k` hits of a query (D,), however few a filter leaves (`allowed` ids); None when there are none."""
+    """Enough for `top_k` hits of a query (D,), however few a filter leaves (`allowed` ids); None when there are
+    none."""
     chosen, complete = _nominated(vectors, query, top_k, method.recalls(), allowed)
     images = vectors.load("super-image", chosen)
     return Candidates(SomeVectors(images, vectors), complete) if images.video_ids else None

@@ -18,7 +18,6 @@ from qasir.retrieval.searcher import Searcher, Side
 from qasir.retrieval.text_encoder import TextEncoder
 from qasir.retrieval.tuned import TunedVectors, choose, text_side
 from qasir.retrieval.vector_source import HeldVectors, StoredVectors, VectorSource
-from qasir.vlm.model import Vlm
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +29,11 @@ MakeRanker = Callable[[VectorSource], Ranker]
 def open_index(
     uri: str, *, version: str | None = None, finetuned: str | None = None, rule: MomentRule | None = None
 ) -> Searcher:
-    """Open an index for searching, at its newest version or at a tag of re-indexing, through a fine-tuned checkpoint's folder
-    if one is given (an index that a checkpoint was applied to knows it). rule: what counts as one moment.
+    """Open an index for searching, at its newest version or at a tag of re-indexing, through a fine-tuned checkpoint's
+    folder if one is given (an index that a checkpoint was applied to knows it). rule: what counts as one moment.
 
-    Raises NoIndexError when there is none at `uri`, or no such version; ModelError for a checkpoint that cannot be read and
-    SpecError for one of another encoder spec.
+    Raises NoIndexError when there is none at `uri`, or no such version; ModelError for a checkpoint that cannot be read
+    and SpecError for one of another encoder spec.
     """
     checkpoint = load_checkpoint(finetuned) if finetuned is not None else None
     return searcher_of(Index.open(uri), version=version, finetuned=checkpoint, rule=rule)
@@ -69,10 +68,9 @@ def searcher_of(
     version: str | None = None,
     finetuned: Checkpoint | None = None,
     rule: MomentRule | None = None,
-    vlm: Vlm | None = None,
 ) -> Searcher:
-    """A searcher of one open index. vlm: its model, where that is loaded already."""
-    side = side_of(index, version=version, finetuned=finetuned, vlm=vlm)
+    """A searcher of one open index."""
+    side = side_of(index, version=version, finetuned=finetuned)
     return Searcher([side], side.default, rule)
 
 
@@ -81,7 +79,6 @@ def side_of(
     *,
     version: str | None = None,
     finetuned: Checkpoint | None = None,
-    vlm: Vlm | None = None,
     make_ranker: MakeRanker = ExactRanker,
 ) -> Side:
     """An index as it is now, or at a tag, and what searching it takes."""
@@ -91,7 +88,7 @@ def side_of(
         source = TunedVectors(source, finetuned)
     checkpoint = finetuned or text_side(index.spec)
     vectors = HeldVectors(source)
-    texts = TextEncoder(index.spec, checkpoint, vlm=vlm)
+    texts = TextEncoder(index.spec, checkpoint)
     default = Attention() if checkpoint is None else checkpoint.recipe.scoring
     return Side(index, vectors, texts, make_ranker(vectors), default)
 

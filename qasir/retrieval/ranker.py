@@ -1,4 +1,5 @@
-"""Rankers: what a way of ranking asks of one index. In memory, or of some of its videos; `pipelines.score` has one on Ray."""
+"""Rankers: what a way of ranking asks of one index. In memory, or of some of its videos; `pipelines.score` has one on
+Ray."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class Ranker(Protocol):
-    """Scores queries against the V videos of an index, and hands out the vectors of those that a second stage looks at."""
+    """Scores queries against the V videos of an index, and hands out the vectors of those that a second stage looks
+    at."""
 
     def videos(self) -> VideoList:
         """The V videos, in order of their ids."""

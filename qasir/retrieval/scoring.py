@@ -1,5 +1,5 @@
-"""Scores queries against videos, exactly, at about the speed of the matrix product. How similarities become a score is the
-method's (`qasir.retrieval.methods.pooled`); here they are made, a block of videos of like length at a time."""
+"""Scores queries against videos, exactly, at about the speed of the matrix product. How similarities become a score is
+the method's (`qasir.retrieval.methods.pooled`); here they are made, a block of videos of like length at a time."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -41,8 +41,8 @@ def score_each(
 ) -> list[NDArray[np.float32]]:
     """For every method, (Q, V) exact scores of queries (Q, D), L2-normalised, against every video.
 
-    precision: "bf16" computes Q S^T in bfloat16, the rest in float32. Beside the features and the results this holds about
-    four blocks of at most 2^20 numbers, or of one video times 2048 queries where that is more.
+    precision: "bf16" computes Q S^T in bfloat16, the rest in float32. Beside the features and the results this holds
+    about four blocks of at most 2^20 numbers, or of one video times 2048 queries where that is more.
     """
     if precision not in PRECISIONS:
         raise SpecError(f"scoring precision {precision!r}: choose one of {', '.join(PRECISIONS)}")

@@ -1,8 +1,8 @@
 """Finds moments by text: in one index, or in two of one corpus together.
 
-A searcher is put together from its sides: an index, where its vectors come from, how a text becomes a vector, and a ranker. What a
-search needs is read at the first one and kept: every super image for exact scoring, the videos' vectors for recall by video, and
-nothing but candidates where there is a vector index.
+A searcher is put together from its sides: an index, where its vectors come from, how a text becomes a vector, and a
+ranker. What a search needs is read at the first one and kept: every super image for exact scoring, the videos' vectors
+for recall by video, and nothing but candidates where there is a vector index.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,8 @@ class Side:
 
 
 class Searcher:
-    """Searches one index, or two of one corpus, the expensive model's first. default: how it ranks unless asked otherwise.
+    """Searches one index, or two of one corpus, the expensive model's first. default: how it ranks unless asked
+    otherwise.
 
     among: for each side, (V,) rising numbers of its videos that are ranked, the same videos for all; by default all.
     """
@@ -87,7 +88,8 @@ class Searcher:
         return self.side.snapshot.select(where)
 
     def preload(self) -> int:
-        """Keep what searches through the vector index read in memory, for many of them; returns about how many bytes that takes."""
+        """Keep what searches through the vector index read in memory, for many of them; returns about how many bytes
+        that takes."""
         for side in self.sides:
             side.snapshot.rows()
         return sum(side.snapshot.preload() for side in self.sides)
@@ -101,7 +103,8 @@ class Searcher:
     ) -> NDArray[np.float32]:
         """(n, V) scores of every text (repeats included) against every video of `videos()`.
 
-        among (V,): the videos that count, when not all do; a first stage recalls only those. Scores of others mean nothing.
+        among (V,): the videos that count, when not all do; a first stage recalls only those. Scores of others mean
+        nothing.
         """
         return self.score_vectors(self.encode(texts), method, among=among)
 
@@ -112,7 +115,8 @@ class Searcher:
         *,
         among: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
-        """`score` for query embeddings (Q, D), L2-normalised, an array for each side. Raises QueryError for another number."""
+        """`score` for query embeddings (Q, D), L2-normalised, an array for each side. Raises QueryError for another
+        number."""
         if len(queries) != len(self.sides):
             raise QueryError(f"{len(queries)} arrays of query embeddings for {len(self.sides)} indexes")
         method = self.checked(method)
@@ -129,8 +133,8 @@ class Searcher:
     ) -> Hits:
         """The `top_k` best videos, best first; fewer when the corpus, or what the filter leaves of it, has fewer.
 
-        where: any SQL over the columns of `videos`, such as "duration_s > 60". exact: True compares every video, False only
-        candidates from the vector index; None takes the vector index where there is one and the method allows it.
+        where: any SQL over the columns of `videos`, such as "duration_s > 60". exact: True compares every video, False
+        only candidates from the vector index; None takes the vector index where there is one and the method allows it.
         """
         return self.search_many([text], top_k, method, where=where, exact=exact)[0]
 
@@ -161,7 +165,8 @@ class Searcher:
     def search_vector(
         self, query: NDArray[np.float32], top_k: int = 10, method: Method | None = None, *, where: str | None = None
     ) -> Hits:
-        """`search` by an L2-normalised embedding (D,) through the vector index. Raises NoIndexError when there is none."""
+        """`search` by an L2-normalised embedding (D,) through the vector index. Raises NoIndexError when there is
+        none."""
         method = self.checked(method)
         self._is_nominated(method, False)
         allowed = None if where is None else self.select(where)
@@ -170,8 +175,8 @@ class Searcher:
     def moments(
         self, texts: Sequence[str], wanted: Sequence[tuple[int, str]], granularity: str | None = None
     ) -> NDArray[np.float64]:
-        """(n, 2) start and end of every wanted (number of a text, video_id), at the finest granularity there is or the one
-        named."""
+        """(n, 2) start and end of every wanted (number of a text, video_id), at the finest granularity there is or the
+        one named."""
         side = self.side
         granularity = granularity or finest(side.index.spec)
         check_granularity(granularity, side.index.spec.cells, side.index.uri)

@@ -1,4 +1,5 @@
-"""Turns queries into vectors: the text tower of the model that made an index, then a fine-tuned checkpoint's text side."""
+"""Turns queries into vectors: the text tower of the model that made an index, then a fine-tuned checkpoint's text
+side."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.checkpoint import Checkpoint
-from qasir.vlm.model import Vlm, check_query, resolve
+from qasir.vlm.model import Vlm, check_query
+from qasir.vlm.weights import resolve
 
 _KEPT = 1 << 15
 """Embeddings kept, those used last: 100 MB at D = 768."""
@@ -17,15 +19,13 @@ _KEPT = 1 << 15
 class TextEncoder:
     """Encodes texts, each distinct one once as long as it is remembered. The model is loaded at the first one.
 
-    vlm: the model, where it is loaded already.
+    kept: how many embeddings are remembered.
     """
 
-    def __init__(
-        self, spec: EncoderSpec, checkpoint: Checkpoint | None = None, *, vlm: Vlm | None = None, kept: int = _KEPT
-    ) -> None:
+    def __init__(self, spec: EncoderSpec, checkpoint: Checkpoint | None = None, *, kept: int = _KEPT) -> None:
         self.checkpoint = checkpoint
         self._spec = spec
-        self._vlm = vlm
+        self._vlm: Vlm | None = None
         self._most = kept
         self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 

@@ -46,8 +46,8 @@ def text_side(spec: EncoderSpec) -> Checkpoint | None:
     checkpoint = load_checkpoint(spec.finetuned)
     if checkpoint.weights != spec.finetuned_weights:
         raise ModelError(
-            f"the fine-tuned checkpoint in {spec.finetuned} is not the one that made the index: {checkpoint.weights} now, "
-            f"{spec.finetuned_weights} then; apply it again"
+            f"the fine-tuned checkpoint in {spec.finetuned} is not the one that made the index: {checkpoint.weights} "
+            f"now, {spec.finetuned_weights} then; apply it again"
         )
     return checkpoint
 

@@ -1,10 +1,10 @@
 """The vector index on super images, for ad-hoc search on corpora too large to score exactly.
 
-It only nominates videos: candidates are completed to whole videos and scored exactly by `qasir.retrieval.searcher`. Type and parameters
-were chosen by measurement (`benchmarks/retrieval.py`).
+It only nominates videos: candidates are completed to whole videos and scored exactly by `qasir.retrieval.searcher`.
+Type and parameters were chosen by measurement (`benchmarks/retrieval.py`).
 
-By Lance itself: LanceDB (0.40) takes no centroids for an index, its query builder spends twice the time on the same query
-(7 to 8 ms of CPU against 3 to 4, of 20,000 rows), and its import costs a cold search three seconds.
+By Lance itself: LanceDB (0.40) takes no centroids for an index, its query builder spends twice the time on the same
+query (7 to 8 ms of CPU against 3 to 4, of 20,000 rows), and its import costs a cold search three seconds.
 """
 
 import math
@@ -30,8 +30,8 @@ _WIDER = 4
 
 @dataclass(frozen=True)
 class Probing:
-    """How much of the index one query looks at: candidate super images, the partitions they come from, and how many videos
-    they should name at least."""
+    """How much of the index one query looks at: candidate super images, the partitions they come from, and how many
+    videos they should name at least."""
 
     candidates: int = 800
     partitions: int = 96
@@ -43,7 +43,8 @@ class Probing:
         return Probing(self.candidates * factor, self.partitions * factor, self.videos * factor)
 
     def for_share(self, share: float) -> "Probing":
-        """Enough for a filter that keeps this share of the videos, > 0, to leave as much; at most as much more as `wider`."""
+        """Enough for a filter that keeps this share of the videos, > 0, to leave as much; at most as much more as
+        `wider`."""
         factor = min(_WIDER, 1 / share)
         return Probing(math.ceil(self.candidates * factor), math.ceil(self.partitions * factor), self.videos)
 
@@ -55,7 +56,8 @@ class Probing:
 def build(index: Index) -> int:
     """Make (or make again) the vector index; returns how many super images it holds.
 
-    IVF with 8-bit scalar quantisation; the centroids come from a seeded k-means over a sample. Raises NoIndexError when there are too few super images for one to make sense.
+    IVF with 8-bit scalar quantisation; the centroids come from a seeded k-means over a sample. Raises NoIndexError when
+    there are too few super images for one to make sense.
     """
     dataset = index.table("super_images")
     n_rows = dataset.count_rows()
@@ -85,7 +87,8 @@ def partitions(n_rows: int) -> int:
 
 
 def centroids(sample: NDArray[np.float32], n: int) -> NDArray[np.float32]:
-    """(n, D) by spherical k-means over a sample (m, D) of L2-normalised rows, m >= n; a fixed seed makes it repeatable."""
+    """(n, D) by spherical k-means over a sample (m, D) of L2-normalised rows, m >= n; a fixed seed makes it
+    repeatable."""
     rows = torch.from_numpy(sample)
     start = np.random.default_rng(1).choice(len(sample), n, replace=False)
     centres = rows[torch.from_numpy(start)].clone()

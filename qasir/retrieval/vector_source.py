@@ -1,4 +1,5 @@
-"""Where vectors come from: the tables of an index, as they are stored; `qasir.retrieval.tuned` has them through a checkpoint."""
+"""Where vectors come from: the tables of an index, as they are stored; `qasir.retrieval.tuned` has them through a
+checkpoint."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ _ROWS_AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Readable super images or cells in memory. Videos are in order of their ids; the rows of one video lie together, in order
-    of time, and videos of one length one after another, which scoring likes.
+    """Readable super images or cells in memory. Videos are in order of their ids; the rows of one video lie together,
+    in order of time, and videos of one length one after another, which scoring likes.
 
-    features: their embeddings, rows renormalised after their float16 storage; start_s and end_s (n,) seconds, a row each.
+    features: their embeddings, rows renormalised after their float16 storage; start_s and end_s (n,) seconds, a row
+    each.
     """
 
     video_ids: list[str]
@@ -91,8 +93,8 @@ class VectorSource(Protocol):
         ...
 
     def load(self, granularity: str = "super-image", video_ids: Sequence[str] | None = None) -> FeatureTable:
-        """Every readable super image, or every filled cell of one, or those of some videos. Raises QueryError for cells where
-        the index has none."""
+        """Every readable super image, or every filled cell of one, or those of some videos. Raises QueryError for cells
+        where the index has none."""
         ...
 
 

@@ -17,7 +17,8 @@ _LENGTHS_TOGETHER = 1.25
 
 @dataclass(frozen=True)
 class Block:
-    """Videos of like length. videos (V,) numbers; rows (V, M), padded by repeating a row; padding (V, M) true there, or None.
+    """Videos of like length. videos (V,) numbers; rows (V, M), padded by repeating a row; padding (V, M) true there, or
+    None.
 
     rows is a slice when the rows lie one after another, so that nothing is copied.
     """
@@ -35,11 +36,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Features:
-    """Video v owns rows first[v] to first[v] + length[v] of vectors (n, D) float32, L2-normalised; every length is at least 1.
+    """Video v owns rows first[v] to first[v] + length[v] of vectors (n, D) float32, L2-normalised; every length is at
+    least 1.
 
-    gates (n, D): what a text-gated interaction weighs by, where that is not the vectors themselves (EERCF gates by frames
-    before their temporal encoder). Scoring is fastest where videos of one length lie one after another; any layout gives the
-    same.
+    gates (n, D): what a text-gated interaction weighs by, where that is not the vectors themselves (EERCF gates by
+    frames before their temporal encoder). Scoring is fastest where videos of one length lie one after another; any
+    layout gives the same.
     """
 
     first: NDArray[np.int64]
@@ -119,7 +121,8 @@ class Features:
 
 
 def evenly_spaced(length: NDArray[np.int64], every: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of 0 .. M - 1 for every M in length, ceil(M / every): the middles of as many equal stretches, and how many they are."""
+    """Of 0 .. M - 1 for every M in length, ceil(M / every): the middles of as many equal stretches, and how many they
+    are."""
     kept = -(-length // every)
     within = np.arange(kept.sum()) - np.repeat(np.cumsum(kept) - kept, kept)
     return ((within + 0.5) * np.repeat(length / kept, kept)).astype(np.int64), kept

@@ -1,6 +1,7 @@
 """Reads study.yaml: a corpus, its queries, and the settings to cross.
 
 videos, queries, format, paragraphs: what is searched, and for what
+mv_edges: edges of the bins of moment length over video length
 validation: {videos, queries} where what a setting leaves open is chosen
 encoders: entries as in corpus.yaml, without uri
 scorings: entries of aggregation, temperature, gate_temperature, each for every encoder
@@ -22,7 +23,7 @@ from pydantic import AfterValidator, StringConstraints
 from qasir.encoding.options import EncoderOptions
 from qasir.errors import QueryError
 from qasir.evaluation.metrics import DEFAULT_MV_EDGES, check_edges
-from qasir.evaluation.query_files import FORMATS
+from qasir.evaluation.query_formats import FORMATS
 from qasir.files.yaml_file import SomeOf, Wanted, YamlFile
 from qasir.retrieval.methods.asked import asked
 from qasir.retrieval.methods.attention import Attention
@@ -61,7 +62,8 @@ class Material:
 
 @dataclass(frozen=True)
 class ScoringChoice:
-    """A method of one index, by its name. What is None is the method's default, or chosen on validation, where there is one."""
+    """A method of one index, by its name. What is None is the method's default, or chosen on validation, where there is
+    one."""
 
     aggregation: str = Attention.name
     temperature: float | None = None

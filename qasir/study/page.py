@@ -6,7 +6,7 @@ import numpy as np
 
 from qasir.evaluation.metrics import RECALL_AT
 from qasir.evaluation.report.template import render
-from qasir.study.findings import findings
+from qasir.study.questions import findings
 from qasir.study.results import Result
 
 

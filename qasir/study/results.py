@@ -27,7 +27,12 @@ _SIDE = [
     *((name, pa.string()) for name in ("model", "pretrained")), ("grid", pa.int32()), ("image_size", pa.int32()),
     ("fps", pa.float64()), *((name, pa.string()) for name in ("fit", "precision", "finetuned")),
 ]  # fmt: skip
-_BIN = pa.struct([("lo", pa.float64()), ("hi", pa.float64()), ("n_queries", pa.int64())] + [(f"R@{k}", pa.float64()) for k in RECALL_AT] + [("SumR", pa.float64())])  # fmt: skip
+_BIN = pa.struct(
+    [
+        ("lo", pa.float64()), ("hi", pa.float64()), ("n_queries", pa.int64()),
+        *((f"R@{k}", pa.float64()) for k in RECALL_AT), ("SumR", pa.float64()),
+    ]
+)  # fmt: skip
 RESULTS_SCHEMA = pa.schema(
     [
         ("setting_id", pa.string()),
@@ -60,9 +65,10 @@ RESULTS_SCHEMA = pa.schema(
         ("seconds", pa.float64()),
     ]
 )
-"""Of `results.parquet`: one row a setting. Intervals (_low, _high) are 95 %, over videos. encodings_per_video: super images, of
-both encoders in a hybrid; model_seconds_per_video: of the models alone, on the machine that ran the study; parameters: of the image
-towers; seconds: to evaluate. NULL where a setting failed, or where a column has no meaning for it."""
+"""Of `results.parquet`: one row a setting. Intervals (_low, _high) are 95 %, over videos. encodings_per_video: super
+images, of both encoders in a hybrid; model_seconds_per_video: of the models alone, on the machine that ran the study;
+parameters: of the image towers; seconds: to evaluate. NULL where a setting failed, or where a column has no meaning for
+it."""
 
 RANKS_SCHEMA = pa.schema(
     [("setting_id", pa.string()), ("query_id", pa.string()), ("video_id", pa.string()), ("rank", pa.int32())]
@@ -108,7 +114,8 @@ def done(setting: Setting, sides: Sequence[Mapping[str, Any]], evaluation: Evalu
     encodings = [float(n.mean()) for n in evaluation.method.encodings([side["images"] for side in sides])]
     asked = {name: value for name, value in setting.describe().items() if value is not None}
     row = {
-        **setting.describe(), **_chosen(evaluation.method), **asked, **found, "setting_id": setting_id(setting), "status": DONE,
+        **setting.describe(), **_chosen(evaluation.method), **asked, **found, "setting_id": setting_id(setting),
+        "status": DONE,
         "n_queries": len(evaluation.rank), "n_videos": evaluation.n_videos, **evaluation.metrics,
         **{f"{name}_low": bounds[0] for name, bounds in evaluation.ci95.items()},
         **{f"{name}_high": bounds[1] for name, bounds in evaluation.ci95.items()},

@@ -35,7 +35,8 @@ class Side:
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the results. side: of a hybrid the expensive encoder, and small the other; reason: why it cannot be built."""
+    """One row of the results. side: of a hybrid the expensive encoder, and small the other; reason: why it cannot be
+    built."""
 
     side: Side | None
     choice: Choice
@@ -68,8 +69,8 @@ def settings(
 ) -> Iterator[Setting]:
     """Every setting, each encoder's together and hybrids last.
 
-    checkpoints: of each folder, or why it cannot be used; fits: whether one was trained on an encoder; broken: why an encoder
-    cannot be built. What fits no encoder is one setting with a reason.
+    checkpoints: of each folder, or why it cannot be used; fits: whether one was trained on an encoder; broken: why an
+    encoder cannot be built. What fits no encoder is one setting with a reason.
     """
     used: set[Any] = set()
 

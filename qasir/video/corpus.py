@@ -62,7 +62,8 @@ class VideoFile:
 
 @dataclass(frozen=True)
 class Corpus:
-    """`root` is the folder, the fixed prefix of a glob, or the manifest; `source` what was listed; videos are sorted by id."""
+    """`root` is the folder, the fixed prefix of a glob, or the manifest; `source` what was listed; videos are sorted by
+    id."""
 
     root: str
     source: str
@@ -89,8 +90,8 @@ def list_videos(path: str) -> Corpus:
 def list_files(paths: Sequence[str | Path]) -> Corpus:
     """These videos, with ids relative to the folder that they have in common; one that is missing stays in the list.
 
-    Re-indexing lists that folder, unless it is told otherwise. Raises CorpusError when there are none, when they have no folder in
-    common, or when two have one id.
+    Re-indexing lists that folder, unless it is told otherwise. Raises CorpusError when there are none, when they have
+    no folder in common, or when two have one id.
     """
     uris = list(dict.fromkeys(str(path) if is_remote(str(path)) else os.path.abspath(path) for path in paths))
     if not uris:
@@ -151,7 +152,8 @@ def _from_glob(path: str) -> tuple[str, list[VideoFile]]:
 
 
 def _glob_pattern(glob: str) -> re.Pattern[str]:
-    """`**` spans folders, `*` and `?` stay inside a name, `[...]` is a set, `[!...]` and `[^...]` are what is not in it.
+    """`**` spans folders, `*` and `?` stay inside a name, `[...]` is a set, `[!...]` and `[^...]` are what is not in
+    it.
 
     fsspec's translation, which takes all but two: `[^...]`, and a `**` beside other characters of a name.
     """
@@ -252,6 +254,7 @@ def _unique(videos: list[VideoFile]) -> list[VideoFile]:
         other = seen.setdefault(video.video_id, video)
         if other is not video:
             raise CorpusError(
-                f"two videos have the id {video.video_id!r}: {other.uri} and {video.uri}; rename one, or give ids in a manifest"
+                f"two videos have the id {video.video_id!r}: {other.uri} and {video.uri}; rename one, or give ids in a "
+                "manifest"
             )
     return videos

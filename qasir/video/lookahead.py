@@ -30,7 +30,8 @@ class Inexact(Exception):
 
 
 class Lookahead:
-    """Reads one video stream. Times are in the stream's ticks; those given and taken count from the first displayed frame.
+    """Reads one video stream. Times are in the stream's ticks; those given and taken count from the first displayed
+    frame.
 
     next_sample(tick): the first tick >= `tick` at which a sample is wanted, None when there is none.
     start: seek there first, if it is not 0. max_gap: the longest that a frame may be on display.

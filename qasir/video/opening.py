@@ -35,7 +35,8 @@ def _open_bytes(uri: str) -> Any:
 
 
 def matroska_is_cut(uri: str) -> bool:
-    """Whether the file ends before the size its segment states (RFC 8794, RFC 9559); FFmpeg passes over this silently."""
+    """Whether the file ends before the size its segment states (RFC 8794, RFC 9559); FFmpeg passes over this
+    silently."""
     with _open_bytes(uri) as file:
         head = file.read(4096)
         file.seek(0, os.SEEK_END)

@@ -56,7 +56,8 @@ class SuperImage:
 
 
 class Tiler:
-    """Collects samples into what is wanted. `n_sampled` and `n_super_images` count the wanted stretch, skipped ones too."""
+    """Collects samples into what is wanted. `n_sampled` and `n_super_images` count the wanted stretch, skipped ones
+    too."""
 
     def __init__(self, wanted: Wanted, pixel_aspect: float) -> None:
         self.wanted = wanted
@@ -68,7 +69,8 @@ class Tiler:
 
     @property
     def clock(self) -> Clock:
-        """The samples to decode: what is skipped at the start is left out, but for what may prove to be the video's end.
+        """The samples to decode: what is skipped at the start is left out, but for what may prove to be the video's
+        end.
 
         One more than drawn, because only the next sample shows that the last one lasts its whole period.
         """

@@ -1,4 +1,5 @@
-"""GFLOPs of torch operations and of models, counted by PyTorch on the real modules. One multiply-add is 2 FLOPs; papers often print half.
+"""GFLOPs of torch operations and of models, counted by PyTorch on the real modules. One multiply-add is 2 FLOPs; papers
+often print half.
 
 The counter does not see attention's fused path (ViT-B-32: 5.9 of 8.8 GFLOPs), so it is switched off while counting.
 """
@@ -11,7 +12,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from qasir.vlm.model import Vlm, VlmSource, architecture
+from qasir.vlm.build import architecture
+from qasir.vlm.model import Vlm
+from qasir.vlm.weights import VlmSource
 
 
 def counted(call: Callable[[], Any]) -> float:

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from qasir.vlm.model import UNLOADABLE, VlmSource, architecture, cannot_load, no_cells, projects_patches, side_of
+from qasir.vlm.build import UNLOADABLE, architecture, cannot_load, no_cells, projects_patches, side_of
+from qasir.vlm.weights import VlmSource
 
 import open_clip  # isort: skip
 

@@ -1,4 +1,5 @@
-"""What is installed where: the wheel, an editable clone, and the image, each in an environment that has the dependencies alone."""
+"""What is installed where: the wheel, an editable clone, and the image, each in an environment that has the
+dependencies alone."""
 
 import json
 import os
@@ -26,7 +27,8 @@ def run(*command, cwd, **environment):
     """The standard output of a command that succeeds, run without this process's PYTHONPATH."""
     inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAY_ADDRESS")}
     done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, env=inherited | environment, capture_output=True, text=True, check=False
+        [str(word) for word in command], cwd=cwd, env=inherited | environment, capture_output=True, text=True,
+        check=False
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -125,7 +127,8 @@ def pythonpath(image):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_rayjob_of_the_image_needs_no_working_dir(python, image, pythonpath, tmp_path):
-    """KubeRay submits an entrypoint to the cluster's head, whose environment is the image's; so is that of its workers."""
+    """KubeRay submits an entrypoint to the cluster's head, whose environment is the image's; so is that of its
+    workers."""
     write_video(tmp_path / "videos" / "a.mp4", 30)
     ray = [python, "-m", "ray.scripts.scripts"]
     ports = [free_port() for _ in range(5)]

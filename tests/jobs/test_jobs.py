@@ -14,7 +14,7 @@ from jobs import (
 from jobs.command_line import duration
 from jobs.progress import progress_line
 from qasir.encoding.run import EncodeSummary, RunProgress
-from qasir.errors import QasirError
+from qasir.errors import QasirError, QueryError
 from tests.indexes import make_index
 from tests.videos import write_video
 
@@ -153,6 +153,25 @@ def test_hybrids_and_sparse_frames_from_the_command_line(demo, demo_index, dense
     args = ("--index", dense_index.uri, "--queries", queries, "--json")
     sparse, dense = call(evaluate_retrieval, *args, "--aggregation", "sparse:2")[2], call(evaluate_retrieval, *args)[2]
     assert sparse["gflops"]["encoding_per_video"] < 0.3 * dense["gflops"]["encoding_per_video"]
+
+
+@pytest.mark.parametrize(
+    ("n_indexes", "args", "named"),
+    [
+        (2, ("--hybrid", "cascade", "--weight", 0.3, "--weight", 0.4), "--weight"),
+        (2, ("--hybrid", "cascade", "--weight", 0.3, "--direction", "video-to-text"), "--weight"),
+        (2, ("--hybrid", "cascade", "--cascade-k", 3, "--top-k", 4), "--top-k"),
+        (1, ("--aggregation", "mean", "--validation-queries", "{queries}"), "--validation-queries"),
+        (1, ("--temperature", 0.02, "--validation-queries", "{queries}"), "--validation-queries"),
+    ],
+)
+def test_evaluating_names_an_option_that_it_has_no_use_for(demo, demo_index, n_indexes, args, named):
+    queries = demo / "queries.jsonl"
+    indexes = ("--index", demo_index.uri) * n_indexes
+    options = [str(arg).format(queries=queries) for arg in args]
+    status, _, _, error = call(evaluate_retrieval, *indexes, "--queries", queries, *options)
+    assert (status, type(error)) == (1, QueryError)
+    assert named in str(error)
 
 
 def test_scoring_on_ray_gives_the_metrics_of_scoring_here(demo, dense_index, local_ray):

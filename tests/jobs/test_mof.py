@@ -5,7 +5,8 @@ import pytest
 
 from jobs import encode_corpus, train_mof
 from qasir.errors import QasirError, QueryError, SpecError
-from qasir.vlm.model import Vlm, resolve
+from qasir.vlm.model import Vlm
+from qasir.vlm.weights import resolve
 from tests.jobs.test_jobs import call
 
 QUICK = (

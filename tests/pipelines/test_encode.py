@@ -9,7 +9,7 @@ import pytest
 from ray.data import DataContext
 
 from pipelines.cluster import graph_settings
-from pipelines.encode import RayStages, _n_together, encode_corpus
+from pipelines.encode import RayStages, encode_corpus, segments_a_block
 from qasir.encoding.encode import plain_stages
 from qasir.encoding.models import Target
 from qasir.encoding.options import EncodeOptions, EncoderOptions
@@ -17,7 +17,7 @@ from qasir.encoding.prepare import prepare
 from qasir.encoding.run import run_encoding
 from qasir.errors import QasirError
 from qasir.video.corpus import list_videos
-from qasir.vlm.model import VlmSource
+from qasir.vlm.weights import VlmSource
 from tests.qasir.encoding.decoders import crash_on_b
 from tests.videos import write_video
 
@@ -109,7 +109,7 @@ def test_a_graphs_settings_are_put_back(local_ray):
 def test_clips_share_blocks_as_long_as_there_are_enough_to_go_round():
     def together(n, each_s, n_segments=1):
         segments = pa.table({"stated_s": [float(each_s * n_segments)] * n, "n_segments": [n_segments] * n})
-        return _n_together(segments, n_decoders=3)
+        return segments_a_block(segments, n_decoders=3)
 
     assert [together(n, 20) for n in (1, 95, 96, 150, 10_000)] == [1, 1, 2, 3, 4]
     assert [together(1000, s) for s in (0, 2, 50, 3600)] == [20, 20, 1, 1]

@@ -15,7 +15,8 @@ from tests.indexes import DIM, make_index, unit
 
 @pytest.mark.parametrize("scoring", [Attention(), Max(), Mean(), Sparse(2, 0.1)], ids=str)
 def test_fragments_scored_apart_equal_scoring_in_memory(scoring, local_ray, tmp_path):
-    """Thirteen commits over nine videos: most videos lie in several fragments, and some rows are of no readable video."""
+    """Thirteen commits over nine videos: most videos lie in several fragments, and some rows are of no readable
+    video."""
     lengths = [1, 9, 3, 14, 2, 6, 30, 1, 4]
     index = make_index(tmp_path / "i", lengths, commits=13, grid=1, cells=False)
     stale = index.snapshot().super_images(video_ids=["v003"]).to_pydict()

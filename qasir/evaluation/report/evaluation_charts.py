@@ -101,7 +101,8 @@ def _box(span: Span, until: float, bottom: float, top: float, colour: str, note:
 
 @cache
 def _timeline_spec() -> dict[str, Any]:
-    """Everything about a time line but its data: a report has dozens, and Altair takes longer to say it than Vega to draw."""
+    """Everything about a time line but its data: a report has dozens, and Altair takes longer to say it than Vega to
+    draw."""
     boxes = (
         alt.Chart(alt.NamedData("boxes"))
         .mark_rect()

@@ -7,7 +7,7 @@ from qasir.errors import QueryError
 from qasir.options import options_of
 from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
 from qasir.retrieval.methods.method import Method
-from qasir.retrieval.methods.named import HYBRIDS, flag_of, made, with_numbers
+from qasir.retrieval.methods.named import HYBRIDS, METHODS, flag_of, made, with_numbers
 
 Numbers = Mapping[str, Sequence[Any]]
 """{field of a method: the values given for it}: one, or for the methods of a hybrid's sides one for each index."""
@@ -28,12 +28,12 @@ def check_indexes(n_indexes: int, hybrid: str | None) -> None:
 
 
 def asked(defaults: Sequence[Method], aggregation: str | None, hybrid: str | None, numbers: Numbers) -> Method:
-    """The method of one index or of two. defaults: how each index is ranked with unless asked otherwise; what is not given is
-    as there.
+    """The method of one index or of two. defaults: how each index is ranked with unless asked otherwise; what is not
+    given is as there.
 
     Raises QueryError or SpecError for what does not go together.
     """
-    own = {} if hybrid is None else _own(hybrid, numbers)
+    own = {} if hybrid is None else {name: values for name, values in numbers.items() if name in _of_hybrids()}
     of_sides = {name: values for name, values in numbers.items() if name not in own}
     if aggregation is None and hybrid is None and any(name in numbers for name in _OF_TWO_STAGES):
         aggregation = CoarseToFine.name
@@ -43,13 +43,18 @@ def asked(defaults: Sequence[Method], aggregation: str | None, hybrid: str | Non
     ]
     if hybrid is None:
         return sides[0]
-    return with_numbers(HYBRIDS[hybrid], own).with_sides(sides)
+    return combined(hybrid, own).with_sides(sides)
 
 
-def _own(hybrid: str, numbers: Numbers) -> dict[str, Any]:
-    """The hybrid's own numbers, of which there is one each."""
-    fields = {option.field for option in options_of(HYBRIDS[hybrid])}
-    return {name: _single(name, values) for name, values in numbers.items() if name in fields}
+def combined(hybrid: str, numbers: Numbers) -> Method:
+    """The hybrid of this name with numbers of its own, of which there is one each. Raises QueryError."""
+    return with_numbers(HYBRIDS[hybrid], {name: _single(name, values) for name, values in numbers.items()})
+
+
+def _of_hybrids() -> set[str]:
+    """The numbers that are of hybrids only, whichever is asked for."""
+    own = {option.field for kind in HYBRIDS.values() for option in options_of(kind)}
+    return own - {option.field for kind in METHODS.values() for option in options_of(kind)}
 
 
 def _of_side(numbers: Numbers, side: int, n_sides: int) -> dict[str, Any]:

@@ -17,7 +17,8 @@ TEMPERATURES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1)
 
 @dataclass(frozen=True)
 class Attention(Pooled):
-    """Every super image counts by how well it fits the query; towards temperature 0 it is max pooling, towards infinity mean."""
+    """Every super image counts by how well it fits the query; towards temperature 0 it is max pooling, towards infinity
+    mean."""
 
     name = "attention"
 

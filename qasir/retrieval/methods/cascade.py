@@ -1,4 +1,5 @@
-"""Hybrid QASIR by cascade (arXiv 2312.00414): the small model ranks the corpus, the large one re-scores its first k videos only."""
+"""Hybrid QASIR by cascade (arXiv 2312.00414): the small model ranks the corpus, the large one re-scores its first k
+videos only."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

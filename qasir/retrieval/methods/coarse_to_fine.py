@@ -2,9 +2,9 @@
 
     0.5 S_video + 0.8 S_super-image-weighted + 0.2 S_super-image-TIB + 0.2 S_cell-weighted
 
-with S_video = q.v, "weighted" sum_j softmax(c / 0.01)_j c_j, and TIB the text-gated interaction. The paper's frames are super
-images here and its patches cells. Its published code computes every granularity for every pair; here the fine vectors of videos
-that were not recalled are never touched.
+with S_video = q.v, "weighted" sum_j softmax(c / 0.01)_j c_j, and TIB the text-gated interaction. The paper's frames are
+super images here and its patches cells. Its published code computes every granularity for every pair; here the fine
+vectors of videos that were not recalled are never touched.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,8 +33,8 @@ _VIDEO_WEIGHT, _WEIGHTED, _TIB, _CELL = 0.5, 0.8, 0.2, 0.2
 
 @dataclass(frozen=True)
 class CoarseToFine(Method):
-    """recall: what the first stage compares, a video's mean vector or its best super image; recall_k: how many videos go on;
-    rerank: granularities of the second stage; gate_temperature: of its text-gated interaction."""
+    """recall: what the first stage compares, a video's mean vector or its best super image; recall_k: how many videos
+    go on; rerank: granularities of the second stage; gate_temperature: of its text-gated interaction."""
 
     name = "coarse-to-fine"
     kind = "two-stage"
@@ -71,7 +71,8 @@ class CoarseToFine(Method):
     def fine_scores(
         self, queries: NDArray[np.float32], videos: NDArray[np.float32], fine: Mapping[str, Features]
     ) -> NDArray[np.float32]:
-        """(Q, V) scores of the second stage: queries (Q, D), videos (V, D), and for each granularity the same V videos' vectors."""
+        """(Q, V) scores of the second stage: queries (Q, D), videos (V, D), and for each granularity the same V videos'
+        vectors."""
         device = best_device()
         total = _VIDEO_WEIGHT * score(queries, Features.single(videos), Max(), device=device)
         if "super-image" in self.rerank:

@@ -1,5 +1,5 @@
-"""Hybrid QASIR by fusion (arXiv 2312.00414): score = w * z(score_large) + (1 - w) * z(score_small), z standardising each query's
-scores over the videos."""
+"""Hybrid QASIR by fusion (arXiv 2312.00414): score = w * z(score_large) + (1 - w) * z(score_small), z standardising
+each query's scores over the videos."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

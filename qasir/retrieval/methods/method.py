@@ -1,4 +1,5 @@
-"""What searching, evaluating, tuning, studies and reports ask of a way of ranking. None of them asks which class it is."""
+"""What searching, evaluating, tuning, studies and reports ask of a way of ranking. None of them asks which class it
+is."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +31,8 @@ class Stored(Protocol):
 class Method(ABC):
     """A way of ranking: a frozen dataclass whose fields are its numbers, with the name it is asked for by.
 
-    name: on command lines and in config files, where "name:value" gives the field `argument`. kind: the kind of setting it makes
-    in a study. n_indexes: over how many indexes of one corpus it ranks.
+    name: on command lines and in config files, where "name:value" gives the field `argument`. kind: the kind of setting
+    it makes in a study. n_indexes: over how many indexes of one corpus it ranks.
     """
 
     name: ClassVar[str]
@@ -45,7 +46,8 @@ class Method(ABC):
     ) -> NDArray[np.float32]:
         """(Q, V) scores of every query against every video of the rankers, which all know the same V.
 
-        among (V,): the videos that count, when not all do; a first stage recalls only those. Scores of others mean nothing.
+        among (V,): the videos that count, when not all do; a first stage recalls only those. Scores of others mean
+        nothing.
         """
 
     @abstractmethod
@@ -54,7 +56,8 @@ class Method(ABC):
 
     @abstractmethod
     def attention(self, similarity: NDArray[np.float32], side: int = 0) -> NDArray[np.float32]:
-        """(M,) weights that it gives the super images of one video, from their similarities (M,) to the query; for pictures.
+        """(M,) weights that it gives the super images of one video, from their similarities (M,) to the query; for
+        pictures.
 
         side: the number of the index that the super images are of.
         """
@@ -99,13 +102,15 @@ class Method(ABC):
         return self
 
     def choices(self, n_videos: int) -> Mapping[str, Sequence[Any]]:
-        """{field: values to choose from on validation queries, over n_videos}; of equally good ones the first is taken."""
+        """{field: values to choose from on validation queries, over n_videos}; of equally good ones the first is
+        taken."""
         return {}
 
     def score_each(
         self, methods: Sequence[Self], queries: Queries, rankers: Sequence[Ranker]
     ) -> Iterator[NDArray[np.float32]]:
-        """`score` of several methods of this kind, which differ in a number; one at a time, so that they need not be held."""
+        """`score` of several methods of this kind, which differ in a number; one at a time, so that they need not be
+        held."""
         return (method.score(queries, rankers) for method in methods)
 
     def encodings(self, n_images: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:

@@ -31,7 +31,8 @@ def spelled(kind: type[Method]) -> str:
 
 
 def kind_of(name: str) -> str:
-    """The kind of setting that a method makes in a study, by the name it is asked for; that of any other for an unknown one."""
+    """The kind of setting that a method makes in a study, by the name it is asked for; that of any other for an unknown
+    one."""
     return METHODS.get(name.partition(":")[0], Method).kind
 
 
@@ -66,7 +67,8 @@ def with_numbers(kind: type[Method], given: Mapping[str, Any], *, like: Method |
 
 
 def number_options() -> dict[str, Option]:
-    """{field: option} of all methods' numbers, each once; where several have one of a name, the first one says what it is."""
+    """{field: option} of all methods' numbers, each once; where several have one of a name, the first one says what it
+    is."""
     found: dict[str, Option] = {}
     for kind in (*METHODS.values(), *HYBRIDS.values()):
         for option in options_of(kind):

@@ -1,4 +1,5 @@
-"""Methods that pool the similarities of a video's vectors to a query; the formula that scoring, training and pictures share.
+"""Methods that pool the similarities of a video's vectors to a query; the formula that scoring, training and pictures
+share.
 
 With q and a video's s_1..s_M L2-normalised, c_i = q.s_i and weights a_i that sum to 1:
 
@@ -25,13 +26,15 @@ _SMALLEST_SQUARE = 1e-12
 
 
 class Pooled(Method):
-    """A method that is one pooling. gated: whether it weighs by a video's gates, where it has some, and not by its vectors."""
+    """A method that is one pooling. gated: whether it weighs by a video's gates, where it has some, and not by its
+    vectors."""
 
     gated: ClassVar[bool] = False
 
     @abstractmethod
     def weights(self, similarity: Tensor, padding: Tensor | None) -> Tensor:
-        """(V, M, Q) weights over M from similarities (V, M, Q), which are far below any cosine where padding (V, M) is true."""
+        """(V, M, Q) weights over M from similarities (V, M, Q), which are far below any cosine where padding (V, M) is
+        true."""
 
     def pool(
         self, similarity: Tensor, images: Tensor, padding: Tensor | None = None, gate: Tensor | None = None

@@ -1,5 +1,5 @@
-"""Sparse sampling, what super images are compared with (arXiv 2312.00414): attention over as many single frames as there would
-be super images of grid N, ceil(M / N^2) evenly spaced ones of M."""
+"""Sparse sampling, what super images are compared with (arXiv 2312.00414): attention over as many single frames as
+there would be super images of grid N, ceil(M / N^2) evenly spaced ones of M."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

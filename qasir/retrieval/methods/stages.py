@@ -44,8 +44,8 @@ def second_stage(
     granularities: Iterable[str],
     fine: Callable[[Second], NDArray[np.float32]],
 ) -> NDArray[np.float32]:
-    """(Q, V) scores that rank each query's chosen videos by fine, (1, n) scores of one query, above the others in the order of
-    coarse (Q, V). Only chosen videos' vectors are read, those of some queries together."""
+    """(Q, V) scores that rank each query's chosen videos by fine, (1, n) scores of one query, above the others in the
+    order of coarse (Q, V). Only chosen videos' vectors are read, those of some queries together."""
     values = np.empty_like(coarse)
     for start in range(0, len(chosen), _QUERIES_TOGETHER):
         some = range(start, min(start + _QUERIES_TOGETHER, len(chosen)))

@@ -1,6 +1,8 @@
-"""EERCF's text-gated interaction block (AAAI 2024), parameter-free: w = softmax(cos(q, x) / tau_g), score = cos(q, sum_j w_j s_j).
+"""EERCF's text-gated interaction block (AAAI 2024), parameter-free: w = softmax(cos(q, x) / tau_g), score = cos(q,
+sum_j w_j s_j).
 
-x are the super images before the temporal encoder (a fine-tuned index's gates), s those after it; zero-shot they are the same.
+x are the super images before the temporal encoder (a fine-tuned index's gates), s those after it; zero-shot they are
+the same.
 """
 
 from collections.abc import Mapping, Sequence

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qasir.errors import QueryError, UnreadableIndexError
-from qasir.evaluation.query_files import Query
+from qasir.evaluation.query import Query
 from qasir.index.ragged import numbered, ragged_rows
 from qasir.index.snapshot import Snapshot, matrix
 from qasir.retrieval.vectors import normalised
@@ -198,6 +198,6 @@ def check_numbers(snapshot: Snapshot, *, cells: bool = False) -> None:
             if wrong.any():
                 row = rows.slice(int(wrong.argmax()), 1).to_pylist()[0]
                 raise UnreadableIndexError(
-                    f"{snapshot.uri}: super image {row['position']} of {row['video_id']} has a number in its {name} that "
-                    "is not finite (NaN or infinite): encode the video again"
+                    f"{snapshot.uri}: super image {row['position']} of {row['video_id']} has a number in its {name} "
+                    "that is not finite (NaN or infinite): encode the video again"
                 )

@@ -4,8 +4,8 @@
     eercf   0.8 L(S_weak) + 0.2 L(S_strong) + 0.001 [Pearson(text, video) + Pearson(text, TIB output)]  (AAAI 2024)
             S_weak = 0.5 S_video + 0.5 S_super-image-weighted + 0.05 S_cell-weighted,  S_strong = S_TIB
 
-Where this departs from EERCF: the paper also trains CLIP, here the VLM is frozen and adapters stand in for that; its frames are
-super images and its patches cells; captions of one video are no negatives of each other.
+Where this departs from EERCF: the paper also trains CLIP, here the VLM is frozen and adapters stand in for that; its
+frames are super images and its patches cells; captions of one video are no negatives of each other.
 """
 
 import math
@@ -30,8 +30,9 @@ _FIRST_SCALE = 1 / 0.07
 
 @dataclass(frozen=True)
 class Batch:
-    """B (query, video) pairs: texts (B, D), images (B, M, D) with image_padding (B, M), cells (B, C, D) or None likewise, and
-    the number of each pair's video (B,). Vectors are the VLM's, L2-normalised; padding is true where there is nothing."""
+    """B (query, video) pairs: texts (B, D), images (B, M, D) with image_padding (B, M), cells (B, C, D) or None
+    likewise, and the number of each pair's video (B,). Vectors are the VLM's, L2-normalised; padding is true where
+    there is nothing."""
 
     texts: Tensor
     images: Tensor
@@ -110,7 +111,8 @@ def pooled_scores(texts: Tensor, images: Tensor, padding: Tensor, method: Pooled
 
 
 def text_gated(texts: Tensor, gates: Tensor, values: Tensor, padding: Tensor, method: Pooled) -> Tensor:
-    """(B, D) output of the text-gated interaction block, each video gated by its own caption, without gradient to the gate."""
+    """(B, D) output of the text-gated interaction block, each video gated by its own caption, without gradient to the
+    gate."""
     cosine = torch.einsum("bd,bmd->bm", texts.detach(), gates.detach()).masked_fill(padding, NEVER)
     weights = method.weights(cosine[:, :, None], padding)
     return F.normalize((weights * values).sum(dim=1), dim=-1)

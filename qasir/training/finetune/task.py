@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qasir.errors import SpecError
 from qasir.evaluation.evaluate import answerable
 from qasir.evaluation.metrics import summarise, target_ranks
-from qasir.evaluation.query_files import Query
+from qasir.evaluation.query import Query
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.modules import FineTuned
 from qasir.retrieval.recipe import Recipe

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qasir.errors import QueryError
 from qasir.evaluation.metrics import target_ranks
-from qasir.evaluation.query_files import Query
+from qasir.evaluation.query import Query
 from qasir.index.ragged import numbered
 from qasir.retrieval.methods.pooled import Pooled
 from qasir.retrieval.scoring import score

@@ -14,7 +14,8 @@ from qasir.demo.towers import encode_window, export, export_folder, model_config
 from qasir.demo.train_packaged import train
 from qasir.demo.training_plan import TrainingPlan
 from qasir.errors import ModelError, SpecError
-from qasir.vlm.model import Vlm, resolve
+from qasir.vlm.model import Vlm
+from qasir.vlm.weights import resolve
 from tests.qasir.training.dying import writes_survived
 
 PLAN = TrainingPlan(steps=2, tokens=144, texts=16, captions=8)

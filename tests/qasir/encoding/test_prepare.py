@@ -10,8 +10,9 @@ from qasir.encoding.prepare import prepare
 from qasir.errors import ModelError
 from qasir.index.index import Index
 from qasir.video.corpus import Corpus, VideoFile
-from qasir.vlm.model import Vlm, resolve
+from qasir.vlm.model import Vlm
 from qasir.vlm.sizes import model_sizes
+from qasir.vlm.weights import resolve
 
 CORPUS = Corpus("/videos", "/videos", (VideoFile("a", "/videos/a.mp4", 1, "f"),))
 

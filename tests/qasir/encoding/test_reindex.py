@@ -18,7 +18,7 @@ from qasir.index.index import Index
 from qasir.index.lease import Run
 from qasir.index.maintenance import newest_tag
 from qasir.video.corpus import list_videos
-from qasir.vlm.model import resolve
+from qasir.vlm.weights import resolve
 from tests.qasir.encoding.stubs import SPEC, PixelModel, encode_stubbed
 from tests.videos import write_video
 

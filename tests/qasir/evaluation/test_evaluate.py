@@ -11,7 +11,8 @@ from qasir.errors import NoIndexError, QueryError
 from qasir.evaluation.cost import cost
 from qasir.evaluation.evaluate import RANKINGS_SCHEMA, evaluate, evaluate_video_to_text, rankings_table
 from qasir.evaluation.metrics import METRICS
-from qasir.evaluation.query_files import Query, read_queries
+from qasir.evaluation.query import Query
+from qasir.evaluation.query_files import read_queries
 from qasir.evaluation.report.examples import cell_light
 from qasir.evaluation.report.page import render_report
 from qasir.evaluation.tuning import check_choices, chosen, sum_r
@@ -27,7 +28,8 @@ from qasir.retrieval.methods.text_gated import TextGated
 from qasir.retrieval.opening import open_index, searcher_of, together
 from qasir.retrieval.searcher import Searcher
 from qasir.vlm.flops import architecture_gflops, image_gflops
-from qasir.vlm.model import Vlm, resolve
+from qasir.vlm.model import Vlm
+from qasir.vlm.weights import resolve
 from tests.indexes import make_index
 
 import open_clip  # isort: skip  (after the shim that qasir.vlm.model brings)

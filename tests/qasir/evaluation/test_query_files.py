@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from qasir.errors import QueryError
-from qasir.evaluation.query_files import paragraphs, read_queries
+from qasir.evaluation.query import paragraphs
+from qasir.evaluation.query_files import read_queries
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -109,7 +110,10 @@ def test_a_file_that_is_not_there_or_empty_or_binary(tmp_path):
         read_queries(tmp_path / "b.jsonl")
 
 
-MSRVTT_CSV = 'key,vid_key,video_id,sentence\nret0,msr9770,video9770,a person connects something\nret1,msr9771,video9771,"a boy, singing"\n'
+MSRVTT_CSV = """key,vid_key,video_id,sentence
+ret0,msr9770,video9770,a person connects something
+ret1,msr9771,video9771,"a boy, singing"
+"""
 MSRVTT_JSON = json.dumps(
     {"videos": [{"video_id": "video0"}], "sentences": [{"caption": "a cat", "video_id": "video0", "sen_id": 3}]}
 )

@@ -225,6 +225,9 @@ def test_a_dead_holder_of_this_machine_holds_nothing(index, monkeypatch):
     monkeypatch.undo()
     with Run(index, "next"):
         pass
+    killed, after = index.table("runs").to_table().sort_by("started").to_pylist()
+    assert (killed["job"], killed["ended"]) == ("killed", None)
+    assert (after["job"], after["ended"] is None) == ("next", False)
 
 
 def test_a_run_whose_lease_ran_out_must_not_write(index, monkeypatch):
@@ -323,5 +326,10 @@ def test_a_batch_that_arrives_twice_is_kept_once(index):
     assert index.table("super_images").count_rows() == 2
 
 
-def test_lance_dataset_is_plain_lance(index):
-    assert isinstance(index.table("videos"), lance.LanceDataset)
+def test_tables_are_plain_lance_tables(index):
+    committer = Committer(index, {"a": "f1"})
+    committer.add(written(index, "a", [0, 1]))
+    committer.add(encoded("a", 2))
+    committer.commit()
+    assert lance.dataset(f"{index.uri}/videos.lance").to_table() == index.table("videos").to_table()
+    assert lance.dataset(f"{index.uri}/super_images.lance").count_rows() == 2

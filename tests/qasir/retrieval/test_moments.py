@@ -3,7 +3,7 @@ import pytest
 
 from qasir.errors import QueryError
 from qasir.evaluation.moment_metrics import moment_recalls
-from qasir.evaluation.query_files import Query
+from qasir.evaluation.query import Query
 from qasir.retrieval.moments import MomentRule, finest, overlap, span
 from qasir.retrieval.opening import searcher_of
 from qasir.retrieval.searcher import best_first

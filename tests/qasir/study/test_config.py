@@ -37,7 +37,8 @@ def test_lists_are_crossed_and_paths_are_beside_the_file(tmp_path):
     ]  # fmt: skip
     assert config.encoders[-1].pretrained == str(tmp_path / "weights.pt")
     assert config.scorings == (
-        ScoringChoice("attention", 0.01), ScoringChoice("attention", 0.1), ScoringChoice("mean"), ScoringChoice("sparse:2"),
+        ScoringChoice("attention", 0.01), ScoringChoice("attention", 0.1), ScoringChoice("mean"),
+        ScoringChoice("sparse:2"),
     )  # fmt: skip
     assert config.finetuned == (str(tmp_path / "tuned"), "/elsewhere")
     assert [(one.hybrid, one.top_k, one.small["finetuned"]) for one in config.hybrids] == [

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from qasir.evaluation.metrics import bootstrap, summarise
-from qasir.study.findings import difference, findings, pareto
+from qasir.study.comparing import difference, pareto
 from qasir.study.page import render_study
+from qasir.study.questions import findings
 from qasir.study.results import DONE, RESULTS_SCHEMA, Result, label, write_tables
 
 SCRIPT = Path(__file__).parents[3] / "docs" / "make_results.py"
@@ -22,9 +23,11 @@ def result(quality, cost, *, kind="zero-shot", aggregation="attention", grid=1, 
     rank = np.where(np.arange(60) < 60 * quality, 1, 50)
     bounds = bootstrap(rank, VIDEOS)
     row = {
-        **dict.fromkeys(RESULTS_SCHEMA.names), "status": DONE, "kind": kind, "model": "m", "grid": grid, "image_size": 192,
+        **dict.fromkeys(RESULTS_SCHEMA.names), "status": DONE, "kind": kind, "model": "m", "grid": grid,
+        "image_size": 192,
         "fps": 1.0, "aggregation": aggregation, "gflops_per_video": cost, "gflops_per_query": 0.001, "n_videos": 20,
-        "n_queries": 60, "encodings_per_video": cost, "parameters": 10**6, "model_seconds_per_video": 0.1, **summarise(rank),
+        "n_queries": 60, "encodings_per_video": cost, "parameters": 10**6, "model_seconds_per_video": 0.1,
+        **summarise(rank),
         **{f"{name}_low": pair[0] for name, pair in bounds.items()},
         **{f"{name}_high": pair[1] for name, pair in bounds.items()},
         "by_mv": [{"lo": 0.0, "hi": 0.5, "n_queries": 60, **summarise(rank)}, {"lo": 0.5, "hi": 1.0, "n_queries": 0}],
@@ -44,7 +47,9 @@ def study():
         result(0.8, 40.0, grid=2, image_size=288),
         result(0.5, 5.0, grid=2, model="local-dir:/models/small", parameters=10**5),
         result(0.8, 22.0, kind="fine-tuned", grid=2, finetuned="tuned"),
-        result(0.85, 32.0, kind="hybrid", grid=2, hybrid="fusion", weight=0.5, small_model="m", small_grid=3, small_fps=1.0),
+        result(
+            0.85, 32.0, kind="hybrid", grid=2, hybrid="fusion", weight=0.5, small_model="m", small_grid=3, small_fps=1.0
+        ),
     ]  # fmt: skip
 
 
@@ -91,7 +96,8 @@ def test_a_difference_is_over_the_queries_that_both_answered(study):
 
 
 def test_the_page_shows_what_could_not_be_built(study):
-    failed = Result({**dict.fromkeys(RESULTS_SCHEMA.names), "status": "failed", "label": "x", "reason": "no <such> model"}, np.zeros(0, int), [], [])  # fmt: skip
+    row = {**dict.fromkeys(RESULTS_SCHEMA.names), "status": "failed", "label": "x", "reason": "no <such> model"}
+    failed = Result(row, np.zeros(0, int), [], [])
     page = render_study([*study, failed], title="T", tuned=False)
     assert "no &lt;such&gt; model" in page
     assert "1 could not be built" in page

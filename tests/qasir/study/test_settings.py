@@ -16,7 +16,8 @@ def _same_grid(checkpoint, encoder):
 def crossed(*, encoders=(N1, N2), checkpoints=None, broken=None, **parts):
     config = StudyConfig(
         Material("v", Path("q")), None, "auto", False, (0.0, 1.0), encoders,
-        **{"scorings": (ScoringChoice(),), "hybrids": (), "two_stage": (), "finetuned": tuple(checkpoints or ())} | parts,
+        **{"scorings": (ScoringChoice(),), "hybrids": (), "two_stage": (), "finetuned": tuple(checkpoints or ())}
+        | parts,
     )  # fmt: skip
     return list(settings(config, checkpoints or {}, _same_grid, broken or {}))
 
@@ -48,7 +49,8 @@ def test_a_checkpoint_goes_with_the_encoder_it_was_trained_on():
     found = crossed(
         two_stage=(choice,),
         checkpoints={
-            "tuned": SimpleNamespace(grid=2, recipe=Recipe()), "coarse": SimpleNamespace(grid=1, recipe=Recipe("eercf")),
+            "tuned": SimpleNamespace(grid=2, recipe=Recipe()),
+            "coarse": SimpleNamespace(grid=1, recipe=Recipe("eercf")),
         },
     )  # fmt: skip
     tuned = [(s.kind, s.side.encoder.grid, s.side.finetuned) for s in found if s.side.finetuned]

@@ -8,7 +8,9 @@ import torch
 
 from qasir.errors import ModelError, QueryError
 from qasir.video.super_image import cell_overlap
-from qasir.vlm.model import Vlm, resolve, resolve_precision
+from qasir.vlm.model import Vlm
+from qasir.vlm.precision import resolve_precision
+from qasir.vlm.weights import resolve
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 32,

@@ -17,11 +17,11 @@ def unit_rows(seed, *shape):
     return (made / np.linalg.norm(made, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def ragged(seed, lengths, dim=16):
+def ragged(seed, lengths):
     """(features, the same padded (V, M, D), padding (V, M))."""
-    vectors = unit_rows(seed, sum(lengths), dim)
+    vectors = unit_rows(seed, sum(lengths), 16)
     first, length = starts(np.array(lengths))
-    images = torch.zeros(len(lengths), max(lengths), dim)
+    images = torch.zeros(len(lengths), max(lengths), 16)
     padding = torch.ones(len(lengths), max(lengths), dtype=torch.bool)
     for v, (low, n) in enumerate(zip(first, length, strict=True)):
         images[v, :n] = torch.from_numpy(vectors[low : low + n])
@@ -29,10 +29,10 @@ def ragged(seed, lengths, dim=16):
     return Features(first, length, vectors), images, padding
 
 
-def batch(lengths, *, video, cells=0, seed=0, dim=16):
-    _, images, padding = ragged(seed, lengths, dim)
+def batch(lengths, *, video, cells=0, seed=0):
+    _, images, padding = ragged(seed, lengths)
     made = {}
     if cells:
-        _, made["cells"], made["cell_padding"] = ragged(seed + 1, [n * cells for n in lengths], dim)
-    texts = torch.from_numpy(unit_rows(seed + 2, len(lengths), dim))
+        _, made["cells"], made["cell_padding"] = ragged(seed + 1, [n * cells for n in lengths])
+    texts = torch.from_numpy(unit_rows(seed + 2, len(lengths), 16))
     return Batch(texts, images, padding, torch.tensor(video), **made)

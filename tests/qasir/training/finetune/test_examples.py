@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from qasir.errors import QueryError, UnreadableIndexError
-from qasir.evaluation.query_files import Query
+from qasir.evaluation.query import Query
 from qasir.retrieval.vector_source import StoredVectors
 from qasir.training.finetune.examples import Pairs, VideoRows, check_numbers, collate, load_videos, settled_batch_size
 from tests.indexes import DIM, make_index

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qasir.errors import ModelError, QueryError, SpecError
-from qasir.evaluation.query_files import Query
+from qasir.evaluation.query import Query
 from qasir.index.index import Index
 from qasir.retrieval.checkpoint import WEIGHTS, load_checkpoint
 from qasir.retrieval.modules import Architecture

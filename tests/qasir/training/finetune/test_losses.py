@@ -13,7 +13,7 @@ from qasir.retrieval.modules import Architecture, FineTuned
 from qasir.retrieval.recipe import Recipe
 from qasir.retrieval.scoring import score
 from qasir.training.finetune.losses import info_nce, pearson, triplet
-from qasir.training.finetune.objective import Batch, Objective, pooled_scores, text_gated
+from qasir.training.finetune.objective import Objective, pooled_scores, text_gated
 from tests.qasir.training.finetune.made_up import batch, ragged, rows
 
 
@@ -202,4 +202,8 @@ def test_hard_negatives_come_later():
 
 
 def test_batches_move_whole():
-    assert isinstance(batch([1, 2], video=[0, 1]).to(torch.device("cpu")), Batch)
+    made = batch([1, 2], video=[0, 1], cells=4)
+    moved = made.to(torch.device("meta"))
+    assert {name: (value.device.type, value.shape) for name, value in vars(moved).items()} == {
+        name: ("meta", value.shape) for name, value in vars(made).items()
+    }

@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from qasir.evaluation.query_files import Query
+from qasir.evaluation.query import Query
 from qasir.training.mof.learn import train_mof
 from qasir.training.mof.material import Captioned
 from qasir.training.mof.mof_training import MofSettings
 from qasir.video.corpus import list_videos
 from qasir.video.tile import Tiling
-from qasir.vlm.model import Vlm, resolve
+from qasir.vlm.model import Vlm
+from qasir.vlm.weights import resolve
 from tests.videos import write_video
 
 import open_clip  # isort: skip

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from qasir.errors import QasirError, QueryError, SpecError
-from qasir.evaluation.query_files import Query
+from qasir.evaluation.query import Query
 from qasir.training.mof.clip_table import clips_of
 from qasir.training.mof.clips import read_clips
 from qasir.training.mof.frame_table import FrameTable

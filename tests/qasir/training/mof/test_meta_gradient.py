@@ -6,7 +6,8 @@ from torch import nn
 from qasir.errors import ModelError, SpecError
 from qasir.training.mof.meta_gradient import Clips, Objective, meta_gradient
 from qasir.training.mof.trainable import RetrievalModel, choose_weights
-from qasir.vlm.model import Vlm, resolve
+from qasir.vlm.model import Vlm
+from qasir.vlm.weights import resolve
 
 import open_clip  # isort: skip
 

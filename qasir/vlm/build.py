@@ -1,0 +1,109 @@
+"""An open_clip model built from where it comes from: with its weights, or without its numbers."""
+
+import logging
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+import qasir.vlm.torchvision_shim  # noqa: F401  (must come before open_clip)
+
+import open_clip  # isort: skip
+from open_clip.transformer import VisionTransformer  # isort: skip
+
+from qasir.errors import ModelError
+from qasir.vlm.weights import VlmSource, register_packaged
+
+
+def build(source: VlmSource, image_size: int | None) -> Any:
+    """The open_clip model with its weights. Raises ModelError when they cannot be loaded.
+
+    image_size: pixels a side; None is the model's own.
+    """
+    register_packaged()
+    pretrained = str(source.checkpoint or source.pretrained) if not source.model.startswith("local-dir:") else None
+    try:
+        model = open_clip.create_model(source.model, pretrained or None, require_pretrained=True, pretrained_text=False)
+        if image_size is None or image_size == side_of(model):
+            return model
+        # Resized from the loaded float32 weights, not while loading: half-precision checkpoints cannot be interpolated.
+        with _not_told_of_random_weights():
+            resized = open_clip.create_model(
+                source.model, pretrained or None, force_image_size=image_size, load_weights=False, pretrained_text=False
+            )
+        state = model.state_dict()
+        open_clip.model.resize_pos_embed(state, resized)
+        resized.load_state_dict(state)
+        return resized
+    except UNLOADABLE as error:
+        raise cannot_load(source, image_size, error) from error
+
+
+UNLOADABLE = (
+    RuntimeError, ValueError, OSError, KeyError, AssertionError, EOFError, StopIteration, pickle.UnpicklingError,
+    SafetensorError,
+)  # fmt: skip
+"""What open_clip, torch and safetensors raise for a checkpoint that is damaged, empty, hostile or of another model."""
+
+
+def cannot_load(source: VlmSource, image_size: int | None, error: BaseException) -> ModelError:
+    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    size = f" at {image_size} px" if image_size is not None else ""
+    return ModelError(f"cannot load {source.model!r} with {source.pretrained!r}{size}: {first_line}")
+
+
+def projects_patches(tower: Any) -> bool:
+    """Whether an image tower's patch tokens can be projected like its class token."""
+    return (
+        isinstance(tower, VisionTransformer)
+        and tower.attn_pool is None
+        and tower.pool_type in ("tok", "avg")
+        and tower.proj is not None
+        and tower.grid_size[0] == tower.grid_size[1]
+    )
+
+
+def no_cells(source: VlmSource) -> ModelError:
+    return ModelError(
+        f"model {source.model!r} cannot give cell embeddings (its patch tokens have no projection into "
+        "the joint space): pass --no-cells"
+    )
+
+
+def architecture(source: VlmSource, image_size: int | None = None) -> Any:
+    """The open_clip model without its numbers (on the meta device), to count what it costs. Nothing is read but its
+    config.
+
+    image_size: pixels a side; None is the model's own.
+    """
+    register_packaged()
+    with _not_told_of_random_weights(), torch.device("meta"):
+        model = open_clip.create_model(
+            source.model, force_image_size=image_size, load_weights=False, pretrained_text=False, device="meta"
+        )
+    return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _not_told_of_random_weights() -> Iterator[None]:
+    """open_clip warns, through the root logger, of a model with random weights; here they are wanted, or about to be
+    replaced."""
+    root = logging.getLogger()
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "initialized randomly" not in record.getMessage()
+
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)
+
+
+def side_of(model: Any) -> int:
+    """Pixels a side of what an open_clip model takes."""
+    size = model.visual.image_size
+    return int(size[0] if isinstance(size, tuple | list) else size)
