@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from pipelines.encode import encode_corpus
 from qasir.encoding.models import Target
 from qasir.encoding.options import EncoderOptions
 from qasir.encoding.prepare import prepare
-from qasir.encoding.run import RunProgress
+from qasir.encoding.run import OnProgress, ignore
 from qasir.errors import QasirError
 from qasir.evaluation.evaluate import evaluate
 from qasir.evaluation.query import Query, paragraphs
@@ -29,11 +29,28 @@ from qasir.retrieval.searcher import Searcher
 from qasir.study.config import Material, StudyConfig
 from qasir.study.results import Result, ResultFiles, digest, done, failed, write_tables
 from qasir.study.settings import Setting, Side, settings
-from qasir.video.corpus import list_videos
+from qasir.video.corpus import Corpus, list_videos
 from qasir.vlm.model import Vlm
 
 _TIMED_IMAGES = 16
 _OPEN_SEARCHERS = 6
+
+
+class EncodeCorpus(Protocol):
+    """What brings indexes up to date with a corpus, as `pipelines.encode.encode_corpus` does on Ray."""
+
+    def __call__(self, corpus: Corpus, targets: Sequence[Target], *, job: str, on_progress: OnProgress) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What encodes the corpora, and the device that it does it on, "cuda" or "cpu"."""
+
+    run: EncodeCorpus
+    device: Callable[[], str]
+
+
+ON_RAY = Encoding(encode_corpus, lambda: encoder_device(None))
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,8 @@ def run_study(
     config: StudyConfig,
     output: Path,
     *,
-    on_encoding: Callable[[RunProgress], None] = lambda snapshot: None,
+    encoding: Encoding = ON_RAY,
+    on_encoding: OnProgress = ignore,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> list[Result]:
     """Every setting's result, in order; killed and run again, it goes on. Indexes, results and tables are in `output`.
@@ -59,11 +77,11 @@ def run_study(
     corpora and the query files.
     """
     asked = _queries(config, config.corpus)
-    tests = Indexes(config.corpus, output / "indexes")
+    tests = Indexes(config.corpus, output / "indexes", encoding)
     validation, tuning = None, []
     if config.validation is not None:
         tuning = _queries(config, config.validation)
-        validation = Indexes(config.validation, output / "validation_indexes")
+        validation = Indexes(config.validation, output / "validation_indexes", encoding)
     broken = tests.encode(config.encoders, on_encoding)
     if validation is not None:
         broken |= validation.encode([one for one in config.encoders if one not in broken], on_encoding)
@@ -101,17 +119,16 @@ def run_study(
 class Indexes:
     """The index of every encoder over one corpus, and searchers of them."""
 
-    def __init__(self, material: Material, folder: Path) -> None:
+    def __init__(self, material: Material, folder: Path, encoding: Encoding) -> None:
         self.material = material
+        self._encoding = encoding
         self.folder = folder
         self.queries_hash = hashlib.sha256(material.queries.read_bytes()).hexdigest()
         self._open: dict[EncoderOptions, Index] = {}
         self._content: dict[EncoderOptions, str] = {}
         self._searcher = lru_cache(_OPEN_SEARCHERS)(self._make)
 
-    def encode(
-        self, encoders: Sequence[EncoderOptions], on_progress: Callable[[RunProgress], None]
-    ) -> dict[EncoderOptions, str]:
+    def encode(self, encoders: Sequence[EncoderOptions], on_progress: OnProgress) -> dict[EncoderOptions, str]:
         """Make or bring up to date every index, decoding each video once; {encoder: why it cannot be built} for the
         others."""
         corpus = list_videos(self.material.videos)
@@ -119,13 +136,13 @@ class Indexes:
         targets = []
         for encoder in encoders:
             try:
-                index, source = prepare(encoder, self._uri(encoder), corpus, device_type=lambda: encoder_device(None))
+                index, source = prepare(encoder, self._uri(encoder), corpus, device_type=self._encoding.device)
             except QasirError as error:
                 broken[encoder] = str(error)
                 continue
             self._open[encoder] = index
             targets.append(Target(index, source))
-        encode_corpus(corpus, targets, job="run_study", on_progress=on_progress)
+        self._encoding.run(corpus, targets, job="run_study", on_progress=on_progress)
         return broken
 
     def index(self, encoder: EncoderOptions) -> Index:

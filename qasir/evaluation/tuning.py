@@ -56,7 +56,7 @@ def sum_r(searcher: Searcher, queries: Sequence[Query], method: Method) -> float
 
 def _best(searcher: Searcher, queries: Sequence[Query], method: Any, name: str, values: Sequence[Any]) -> Any:
     tried = [replace(method, **{name: value}) for value in values]
-    embeddings = searcher.encode([query.text for query in queries])
+    embeddings = searcher.queries([query.text for query in queries])
     scored = method.score_each(tried, embeddings, searcher.rankers)
     sums = [summarise(ranks_of(searcher, queries, values))["SumR"] for values in scored]
     return tried[sums.index(max(sums))]

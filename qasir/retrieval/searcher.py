@@ -94,8 +94,13 @@ class Searcher:
             side.snapshot.rows()
         return sum(side.snapshot.preload() for side in self.sides)
 
-    def encode(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """For each side, (n, D) embeddings of texts; each distinct one is encoded once."""
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, D) L2-normalised embeddings of texts for the only index, or the one that says where a moment is; each
+        distinct text is encoded once."""
+        return self.side.texts.encode(texts)
+
+    def queries(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """For each side, (n, D) embeddings of texts."""
         return [side.texts.encode(texts) for side in self.sides]
 
     def score(
@@ -106,7 +111,7 @@ class Searcher:
         among (V,): the videos that count, when not all do; a first stage recalls only those. Scores of others mean
         nothing.
         """
-        return self.score_vectors(self.encode(texts), method, among=among)
+        return self.score_vectors(self.queries(texts), method, among=among)
 
     def score_vectors(
         self,
@@ -152,7 +157,7 @@ class Searcher:
         _check(texts, top_k)
         allowed = None if where is None else self.select(where)
         if self._is_nominated(method, exact):
-            (queries,) = self.encode(texts)
+            queries = self.encode(texts)
             return ManyHits(
                 self._nominated(text, query, top_k, method, allowed) for text, query in zip(texts, queries, strict=True)
             )

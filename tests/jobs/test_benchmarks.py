@@ -88,6 +88,7 @@ def test_long_videos(name, tmp_path, monkeypatch):
     assert (tmp_path / f"{name}.report" / "index.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_benchmark_is_encoded_by_the_job_as_documented(local_ray, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stand_ins(tmp_path / "videos", read_queries(DATA / LONG["charades"]), 2)

@@ -72,6 +72,7 @@ def eercf(material):
 
 
 @pytest.mark.ray
+@pytest.mark.slow  # trains on Ray
 def test_training_leaves_a_checkpoint(trained):
     out, text, facts = trained
     names = {path.name for path in out.iterdir()}
@@ -85,6 +86,7 @@ def test_training_leaves_a_checkpoint(trained):
 
 
 @pytest.mark.ray
+@pytest.mark.slow  # trains on Ray
 def test_the_plain_loop_trains_the_same_model(trained, material):
     out, result = train_plain(material[0], "plain", Recipe())
     assert result["best"]["epoch"] == trained[2]["best"]["epoch"]
@@ -94,6 +96,7 @@ def test_the_plain_loop_trains_the_same_model(trained, material):
 
 
 @pytest.mark.ray
+@pytest.mark.slow  # trains on Ray
 def test_training_that_has_ended_stays_as_it_is(trained, material):
     out, _, facts = trained
     before = (out / "finetuned.safetensors").read_bytes()
@@ -104,6 +107,7 @@ def test_training_that_has_ended_stays_as_it_is(trained, material):
 
 
 @pytest.mark.ray
+@pytest.mark.slow  # trains on Ray
 def test_other_settings_need_another_folder(trained, material):
     _, _, _, error = call(finetune, *material[1], "--output", trained[0], *QUICK, "--seed", "5")
     assert isinstance(error, SpecError)
@@ -111,6 +115,7 @@ def test_other_settings_need_another_folder(trained, material):
 
 
 @pytest.mark.ray
+@pytest.mark.slow  # trains on Ray
 def test_a_checkpoint_is_evaluated_searched_and_applied(trained, material, tmp_path):
     used(trained[0], trained[2], "attention", material, tmp_path)
 

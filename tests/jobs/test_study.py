@@ -2,7 +2,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import run_study
+from pipelines.study import Encoding
+from pipelines.study import run_study as study
 from qasir.demo.render import render_corpus
+from qasir.encoding.encode import plain_stages
+from qasir.encoding.options import EncodeOptions
+from qasir.encoding.run import run_encoding
+from qasir.study.config import load_study_config
 from qasir.study.page import render_study
 from qasir.study.results import read_tables
 from tests.jobs.killing import kill_once_there
@@ -13,7 +19,7 @@ videos: {demo}/videos
 queries: {demo}/queries.jsonl
 validation: {{videos: {demo}/videos, queries: {demo}/queries.jsonl}}
 encoders:
-  - {{grid: [1, 3], thumbnails: false}}
+  - {{grid: [1, 3], image_size: 96, thumbnails: false}}
   - {{grid: 3, image_size: 144, cells: false, thumbnails: false}}
   - {{model: nonsense}}
 scorings:
@@ -33,10 +39,16 @@ def config(demo, tmp_path_factory):
     return path
 
 
+def encode_here(corpus, targets, **options):
+    stages = plain_stages(targets, EncodeOptions(), isolate=False)
+    return run_encoding(corpus, [target.index for target in targets], stages, EncodeOptions(), **options)
+
+
 @pytest.fixture(scope="module")
-def studied(config, local_ray, tmp_path_factory):
-    """(folder, what the job said, its results)."""
+def studied(config, tmp_path_factory):
+    """(folder, what the job said, its results); encoded and evaluated without Ray."""
     output = tmp_path_factory.mktemp("out")
+    study(load_study_config(config), output, encoding=Encoding(encode_here, lambda: "cpu"))
     said = call(run_study, "--config", config, "--output", output, "--json")
     return output, said, pq.read_table(output / "results.parquet")
 
@@ -59,7 +71,7 @@ def test_every_setting_is_a_row(studied, demo):
     dense = next(row for row in done if row["grid"] == 1 and row["aggregation"] == "mean")
     sparse = next(row for row in done if row["kind"] == "sparse")
     super_image = next(
-        row for row in done if row["grid"] == 3 and row["image_size"] == 192 and row["aggregation"] == "mean"
+        row for row in done if row["grid"] == 3 and row["image_size"] == 96 and row["aggregation"] == "mean"
     )
     assert sparse["encodings_per_video"] == super_image["encodings_per_video"] < dense["encodings_per_video"] / 8
     assert len(by_label) == len(done)
@@ -80,6 +92,7 @@ def test_a_second_run_does_nothing_again(studied, config):
     assert pq.read_table(output / "results.parquet").equals(before)
 
 
+@pytest.mark.slow  # encodes on Ray
 def test_a_changed_query_file_is_evaluated_anew(studied, config, demo, tmp_path):
     output, _, _ = studied
     lines = (demo / "queries.jsonl").read_text().splitlines()

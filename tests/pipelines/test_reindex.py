@@ -13,6 +13,7 @@ from tests.videos import write_video
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.slow
 def test_new_and_removed_videos_of_several_indexes(local_ray, videos, tmp_path):
     corpus = list_videos(str(videos))
     small = EncoderOptions(image_size=96, cells=False, thumbnails=False)

@@ -44,7 +44,7 @@ class Split:
 
     def texts(self) -> NDArray[np.float32]:
         """(Q, D)."""
-        return self.searcher.encode([query.text for query in self.queries])[0]
+        return self.searcher.encode([query.text for query in self.queries])
 
 
 @dataclass(frozen=True)

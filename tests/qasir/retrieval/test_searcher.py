@@ -119,7 +119,7 @@ def test_filters_lose_nothing_through_the_vector_index(large, where):
 def test_what_was_preloaded_is_found_as_what_is_read(large, monkeypatch):
     searcher, preloaded = open_index(large.uri), open_index(large.uri)
     names = give_texts(searcher, unit(np.random.default_rng(4).standard_normal((5, DIM))))
-    give_texts(preloaded, searcher.encode(names)[0])
+    give_texts(preloaded, searcher.encode(names))
     assert preloaded.preload() > 8000 * DIM * 2
     read = searcher.search_many(names, 10)
     monkeypatch.setattr(
@@ -153,7 +153,7 @@ def test_a_vector_index_needs_rows_and_asking_for_none_is_an_error(made, searche
 def test_re_ranking_everything_is_scoring_every_video_finely(searcher, texts, recall, rerank):
     method = CoarseToFine(recall, 100, rerank)
     values = searcher.score(texts, method)
-    (queries,) = searcher.encode(texts)
+    queries = searcher.encode(texts)
     for q, query in enumerate(queries.astype(np.float64)):
         for v, video_id in enumerate(searcher.videos().video_ids):
             images = searcher.sides[0].vectors.load("super-image", [video_id]).features.vectors.astype(np.float64)
@@ -180,7 +180,7 @@ def test_only_recalled_videos_are_read_and_the_others_rank_below_in_coarse_order
     coarse = searcher.score(texts[:1], CoarseToFine("video", 100))  # everything, to fill nothing but the reading log
     read.clear()
     values = searcher.score(texts[:1], CoarseToFine("video", 2, ("super-image",)))[0]
-    by_video = searcher.encode(texts[:1])[0][0] @ searcher.sides[0].vectors.video_vectors().T
+    by_video = searcher.encode(texts[:1])[0] @ searcher.sides[0].vectors.video_vectors().T
     expected = sorted(searcher.videos().video_ids[v] for v in np.argsort(-by_video)[:2])
     assert read == [("super-image", expected)]
     order = np.argsort(-values)
@@ -191,7 +191,7 @@ def test_only_recalled_videos_are_read_and_the_others_rank_below_in_coarse_order
 
 def test_a_filter_comes_before_the_first_stage(searcher, texts, hybrid):
     """Or what a stage recalls could all be filtered away."""
-    (queries,) = searcher.encode(texts)
+    queries = searcher.encode(texts)
     by_video = queries[0] @ searcher.sides[0].vectors.video_vectors().T
     worst = searcher.videos().video_ids[int(by_video.argmin())]
     (hit,) = searcher.search(texts[0], 5, CoarseToFine("video", 1), where=f"video_id = '{worst}'")
@@ -347,7 +347,7 @@ def test_a_snapshot_stays_what_it_was(tmp_path):
 
 
 def test_equal_to_scoring_the_features_by_hand(searcher, texts):
-    (queries,) = searcher.encode(texts)
+    queries = searcher.encode(texts)
     np.testing.assert_array_equal(
         searcher.score(texts), score(queries, searcher.sides[0].vectors.load().features, Attention())
     )

@@ -85,6 +85,7 @@ def test_training_that_has_ended_stays_as_it_is(whole):
     assert (folder / WEIGHTS).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_training_killed_at_any_write_goes_on_to_the_same_checkpoint(whole, tmp_path):
     """A process that ends before its first, second, ... write; then the same again, to the end."""
     make_task(tmp_path)

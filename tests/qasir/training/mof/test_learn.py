@@ -83,6 +83,7 @@ def train_in(folder):
     Made(folder.parent).train(folder)
 
 
+@pytest.mark.slow
 def test_a_training_killed_at_any_write_goes_on_to_the_same_checkpoint(whole, made):
     """A process that ends before its first, second, ... file or table is written; then the same again, to the end."""
     n_killed = 0
