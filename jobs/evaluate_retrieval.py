@@ -74,6 +74,10 @@ def evaluate_retrieval(
     """Rank every video for every query; print the metrics, and write them with a report to --output."""
     _check(asking, given)
     check_indexes(len(ranking.index), ranking.hybrid)
+    if asking.validation_index and len(asking.validation_index) != len(ranking.index):
+        raise QueryError(
+            f"{len(asking.validation_index)} --validation-index for {len(ranking.index)} --index: give one for each"
+        )
     queries = asking.read(asking.queries)
     own, spare = _apart(ranking.hybrid, _with_old_name(given_numbers(numbers), top_k))
     others = _others(ranking.hybrid, spare)
@@ -172,8 +176,8 @@ def _opened(uris: Sequence[str], finetuned: Sequence[str], *, distributed: bool)
 
 
 def _check_distributed(method: Method) -> None:
-    if any(one.kind == "two-stage" for one in (method, *method.sides())):
-        raise QueryError("--distributed scores every video exactly; it does not go with --recall")
+    if not all(one.is_exact() for one in (method, *method.sides())):
+        raise QueryError("--distributed scores every video exactly; it does not go with --recall and --rerank")
 
 
 def _compare(

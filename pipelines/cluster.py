@@ -4,7 +4,7 @@ process."""
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,10 +27,7 @@ def connect() -> None:
     """Start or join Ray once a process, quietly: logs of workers go to Ray's session folder."""
     if not ray.is_initialized():
         local = not os.environ.get("RAY_ADDRESS")
-        if local:
-            for name, value in _RAY_SETTINGS.items():
-                os.environ.setdefault(name, value)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _environment(_RAY_SETTINGS if local else {}):
             # Ray starts its daemons from this process; they use none of Lance, which warns of any fork.
             warnings.filterwarnings("ignore", message="lance is not fork-safe")
             ray.init(
@@ -39,6 +36,18 @@ def connect() -> None:
                 log_to_driver=False,
                 include_dashboard=False if local else None,
             )
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables that are not set yet, for as long as Ray's daemons start, which inherit them."""
+    new = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            del os.environ[name]
 
 
 @contextmanager

@@ -98,6 +98,8 @@ def _score(fragments: pa.Table, *, current: Any, queries: Any, **options: Any) -
 
 
 def _like(videos: VideoList, dim: int) -> Features:
-    """As many vectors a video, all zero."""
+    """As many vectors a video, all the same one, which is held once."""
     first, length = starts(videos.n_super_images)
-    return Features(first, length, np.zeros((int(length.sum()), dim), np.float32))
+    one = np.zeros(dim, np.float32)
+    same = np.lib.stride_tricks.as_strided(one, (int(length.sum()), dim), (0, one.itemsize))
+    return Features(first, length, same)

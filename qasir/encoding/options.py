@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
 
+from qasir.errors import SpecError
 from qasir.options import Doc, Flag, Range, Shown
 from qasir.video.super_image import Fit
 
@@ -45,6 +46,12 @@ class EncodeOptions:
     ] = 120.0
     segment_s: int = SEGMENT_S
     segment_bytes: int = SEGMENT_BYTES
+
+    def __post_init__(self) -> None:
+        for name in ("commit_every_s", "decode_timeout_s", "segment_s", "segment_bytes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise SpecError(f"{name.removesuffix('_s').replace('_', ' ')} {value}: choose a number above 0")
 
     @property
     def decode_limits(self) -> dict[str, Any]:

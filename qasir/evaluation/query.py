@@ -1,5 +1,7 @@
 """A query of a benchmark: a text, the video it is about, and its moments there."""
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,3 +43,9 @@ def paragraphs(queries: Sequence[Query]) -> list[Query]:
         Query(video_id, " ".join(query.text for query in some), video_id, duration_s=some[0].duration_s)
         for video_id, some in by_video.items()
     ]
+
+
+def fingerprint(queries: Sequence[Query]) -> str:
+    """The SHA-256 of queries: the same for the same ones in the same order."""
+    told = [[query.query_id, query.text, query.video_id, query.moments] for query in queries]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()

@@ -33,7 +33,11 @@ def is_nominated(vectors: VectorSource, method: Method, exact: bool | None) -> b
         return False
     indexed = vectors.is_indexed()
     if exact is False and not (usable and indexed):
-        why = "cannot answer this method" if indexed else "does not exist: jobs/build_vector_index.py makes it"
+        why = "does not exist: jobs/build_vector_index.py makes it"
+        if not vectors.is_stored:
+            why = "is over other vectors than a fine-tuned checkpoint makes: apply it by jobs/apply_finetuned.py first"
+        elif indexed:
+            why = "cannot answer this method"
         raise NoIndexError(f"the vector index of {vectors.snapshot.uri} {why}")
     return indexed
 

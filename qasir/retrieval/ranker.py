@@ -66,7 +66,7 @@ class ExactRanker:
         return features_of(self.vectors, granularity, videos)
 
     def counting(self) -> Ranker:
-        return self
+        return ExactRanker(self.vectors)  # what counting reads is not held against this one
 
 
 class RankerOfSome:

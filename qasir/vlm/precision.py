@@ -24,5 +24,5 @@ def resolve_precision(precision: str, *, device_type: Callable[[], str] | None =
 
 
 def _cpu_has_bf16() -> bool:
-    capabilities = torch.cpu.get_capabilities()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16"))

@@ -302,3 +302,9 @@ def test_options_without_a_use_are_usage_errors_that_name_them(job, args, named)
     result = CliRunner().invoke(job.app, [str(arg) for arg in args])
     assert result.exit_code == 2
     assert named in " ".join(result.output.split())
+
+
+def test_a_number_that_changes_nothing_is_an_error(demo_index):
+    args = ("a penguin", "--index", demo_index.uri, "--rerank", "cell", "--gate-temperature", 0.5)
+    _, _, _, error = call(search_corpus, *args)
+    assert "--gate-temperature" in str(error)

@@ -37,7 +37,7 @@ class Cascade(Hybrid):
         self, queries: Queries, rankers: Sequence[Ranker], among: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:
         (large_queries, small_queries), (large, small) = queries, rankers
-        coarse = self.small.score([small_queries], [small])
+        coarse = self.small.score([small_queries], [small], among)
         chosen = [recalled(row, self.top_k, among) for row in coarse]
         return second_stage(
             coarse,

@@ -90,6 +90,13 @@ class CoarseToFine(Method):
     def _gated(self) -> TextGated:
         return TextGated(self.gate_temperature)
 
+    def useless(self) -> set[str]:
+        """Cells are not gated."""
+        return set() if "super-image" in self.rerank else {"gate_temperature"}
+
+    def is_exact(self) -> bool:
+        return False
+
     def nominates(self) -> bool:
         return self.recall == "super-image"
 

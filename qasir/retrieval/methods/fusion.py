@@ -35,7 +35,7 @@ class Fusion(Hybrid):
     def score(
         self, queries: Queries, rankers: Sequence[Ranker], among: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:
-        return self._weighted(*self._standardised(queries, rankers))
+        return self._weighted(*self._standardised(queries, rankers, among))
 
     def score_each(
         self, methods: Sequence[Self], queries: Queries, rankers: Sequence[Ranker]
@@ -43,9 +43,11 @@ class Fusion(Hybrid):
         sides = self._standardised(queries, rankers)
         return (method._weighted(*sides) for method in methods)
 
-    def _standardised(self, queries: Queries, rankers: Sequence[Ranker]) -> list[NDArray[np.float32]]:
+    def _standardised(
+        self, queries: Queries, rankers: Sequence[Ranker], among: NDArray[np.bool_] | None = None
+    ) -> list[NDArray[np.float32]]:
         return [
-            standardised(side.score([some], [ranker]))
+            standardised(side.score([some], [ranker], among))
             for side, some, ranker in zip(self.sides(), queries, rankers, strict=True)
         ]
 

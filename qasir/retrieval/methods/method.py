@@ -66,6 +66,10 @@ class Method(ABC):
         """Whether its best videos are among those that the vector index nominates, completed to whole videos."""
         return False
 
+    def is_exact(self) -> bool:
+        """Whether all vectors of every video take part."""
+        return True
+
     def recalls(self) -> int | None:
         """How many nominated videos it looks at; None for all."""
         return None
@@ -100,6 +104,10 @@ class Method(ABC):
     def with_sides(self, sides: Sequence["Method"]) -> Self:
         """The same over other methods of its indexes."""
         return self
+
+    def useless(self) -> set[str]:
+        """Its numbers that change nothing beside the others."""
+        return set()
 
     def choices(self, n_videos: int) -> Mapping[str, Sequence[Any]]:
         """{field: values to choose from on validation queries, over n_videos}; of equally good ones the first is

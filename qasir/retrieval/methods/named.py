@@ -63,7 +63,10 @@ def with_numbers(kind: type[Method], given: Mapping[str, Any], *, like: Method |
         if name not in own:
             raise QueryError(f"{flag_of(name)}: {kind.name} has no use for it; it is for {', '.join(users_of(name))}")
     taken = {} if like is None else {name: value for name, value in like.numbers().items() if name in own}
-    return kind(**{**taken, **given})
+    method = kind(**{**taken, **given})
+    for name in method.useless() & set(given):
+        raise QueryError(f"{flag_of(name)}: changes nothing beside the other numbers of {kind.name}")
+    return method
 
 
 def number_options() -> dict[str, Option]:

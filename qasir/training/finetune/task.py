@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qasir.errors import SpecError
 from qasir.evaluation.evaluate import answerable
 from qasir.evaluation.metrics import summarise, target_ranks
-from qasir.evaluation.query import Query
+from qasir.evaluation.query import Query, fingerprint
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.modules import FineTuned
 from qasir.retrieval.recipe import Recipe
@@ -98,6 +98,7 @@ class Task:
             asked[f"{name}_index"] = split.searcher.side.index.uri
             asked[f"{name}_versions"] = split.searcher.side.snapshot.images_dataset.version
             asked[f"{name}_queries"] = len(split.queries)
+            asked[f"{name}_queries_sha256"] = fingerprint(split.queries)
         source = VideoRows.of(train.searcher.side.snapshot, cells=cells)
         return cls(settings, batch_size, pairs, Validation.of(validation), source, spec, asked)
 

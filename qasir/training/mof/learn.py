@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from qasir.evaluation.query import fingerprint
 from qasir.files.whole import write_bytes
 from qasir.training.epochs import OnEpoch, run_epochs
 from qasir.training.mof.before_and_after import before_and_after
@@ -68,6 +69,7 @@ def _asked(vlm: Vlm, train: Captioned, validation: Captioned, settings: MofSetti
     asked = {**asdict(settings), "model": vlm.source.model, "weights": vlm.source.fingerprint()}
     for name, videos in (("train", train), ("validation", validation)):
         asked |= {f"{name}_queries": len(videos.queries), f"{name}_videos": len(videos.corpus.videos)}
+        asked[f"{name}_queries_sha256"] = fingerprint(videos.queries)
     return asked
 
 

@@ -26,11 +26,13 @@ from qasir.retrieval.methods.maximum import Max
 from qasir.retrieval.methods.sparse import Sparse
 from qasir.retrieval.methods.text_gated import TextGated
 from qasir.retrieval.opening import open_index, searcher_of, together
+from qasir.retrieval.ranker import ExactRanker
 from qasir.retrieval.searcher import Searcher
+from qasir.retrieval.vector_source import StoredVectors
 from qasir.vlm.flops import architecture_gflops, image_gflops
 from qasir.vlm.model import Vlm
 from qasir.vlm.weights import resolve
-from tests.indexes import make_index
+from tests.indexes import make_index, unit
 
 import open_clip  # isort: skip  (after the shim that qasir.vlm.model brings)
 
@@ -170,6 +172,17 @@ def test_moments_and_costs_are_measured(searcher, queries):
     assert 1.0 < result.cost.encoding_per_video < 50.0
     assert 0.0 < result.cost.scoring_per_query < 0.1
     assert "Finding the moment" in render_report(result, searcher, title="t")
+
+
+def test_counting_leaves_what_is_evaluated_as_it_is(tmp_path):
+    index = make_index(tmp_path / "i", [4] * 12, grid=1, cells=False, dim=192)
+    searcher = searcher_of(index)
+    whole = ExactRanker(StoredVectors(index.snapshot()))
+    method = CoarseToFine(recall_k=3)
+    before = cost(searcher, method)
+    assert [cost(searcher, method) for _ in range(20)] == [before] * 20
+    scores = whole.pooled(unit(np.ones((1, 192))), [Attention()])[0]
+    np.testing.assert_array_equal(searcher.score_vectors([unit(np.ones((1, 192)))], Attention()), scores)
 
 
 def test_sparse_frames_cost_what_super_images_would(tmp_path):

@@ -272,6 +272,15 @@ def test_fusion_is_a_weighted_sum_of_standardised_scores(hybrid):
     assert (np.argsort(-alone, axis=1) == np.argsort(-large, axis=1)).all()
 
 
+def test_a_filter_comes_before_the_first_stages_of_a_hybrid(hybrid):
+    """With the weight all on one side, what that side recalls among the filter's videos is what ranks."""
+    searcher, names = hybrid
+    where = "duration_s < 20"
+    alone = searcher.alone(0).search(names[0], 5, CoarseToFine("video", 2), where=where)
+    both = searcher.search(names[0], 5, Fusion(1.0, CoarseToFine("video", 2), Max()), where=where)
+    assert [hit.video_id for hit in both] == [hit.video_id for hit in alone]
+
+
 def test_a_constant_row_standardises_to_zero():
     values = np.array([[0.3, 0.3, 0.3], [0.0, 0.0, 0.0], [1.0, 2.0, 3.0]], np.float32)
     assert standardised(values)[:2].tolist() == [[0, 0, 0], [0, 0, 0]]
