@@ -13,9 +13,9 @@ A list instead of a value stands for each of its values: lists of one entry are 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Len
 from pydantic import AfterValidator, StringConstraints
@@ -31,7 +31,7 @@ from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
 from qasir.retrieval.methods.fusion import Fusion
 from qasir.retrieval.methods.hybrid import Hybrid
 from qasir.retrieval.methods.method import Method
-from qasir.retrieval.methods.named import argument_of, kind_of
+from qasir.retrieval.methods.named import argument_of, kind_of, pooled_numbers
 
 
 def _checked_format(name: str) -> str:
@@ -60,19 +60,16 @@ class Material:
     queries: Path
 
 
-@dataclass(frozen=True)
-class ScoringChoice:
+class _ByName:
     """A method of one index, by its name. What is None is the method's default, or chosen on validation, where there is
     one."""
 
-    aggregation: str = Attention.name
-    temperature: float | None = None
-    gate_temperature: float | None = None
+    aggregation: str
 
     def fixed(self) -> dict[str, Any]:
         """{number of a method: its value} of what is not left open."""
-        numbers = _given(temperature=self.temperature, gate_temperature=self.gate_temperature)
-        return {**numbers, **argument_of(self.aggregation)}
+        numbers = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "aggregation"}  # type: ignore[arg-type]
+        return {**_given(**numbers), **argument_of(self.aggregation)}
 
     def kind(self) -> str:
         """The kind of its method."""
@@ -81,6 +78,27 @@ class ScoringChoice:
     def method(self, defaults: Sequence[Method]) -> Method:
         """The method. defaults: how each index is ranked with unless asked otherwise. Raises QueryError, SpecError."""
         return asked(defaults, self.aggregation, None, {name: (value,) for name, value in self.fixed().items()})
+
+
+if TYPE_CHECKING:
+
+    @dataclass(frozen=True)
+    class ScoringChoice(_ByName):
+        aggregation: str = ...
+        temperature: float | None = ...
+        gate_temperature: float | None = ...
+
+else:
+    # Its keys are the numbers of the methods, as they are listed in the code.
+    ScoringChoice = make_dataclass(
+        "ScoringChoice",
+        [
+            ("aggregation", str, Attention.name),
+            *((name, option.type | None, None) for name, option in pooled_numbers().items()),
+        ],
+        bases=(_ByName,),
+        frozen=True,
+    )
 
 
 @dataclass(frozen=True)

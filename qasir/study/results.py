@@ -17,6 +17,7 @@ from qasir.evaluation.evaluate import Evaluation
 from qasir.evaluation.metrics import METRICS, RECALL_AT
 from qasir.files.whole import write_parquet, write_whole
 from qasir.retrieval.methods.method import Method
+from qasir.retrieval.methods.named import pooled_numbers
 from qasir.study.settings import Setting
 
 DONE, FAILED = "done", "failed"
@@ -33,6 +34,8 @@ _BIN = pa.struct(
         *((f"R@{k}", pa.float64()) for k in RECALL_AT), ("SumR", pa.float64()),
     ]
 )  # fmt: skip
+_FURTHER = [name for name in pooled_numbers() if name not in ("temperature", "gate_temperature")]
+"""Numbers of methods that have no column of their own in the list below."""
 RESULTS_SCHEMA = pa.schema(
     [
         ("setting_id", pa.string()),
@@ -52,6 +55,7 @@ RESULTS_SCHEMA = pa.schema(
         ("recall", pa.string()),
         ("recall_k", pa.int64()),
         ("rerank", pa.string()),
+        *((name, pa.float64()) for name in _FURTHER),
         ("n_queries", pa.int64()),
         ("n_videos", pa.int64()),
         *((f"{name}{end}", pa.float64()) for name in METRICS for end in ("", "_low", "_high")),
@@ -160,7 +164,8 @@ def label(row: Mapping[str, Any]) -> str:
     if row["kind"] == "two-stage":
         return f"{encoder}, {row['recall_k']} by {row['recall']}, then {row['rerank']}"
     tau = row["temperature"] if row.get("temperature") is not None else row.get("gate_temperature")
-    return f"{encoder}, {row['aggregation']}" + (f" {tau:g}" if tau is not None else "")
+    further = "".join(f", {name} {row[name]:g}" for name in _FURTHER if row.get(name) is not None)
+    return f"{encoder}, {row['aggregation']}" + (f" {tau:g}" if tau is not None else "") + further
 
 
 class ResultFiles:

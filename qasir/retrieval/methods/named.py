@@ -13,6 +13,7 @@ from qasir.retrieval.methods.fusion import Fusion
 from qasir.retrieval.methods.maximum import Max
 from qasir.retrieval.methods.mean import Mean
 from qasir.retrieval.methods.method import Method
+from qasir.retrieval.methods.pooled import Pooled
 from qasir.retrieval.methods.sparse import Sparse
 from qasir.retrieval.methods.text_gated import TextGated
 from qasir.retrieval.methods.weighted import Weighted
@@ -77,6 +78,12 @@ def number_options() -> dict[str, Option]:
         for option in options_of(kind):
             found.setdefault(option.field, option)
     return found
+
+
+def pooled_numbers() -> dict[str, Option]:
+    """{field: option} of the numbers of methods in one stage."""
+    own = {option.field for kind in METHODS.values() if issubclass(kind, Pooled) for option in options_of(kind)}
+    return {name: option for name, option in number_options().items() if name in own}
 
 
 def flag_of(field: str) -> str:
