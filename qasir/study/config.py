@@ -84,9 +84,9 @@ if TYPE_CHECKING:
 
     @dataclass(frozen=True)
     class ScoringChoice(_ByName):
-        aggregation: str = ...
-        temperature: float | None = ...
-        gate_temperature: float | None = ...
+        aggregation: str = Attention.name
+        temperature: float | None = None
+        gate_temperature: float | None = None
 
 else:
     # Its keys are the numbers of the methods, as they are listed in the code.
