@@ -79,7 +79,7 @@ def evaluate_retrieval(
             f"{len(asking.validation_index)} --validation-index for {len(ranking.index)} --index: give one for each"
         )
     queries = asking.read(asking.queries)
-    own, spare = _apart(ranking.hybrid, _with_old_name(given_numbers(numbers), top_k))
+    own, spare = _apart(ranking.hybrid, _with_old_name(given_numbers(numbers), top_k, ranking.hybrid))
     others = _others(ranking.hybrid, spare)
     if spare and asking.direction == VIDEO_TO_TEXT:
         flags = ", ".join(map(flag_of, spare))
@@ -157,10 +157,12 @@ def _others(hybrid: str | None, spare: Numbers) -> dict[str, Method]:
     }
 
 
-def _with_old_name(numbers: Numbers, top_k: int | None) -> Numbers:
+def _with_old_name(numbers: Numbers, top_k: int | None, hybrid: str | None) -> Numbers:
     """--top-k was --cascade-k in 0.1, and still is for a release."""
     if top_k is None:
         return numbers
+    if hybrid is None:
+        raise QueryError("--top-k: of a --hybrid only, where it is called --cascade-k now")
     log.warning("--top-k is called --cascade-k now")
     if "top_k" in numbers:
         raise QueryError("--top-k is the old name of --cascade-k: leave it out")
