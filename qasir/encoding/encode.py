@@ -25,8 +25,9 @@ def encode(
     """Encode the new and changed ones of these videos; an index that is not there is made.
 
     videos: a folder (searched recursively), a glob or a manifest, as the jobs take them, or a list of paths, whose ids
-    are relative to the folder that they have in common, without suffix. model: what decides the rows of a new index,
-    and must be so of one that is there. on_progress: called after every batch. isolate: decode in a child process, so
+    are relative to the folder that they have in common, without suffix; an index that is to grow by files elsewhere is
+    made from a folder above them or a manifest. model: what decides the rows of a new index, and must be so of one that
+    is there. on_progress: called after every batch. isolate: decode in a child process, so
     that a file that hangs or kills its decoder is a failed row (kinds `timed_out` and `crashed`); False decodes in this
     process, without a time limit.
 
