@@ -48,10 +48,10 @@ class EncodeOptions:
     segment_bytes: int = SEGMENT_BYTES
 
     def __post_init__(self) -> None:
-        for name in ("commit_every_s", "decode_timeout_s", "segment_s", "segment_bytes"):
+        for name, least in (("commit_every_s", 0), ("decode_timeout_s", 0), ("segment_s", 1), ("segment_bytes", 0)):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise SpecError(f"{name.removesuffix('_s').replace('_', ' ')} {value}: choose a number above 0")
+            if value is not None and not value >= least:
+                raise SpecError(f"{name.removesuffix('_s').replace('_', ' ')} {value}: choose a number from {least} up")
 
     @property
     def decode_limits(self) -> dict[str, Any]:

@@ -178,9 +178,9 @@ def test_counting_leaves_what_is_evaluated_as_it_is(tmp_path):
     index = make_index(tmp_path / "i", [4] * 12, grid=1, cells=False, dim=192)
     searcher = searcher_of(index)
     whole = ExactRanker(StoredVectors(index.snapshot()))
-    method = CoarseToFine(recall_k=3)
+    method = CoarseToFine(recall_k=12)
     before = cost(searcher, method)
-    assert [cost(searcher, method) for _ in range(20)] == [before] * 20
+    assert [cost(searcher, method) for _ in range(3)] == [before] * 3
     scores = whole.pooled(unit(np.ones((1, 192))), [Attention()])[0]
     np.testing.assert_array_equal(searcher.score_vectors([unit(np.ones((1, 192)))], Attention()), scores)
 
