@@ -75,9 +75,12 @@ class RankerOfSome:
     def __init__(self, ranker: Ranker, numbers: NDArray[np.int64]) -> None:
         self.ranker = ranker
         self.numbers = numbers
+        self._videos: VideoList | None = None
 
     def videos(self) -> VideoList:
-        return self.ranker.videos().take(self.numbers)
+        if self._videos is None:  # evaluating asks for it once a hit
+            self._videos = self.ranker.videos().take(self.numbers)
+        return self._videos
 
     def pooled(self, queries: NDArray[np.float32], methods: Sequence["Pooled"]) -> list[NDArray[np.float32]]:
         return [values[:, self.numbers] for values in self.ranker.pooled(queries, methods)]
