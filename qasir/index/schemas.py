@@ -16,7 +16,11 @@ def embedding_type(dim: int) -> pa.DataType:
 
 
 def videos_schema(spec: EncoderSpec) -> pa.Schema:
-    """One row a video, key `video_id`. `embedding` is the mean of its super images' (not normalised again)."""
+    """One row a video, key `video_id`. `embedding` is the mean of its super images' (not normalised again).
+
+    A changed file whose new version failed keeps its encoded row, marked stale by an `error_kind`: `failed_fingerprint`
+    is the version that failed, of a failed row its own. `attempts` counts how often that version was tried.
+    """
     fields = [
         pa.field("video_id", pa.string(), nullable=False),
         pa.field("uri", pa.string(), nullable=False),
@@ -35,6 +39,8 @@ def videos_schema(spec: EncoderSpec) -> pa.Schema:
         pa.field("error", pa.string()),
         pa.field("embedding", embedding_type(spec.embedding_dim)),
         pa.field("encoded_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("failed_fingerprint", pa.string()),
+        pa.field("attempts", pa.int32()),
     ]
     return pa.schema(fields)
 
