@@ -188,7 +188,7 @@ def _run(folder: Path, model: VlmSource, spec: EncoderSpec) -> tuple[float, floa
     """(video-seconds, seconds) of encoding a folder."""
     corpus = list_videos(str(folder))
     with tempfile.TemporaryDirectory() as place:
-        index = Index.open_or_create(f"{place}/index", spec, corpus.root)
+        index = Index.open_or_new(f"{place}/index", spec, corpus.root)
         (summary,) = encode_corpus(corpus, [Target(index, model)])
     assert summary.failed == 0
     return summary.video_seconds, summary.seconds
@@ -398,7 +398,7 @@ def per_video(work: Path) -> Any:
     for n in (10, 100, 1000):
         corpus = list_videos(str(links(folder, n)))
         with tempfile.TemporaryDirectory() as place:
-            index = Index.open_or_create(f"{place}/index", spec, corpus.root)
+            index = Index.open_or_new(f"{place}/index", spec, corpus.root)
             (summary,) = encode_corpus(corpus, [Target(index, model)])
         rows.append((n, summary.seconds))
         each = 1000 * (summary.seconds - rows[0][1]) / max(1, n - rows[0][0])
@@ -423,7 +423,7 @@ def memory(work: Path) -> Any:
         ).stdout  # fmt: skip
         corpus = list_videos(str(folder))
         with tempfile.TemporaryDirectory() as place, _LeastFree() as free:
-            index = Index.open_or_create(f"{place}/index", spec, corpus.root)
+            index = Index.open_or_new(f"{place}/index", spec, corpus.root)
             (summary,) = encode_corpus(corpus, [Target(index, model)])
         rate = summary.video_seconds / summary.seconds
         print(f"| {minutes} min | {float(one):.0f} | {free.taken_mib:.0f} | {rate:.0f} |", flush=True)

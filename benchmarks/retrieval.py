@@ -21,6 +21,7 @@ import torch
 import typer
 
 from qasir.index.index import Index, embedding_column, now
+from qasir.index.lease import Run
 from qasir.index.ragged import starts
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval import vector_index
@@ -156,7 +157,7 @@ def store(uri: Path, vectors: np.ndarray, each: int) -> Index:
     )  # fmt: skip
     if uri.exists():
         return Index.open(str(uri))
-    index = Index.open_or_create(str(uri), spec, "/made-up")
+    index = Index.open_or_new(str(uri), spec, "/made-up")
     n_videos, fragments = len(vectors) // each, []
     ids = np.array([f"v{v:06}" for v in range(n_videos)])
     for low in range(0, n_videos, 5000):
@@ -169,19 +170,20 @@ def store(uri: Path, vectors: np.ndarray, each: int) -> Index:
             "embedding": embedding_column(vectors[some]),
         }  # fmt: skip
         fragments += index.write_super_images(pa.table(rows))
-    index.commit_super_images(fragments)
     means = vectors.reshape(n_videos, each, dim).mean(axis=1)
-    for low in range(0, n_videos, 10_000):
-        index.upsert_videos(
-            [
-                {
-                    "video_id": str(ids[v]), "uri": str(ids[v]), "fingerprint": "f", "status": "encoded",
-                    "n_super_images": each, "duration_s": float(v % 120), "embedding": means[v].astype(np.float16),
-                    "encoded_at": now(),
-                }
-                for v in range(low, min(low + 10_000, n_videos))
-            ]
-        )  # fmt: skip
+    with Run(index, "benchmark") as run:
+        run.writer.commit_super_images(fragments)
+        for low in range(0, n_videos, 10_000):
+            run.writer.upsert_videos(
+                [
+                    {
+                        "video_id": str(ids[v]), "uri": str(ids[v]), "fingerprint": "f", "status": "encoded",
+                        "n_super_images": each, "duration_s": float(v % 120), "embedding": means[v].astype(np.float16),
+                        "encoded_at": now(),
+                    }
+                    for v in range(low, min(low + 10_000, n_videos))
+                ]
+            )  # fmt: skip
     return index
 
 
@@ -194,7 +196,8 @@ def adhoc(work: Path) -> Any:
     print(f"{len(vectors):,} super images of {N_VIDEOS:,} videos, {DIM} dimensions\n")
     if not index.snapshot().is_indexed():
         since = time.perf_counter()
-        vector_index.build(index)
+        with Run(index, "benchmark") as run:
+            vector_index.build(run.writer)
         print(f"vector index built in {time.perf_counter() - since:.0f} s\n", flush=True)
     n = 100
     near = vectors[rng.choice(len(vectors), n, replace=False)]
@@ -290,7 +293,8 @@ def coarse(work: Path) -> Any:
     rows = [{"recall": "none", "ms": whole, "r1": base}]
     index = store(work / "coarse", images, each)
     if not index.snapshot().is_indexed():
-        vector_index.build(index)
+        with Run(index, "benchmark") as run:
+            vector_index.build(run.writer)
     snapshot = open_index(index.uri).side.snapshot
     single = Features.single(means)
 

@@ -31,11 +31,10 @@ def apply(
     ):
 
         def tell(done: int, planned: int) -> None:
-            held.check()
             bar.total, bar.n = planned, done
             bar.refresh()
 
-        counts = applying.run(tell)
+        counts = applying.run(held.writer, tell)
         held.counts = counts
     seconds = time.perf_counter() - since
     print(

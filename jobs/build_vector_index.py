@@ -18,8 +18,8 @@ def build_vector_index(
     """Make the vector index on the super images; re-indexing keeps it up to date."""
     since = time.perf_counter()
     opened = Index.open(index)
-    with Run(opened, "build_vector_index"):
-        n_rows = vector_index.build(opened)
+    with Run(opened, "build_vector_index") as held:
+        n_rows = vector_index.build(held.writer)
     seconds = time.perf_counter() - since
     print(f"{n_rows:,} super images indexed in {vector_index.partitions(n_rows)} partitions, {seconds:.1f} s")
     if as_json:

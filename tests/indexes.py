@@ -1,9 +1,12 @@
 """Made-up indexes for tests of retrieval, without videos or models."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pyarrow as pa
 
 from qasir.index.index import Index, embedding_column, now
+from qasir.index.lease import Run
 from qasir.index.spec import EncoderSpec
 
 DIM = 16
@@ -13,6 +16,20 @@ def unit(vectors):
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
+@contextmanager
+def writing(index):
+    """The writer of a run that holds the index meanwhile."""
+    with Run(index, "test") as run:
+        yield run.writer
+
+
+def new_index(uri, spec, root="/videos", source=""):
+    """An empty index."""
+    index = Index.open_or_new(str(uri), spec, root, source)
+    with writing(index):
+        return index
+
+
 def make_index(uri, lengths, *, seed=0, grid=2, cells=True, dim=DIM, prefix="v", commits=1, failed=()):
     """An index whose video v has lengths[v] random super images, the last with one blank cell, committed in parts."""
     rng = np.random.default_rng(seed)
@@ -20,7 +37,7 @@ def make_index(uri, lengths, *, seed=0, grid=2, cells=True, dim=DIM, prefix="v",
         "qasir-tiny", "packaged", "made up", grid=grid, image_size=144, fps=1.0, embedding_dim=dim, precision="fp32",
         cells=cells, thumbnails=False,
     )  # fmt: skip
-    index = Index.open_or_create(str(uri), spec, "/made-up")
+    index = Index.open_or_new(str(uri), spec, "/made-up")
     videos, images = [], []
     for v, length in enumerate(lengths):
         vectors = unit(rng.standard_normal((length, dim)))
@@ -48,15 +65,16 @@ def make_index(uri, lengths, *, seed=0, grid=2, cells=True, dim=DIM, prefix="v",
         }
         for name in failed
     ]  # fmt: skip
-    for part in np.array_split(np.arange(len(images)), commits):
-        rows = [images[i] for i in part]
-        columns = {name: [row[name] for row in rows] for name in rows[0] if name not in ("embedding", "cells")}
-        columns["position"] = pa.array(columns["position"], pa.int32())
-        columns["embedding"] = embedding_column(np.stack([row["embedding"] for row in rows]))
-        if cells:
-            columns["cell_embeddings"] = embedding_column(np.stack([row["cells"] for row in rows]))
-        index.commit_super_images(index.write_super_images(pa.table(columns)))
-    index.upsert_videos(videos)
+    with writing(index) as writer:
+        for part in np.array_split(np.arange(len(images)), commits):
+            rows = [images[i] for i in part]
+            columns = {name: [row[name] for row in rows] for name in rows[0] if name not in ("embedding", "cells")}
+            columns["position"] = pa.array(columns["position"], pa.int32())
+            columns["embedding"] = embedding_column(np.stack([row["embedding"] for row in rows]))
+            if cells:
+                columns["cell_embeddings"] = embedding_column(np.stack([row["cells"] for row in rows]))
+            writer.commit_super_images(index.write_super_images(pa.table(columns)))
+        writer.upsert_videos(videos)
     return index
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qasir.index import maintenance as upkeep
+from qasir.index.schemas import DATA_TABLES
 
 ROOT = Path(__file__).parents[1]
 DOC, README = ROOT / "docs" / "tables.md", ROOT / "README.md"
@@ -42,4 +42,4 @@ def test_the_examples_are_there():
     assert [title for title, _ in examples(DOC)] == [
         "pandas", "Polars", "DuckDB", "LanceDB", "Two versions compared", "Searching from Python",
     ]  # fmt: skip
-    assert upkeep.DATA_TABLES == ("videos", "super_images")
+    assert DATA_TABLES == ("videos", "super_images")

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from qasir.encoding.receipts import Receipt, Written
 from qasir.encoding.reports import Report
-from qasir.index.index import Index, now
+from qasir.index.index import now
 from qasir.index.schemas import FAILED
+from qasir.index.writer import Writer
 from qasir.video.corpus import VideoFile
 
 log = logging.getLogger(__name__)
@@ -65,8 +66,9 @@ class Committer:
     positions already committed count, rows of other fingerprints are deleted once the new ones are readable.
     """
 
-    def __init__(self, index: Index, planned: dict[str, str]) -> None:
-        self.index = index
+    def __init__(self, writer: Writer, planned: dict[str, str]) -> None:
+        self.index = index = writer.index
+        self._writer = writer
         self.planned = planned
         self.counts = Counts()
         earlier, self._stale = index.leftovers(planned)
@@ -134,10 +136,10 @@ class Committer:
     def commit(self) -> None:
         """Safe at any time; a kill between its steps leaves rows that no reader sees and the next run keeps or
         deletes."""
-        self.index.commit_super_images(self._fragments)
+        self._writer.commit_super_images(self._fragments)
         self._fragments = []
         ready = {video_id: partial for video_id, partial in self._videos.items() if partial.complete}
-        self.index.upsert_videos([_row(partial) for partial in ready.values()])
+        self._writer.upsert_videos([_row(partial) for partial in ready.values()])
         old: dict[str, str | None] = {}
         for video_id, partial in ready.items():
             if partial.failure is not None and video_id in self._has_rows:
@@ -147,7 +149,7 @@ class Committer:
             self._count(partial)
             self._done.add(video_id)
             del self._videos[video_id]
-        self.index.delete_stale(old)
+        self._writer.delete_stale(old)
 
     def _count(self, partial: _Partial) -> None:
         counts = self.counts

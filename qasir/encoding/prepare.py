@@ -18,7 +18,7 @@ from qasir.vlm.weights import VlmSource, resolve
 def prepare(
     options: EncoderOptions, index_uri: str, corpus: Corpus, *, device_type: Callable[[], str] | None = None
 ) -> tuple[Index, VlmSource]:
-    """Check every option and the model's weights, without loading them, and open or create the index.
+    """Check every option and the model's weights, without loading them, and open the index or name a new one.
 
     "auto" precision follows an index that is there already, so that one made on a GPU can be kept up to date without
     one; for a new one device_type() tells what encoders will run on ("cuda" or "cpu"). Raises SpecError, ModelError.
@@ -48,7 +48,7 @@ def prepare(
         thumbnails=options.thumbnails,
         library_version=library_version(),
     )
-    return Index.open_or_create(index_uri, spec, corpus.root, corpus.source), source
+    return Index.open_or_new(index_uri, spec, corpus.root, corpus.source), source
 
 
 def check_options(options: EncoderOptions, index: Index) -> None:

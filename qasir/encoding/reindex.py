@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 
 from qasir.encoding.options import EncodeOptions, ReindexOptions
-from qasir.encoding.run import Encoding, OnProgress, ignore, tidy_after_kill
+from qasir.encoding.run import Encoding, OnProgress, ignore, tidy_after_kill, verify_after_kill
 from qasir.encoding.stages import Stages
 from qasir.index.changes import Changes, compare
 from qasir.index.index import Index
 from qasir.index.lease import Run
-from qasir.index.maintenance import DATA_TABLES, compact, drop_old, newest_tag, tag, update_vector_index
+from qasir.index.maintenance import compact, drop_old, newest_tag, tag, update_indexes
 from qasir.video.corpus import Corpus
 
 _SMALL_FRAGMENTS = 8
@@ -62,25 +62,29 @@ def reindex_corpus(
     anything is changed, if more would be removed than allowed, and IndexHeldError if another job writes an index.
     """
     started = time.monotonic()
-    versions = [index.table("videos").version for index in indexes]
+    versions = [index.version for index in indexes]
     changes = [_changes(corpus, index, options) for index in indexes]
     with ExitStack() as held:
         leases = [held.enter_context(Run(index, "reindex_corpus")) for index in indexes]
+        for lease in leases:
+            verify_after_kill(lease)
         for number, (index, version) in enumerate(zip(indexes, versions, strict=True)):
-            if index.table("videos").version != version:  # another job finished in between
+            if index.version != version:  # another job finished in between
                 changes[number] = _changes(corpus, index, options)
         for lease, change in zip(leases, changes, strict=True):
             tidy_after_kill(lease, change.todo)
-        todo = {index: change.todo for index, change in zip(indexes, changes, strict=True) if change.todo}
-        encoding = Encoding(list(todo), list(todo.values()), stages(list(todo)), encode, leases, on_progress)
+        todo = {lease.index: change.todo for lease, change in zip(leases, changes, strict=True) if change.todo}
+        writing = [lease for lease in leases if lease.index in todo]
+        encoding = Encoding(writing, list(todo.values()), stages(list(todo)), encode, on_progress)
         encoding.run()
         summaries = []
         for lease, index, change in zip(leases, indexes, changes, strict=True):
-            index.remove(change.removed)
-            compact(index, *DATA_TABLES, most=_SMALL_FRAGMENTS)
-            update_vector_index(index)
-            tagged = tag(index)
-            drop_old(index, options.keep_versions_for)
+            writer = lease.writer
+            writer.remove(change.removed)
+            compact(writer, most=_SMALL_FRAGMENTS)
+            update_indexes(writer)
+            tagged = tag(writer)
+            drop_old(writer, options.keep_versions_for)
             summary = _summary(change, version=tagged, seconds=time.monotonic() - started)
             lease.seconds = {"total": summary.seconds}
             if index in todo:

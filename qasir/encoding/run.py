@@ -18,7 +18,8 @@ from qasir.errors import QasirError
 from qasir.index.changes import compare
 from qasir.index.index import Index
 from qasir.index.lease import Run
-from qasir.index.maintenance import DATA_TABLES, TIDIED, compact, tidy
+from qasir.index.maintenance import TIDIED, compact, index_ids, tidy
+from qasir.index.verification import BROKEN, broken_videos, encode_again, written_since
 from qasir.video.corpus import Corpus, VideoFile
 
 log = logging.getLogger(__name__)
@@ -73,14 +74,17 @@ def run_encoding(
     started = time.monotonic()
     with ExitStack() as held:
         leases = [held.enter_context(Run(index, job)) for index in indexes]
+        for lease in leases:
+            verify_after_kill(lease)
         changes = [compare(corpus, index.states()) for index in indexes]
         for lease, change in zip(leases, changes, strict=True):
             tidy_after_kill(lease, change.todo)
-        encoding = Encoding(indexes, [c.todo for c in changes], stages, options, leases, on_progress)
+        encoding = Encoding(leases, [c.todo for c in changes], stages, options, on_progress)
         encoding.run()
         summaries = []
         for lease, index, change in zip(leases, indexes, changes, strict=True):
-            compact(index, *DATA_TABLES)
+            compact(lease.writer)
+            index_ids(lease.writer)
             n_unchanged, seconds = len(corpus.videos) - len(change.todo), time.monotonic() - started
             summary = encoding.summary(index, unchanged=n_unchanged, seconds=seconds)
             facts = asdict(summary)
@@ -90,10 +94,23 @@ def run_encoding(
     return summaries
 
 
+def verify_after_kill(lease: Run) -> None:
+    """Forget the videos whose rows are not what they should be, after a run that was killed or lost the index; they are
+    encoded again."""
+    if lease.is_clean:
+        return
+    among = None if lease.last_clean is None else written_since(lease.index, lease.last_clean)
+    broken = broken_videos(lease.index, among)
+    if broken:
+        encode_again(lease.writer, broken)
+        lease.counts[BROKEN] = len(broken)
+
+
 def tidy_after_kill(lease: Run, todo: Sequence[VideoFile]) -> None:
     """Delete what an earlier run left that was killed; what it committed of the videos to do is kept."""
-    if lease.may_have_orphans:
-        lease.counts[TIDIED] = tidy(lease.index, {video.video_id: video.fingerprint for video in todo})
+    if not lease.is_clean:
+        lease.counts[TIDIED] = tidy(lease.writer, {video.video_id: video.fingerprint for video in todo})
+        lease.is_clean = True
 
 
 class Encoding:
@@ -105,22 +122,20 @@ class Encoding:
 
     def __init__(
         self,
-        indexes: Sequence[Index],
+        leases: Sequence[Run],
         todo: Sequence[Sequence[VideoFile]],
         stages: Stages,
         options: EncodeOptions,
-        leases: Sequence[Run],
         on_progress: OnProgress = ignore,
     ) -> None:
         self.throughput = Throughput()
         self._stages = stages
         self._options = options
-        self._leases = leases
         self._on_progress = on_progress
         self._videos = {video.video_id: video for videos in todo for video in videos}
         self._committers = [
-            Committer(index, {video.video_id: video.fingerprint for video in videos})
-            for index, videos in zip(indexes, todo, strict=True)
+            Committer(lease.writer, {video.video_id: video.fingerprint for video in videos})
+            for lease, videos in zip(leases, todo, strict=True)
         ]
 
     def summary(self, index: Index, *, unchanged: int, seconds: float) -> EncodeSummary:
@@ -189,8 +204,6 @@ class Encoding:
 
     def _commit(self) -> None:
         since = time.perf_counter()
-        for lease in self._leases:
-            lease.check()
         for committer in self._committers:
             committer.commit()
         self.throughput.busy_s["commit"] += time.perf_counter() - since

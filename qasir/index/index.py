@@ -7,7 +7,6 @@ old version or its new one, never a mixture. `Index.snapshot` is how to read by 
 
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,13 +20,14 @@ from numpy.typing import NDArray
 
 from qasir.errors import NoIndexError, SpecError, UnreadableIndexError
 from qasir.files.uris import absolute_uri
-from qasir.index.filters import id_filter, in_chunks, quote
+from qasir.index.filters import id_filter, in_chunks
 from qasir.index.schemas import (
+    FORMAT,
     ROOT_KEY,
     SOURCE_KEY,
     SPEC_KEY,
+    format_of,
     metadata,
-    runs_schema,
     super_images_schema,
     videos_schema,
 )
@@ -75,24 +75,23 @@ class Index:
         found = videos.schema.metadata or {}
         if SPEC_KEY not in found or ROOT_KEY not in found:
             raise UnreadableIndexError(f"{uri} holds a table `videos` that is not an index's: name another --index")
+        if format_of(videos.schema) > FORMAT:
+            raise UnreadableIndexError(
+                f"{uri} was made by a newer version of qasir (format {format_of(videos.schema)}; this one reads up to "
+                f"{FORMAT}): update qasir"
+            )
         spec = EncoderSpec.from_json(found[SPEC_KEY].decode())
         return cls(uri, spec, found[ROOT_KEY].decode(), found.get(SOURCE_KEY, b"").decode())
 
     @classmethod
-    def open_or_create(cls, uri: str, spec: EncoderSpec, corpus_root: str, corpus_source: str = "") -> "Index":
-        """Open the index, or make an empty one. Raises SpecError if it holds another spec's rows or another corpus."""
+    def open_or_new(cls, uri: str, spec: EncoderSpec, corpus_root: str, corpus_source: str = "") -> "Index":
+        """Open the index, or name a new one, which the first run that holds it makes (`qasir.index.lease`).
+
+        Raises SpecError if there is one that holds another spec's rows or another corpus.
+        """
         found = cls.find(uri)
         if found is None:
-            index = cls(uri, spec, corpus_root, corpus_source)
-            # `videos` comes last: an index without it does not exist yet, so a kill in between leaves nothing to mend.
-            for name, schema in index._schemas().items():
-                there = _find_table(index.table_uri(name))
-                if there is not None and there.count_rows():
-                    raise UnreadableIndexError(
-                        f"{uri} has rows in `{name}` but no table `videos`: restore it, or name another --index"
-                    )
-                lance.write_dataset(schema.empty_table(), index.table_uri(name), schema=schema, mode="overwrite")
-            return index
+            return cls(uri, spec, corpus_root, corpus_source)
         found.check_spec(spec)
         found.check_root(corpus_root)
         return found
@@ -114,27 +113,37 @@ class Index:
                 "settings:\n" + "\n".join(lines)
             )
 
-    def _schemas(self) -> dict[str, pa.Schema]:
-        plain = {
-            "runs": runs_schema(),
-            "super_images": super_images_schema(self.spec),
-            "videos": videos_schema(self.spec),
-        }
-        carried = metadata(self.spec, self.corpus_root, self.corpus_source)
-        return {name: schema.with_metadata(carried) for name, schema in plain.items()}
+    @property
+    def table_metadata(self) -> dict[bytes, bytes]:
+        """What each of its tables carries in its schema."""
+        return metadata(self.spec, self.corpus_root, self.corpus_source)
 
     def table_uri(self, name: str) -> str:
         return f"{self.uri}/{name}.lance"
 
-    def table(self, name: str) -> lance.LanceDataset:
-        """The Lance dataset of `videos`, `super_images` or `runs`, at its newest version."""
-        return lance.dataset(self.table_uri(name))
+    def table(self, name: str, version: int | str | None = None) -> lance.LanceDataset:
+        """The Lance dataset of `videos`, `super_images` or `runs`, at its newest version, or another one or a tag."""
+        return lance.dataset(self.table_uri(name), version=version)
 
     # Reading
 
+    @property
+    def version(self) -> int | None:
+        """The newest version of `videos`; None of an index that no run has made yet."""
+        table = _find_table(self.table_uri("videos"))
+        return None if table is None else int(table.version)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The rows of `runs`; none of an index that no run has made yet."""
+        table = _find_table(self.table_uri("runs"))
+        return [] if table is None else table.to_table().to_pylist()
+
     def states(self) -> dict[str, VideoState]:
         """video_id -> fingerprint and status, of every video ever tried."""
-        rows = self.table("videos").to_table(columns=["video_id", "fingerprint", "status"]).to_pylist()
+        table = _find_table(self.table_uri("videos"))
+        if table is None:  # no run has made it yet
+            return {}
+        rows = table.to_table(columns=["video_id", "fingerprint", "status"]).to_pylist()
         return {row["video_id"]: VideoState(row["fingerprint"], row["status"]) for row in rows}
 
     def leftovers(self, videos: dict[str, str]) -> tuple[dict[str, list[int]], set[str]]:
@@ -187,47 +196,31 @@ class Index:
             if self.table("videos").version == videos.version:
                 return Snapshot(self.uri, self.spec, videos, images)
 
-    # Writing
+    # Writing, for which a run holds the index: `qasir.index.writer`
+
+    def make(self) -> None:
+        """Make the data tables of a new index. Only for whoever holds it. Raises SpecError if another made them since,
+        with another spec or corpus."""
+        found = Index.find(self.uri)
+        if found is not None:
+            found.check_spec(self.spec)
+            found.check_root(self.corpus_root)
+            return
+        schemas = {"super_images": super_images_schema(self.spec), "videos": videos_schema(self.spec)}
+        # `videos` comes last: an index without it does not exist yet, so a kill in between leaves nothing to mend.
+        for name, schema in schemas.items():
+            there = _find_table(self.table_uri(name))
+            if there is not None and there.count_rows():
+                raise UnreadableIndexError(
+                    f"{self.uri} has rows in `{name}` but no table `videos`: restore it, or name another --index"
+                )
+            schema = schema.with_metadata(self.table_metadata)
+            lance.write_dataset(schema.empty_table(), self.table_uri(name), schema=schema, mode="overwrite")
 
     def write_super_images(self, rows: pa.Table) -> list[FragmentMetadata]:
-        """Write rows as uncommitted fragments (from any process); `commit_super_images` makes them visible."""
+        """Write rows as uncommitted fragments, from any process; `Writer.commit_super_images` makes them visible."""
         schema = super_images_schema(self.spec)
         return write_fragments(rows.select(schema.names).cast(schema), self.table_uri("super_images"), schema=schema)
-
-    def commit_super_images(self, fragments: Sequence[FragmentMetadata]) -> None:
-        if fragments:
-            uri = self.table_uri("super_images")
-            version = self.table("super_images").version
-            lance.LanceDataset.commit(uri, lance.LanceOperation.Append(list(fragments)), read_version=version)
-
-    def upsert_videos(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Insert or replace rows of `videos` by video_id: the switch that makes a video's super images readable."""
-        if rows:
-            table = pa.Table.from_pylist(list(rows), schema=videos_schema(self.spec))
-            merge = self.table("videos").merge_insert("video_id")
-            merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
-
-    def delete_stale(self, keep: dict[str, str | None]) -> None:
-        """Delete the super images of these videos that are not of the fingerprint to keep (None keeps none)."""
-        conditions = [
-            f"(video_id = {quote(v)})" if f is None else f"(video_id = {quote(v)} AND fingerprint != {quote(f)})"
-            for v, f in keep.items()
-        ]
-        for some in in_chunks(conditions):
-            self.table("super_images").delete(" OR ".join(some))
-
-    def delete_versions(self, versions: Sequence[tuple[str, str]]) -> None:
-        """Delete the super images of these (video_id, fingerprint)."""
-        conditions = [f"(video_id = {quote(v)} AND fingerprint = {quote(f)})" for v, f in versions]
-        for some in in_chunks(conditions):
-            self.table("super_images").delete(" OR ".join(some))
-
-    def remove(self, video_ids: Sequence[str]) -> None:
-        """Delete videos: first their rows of `videos`, so that no reader sees a part of one."""
-        for ids in in_chunks(list(video_ids)):
-            self.table("videos").delete(id_filter(ids))
-        for ids in in_chunks(list(video_ids)):
-            self.table("super_images").delete(id_filter(ids))
 
 
 def _find_table(uri: str) -> lance.LanceDataset | None:

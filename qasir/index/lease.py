@@ -1,138 +1,250 @@
-"""The `runs` table: what each run of a job did, and the lease that lets one job at a time write an index."""
+"""The lease that lets one run at a time write an index, and the record of what each run did.
 
-import json
-import os
+A run inserts its row of `runs` under the next epoch, of which Lance lets only one of two in, and holds the index until
+it ends that row or loses it: by not being heard of for `lease_s`, by its own clock, or because a run of a later epoch
+is there. Wall clocks decide nothing.
+
+A holder that can be seen from here (`Process.is_alive`) is judged at once. Of any other the beat is watched, by the
+clock of whoever wants the index: moving, it lives; still for one lease, its index is free.
+"""
+
+import logging
 import platform
-import socket
 import threading
 import time
 import uuid
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
-from typing import Any
-
-import pyarrow as pa
+from typing import Any, Literal
 
 from qasir.errors import IndexHeldError
-from qasir.index.filters import quote
+from qasir.index.formats import upgrade
 from qasir.index.index import Index, now, to_json
-from qasir.index.maintenance import TIDIED, compact
+from qasir.index.maintenance import compact_runs
+from qasir.index.process import Process, clock_s
+from qasir.index.runs import Row, Runs
+from qasir.index.verification import Clean, clean_now, last_clean
+from qasir.index.writer import Writer
+
+log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 20.0
 LEASE_S = 90.0
-"""A run that has not been heard of for this long is dead, and its lease with it."""
+"""A run that has not been heard of for this long is dead, or must take itself for dead, and its lease with it."""
+_TRIES = 20
 _LIBRARIES = ("qasir", "torch", "open_clip_torch", "av", "ray", "pyarrow", "pylance", "lancedb", "numpy")
+
+State = Literal["free", "held", "unseen"]
 
 
 class Run:
-    """A row of `runs` from start to end, kept alive by a heartbeat. Raises IndexHeldError if another run holds the
-    index.
+    """Holds an index from start to end, and makes it first if it is new. Raises IndexHeldError if another run does.
 
-    may_have_orphans: whether a run before this one was killed or failed, and none has tidied up since
-    (`maintenance.tidy`).
+    writer: what the index is written by meanwhile; clean: what the last run that left everything right said, None when
+    a run since may have left something else: then `verified` is to be set once that has been looked at, or this run's
+    end is not clean either.
     """
 
-    def __init__(self, index: Index, job: str) -> None:
+    writer: Writer
+
+    def __init__(self, index: Index, job: str, *, heartbeat_s: float = HEARTBEAT_S, lease_s: float = LEASE_S) -> None:
         self.index = index
         self.job = job
         self.run_id = uuid.uuid4().hex
+        self.epoch = 0
         self.counts: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
-        self.may_have_orphans = False
-        self._heard_of = 0.0
+        self.last_clean: Clean | None = None
+        self.is_clean = False
+        self._heartbeat_s = heartbeat_s
+        self._lease_s = lease_s
+        self._runs = Runs(index.table_uri("runs"), index.table_metadata)
+        self._lost: str | None = None
+        self._beats = 0
+        self._heard_s = 0.0
         self._over = threading.Event()
         self._beat = threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True)
 
     def __enter__(self) -> "Run":
-        self._refuse_if_held()
-        self.may_have_orphans = self._orphans_are_possible()
-        started = now()
-        row = {
-            "run_id": self.run_id, "job": self.job, "holder": holder(), "started": started, "heartbeat": started,
-            "spec": self.index.spec.to_json(), "versions": to_json(library_versions()),
-        }  # fmt: skip
-        dataset = self.index.table("runs")
-        dataset.insert(pa.Table.from_pylist([row], schema=dataset.schema))
-        self._heard_of = time.time()
+        self._runs.prepare()
+        self._take()
         self._beat.start()
+        try:
+            self.index.make()
+            upgrade(self.index)
+            self.last_clean = last_clean(self._runs, before=self.epoch)
+            self.is_clean = self.last_clean is not None and self.last_clean == clean_now(self.index)
+            self.writer = Writer(self.index, self.epoch, self.check)
+        except BaseException as error:
+            self._end(error)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
-        self._beat.join()
-        if error is not None:
-            self.counts["error"] = f"{type(error).__name__}: {error}"[:500]
-        ended = now()
-        updates = {"ended": ended, "heartbeat": ended, "counts": to_json(self.counts), "seconds": to_json(self.seconds)}
-        self._update(updates)
-        compact(self.index, "runs")  # not before: a heartbeat in between would conflict with it
+        self._end(error)
 
     def check(self) -> None:
-        """Raises IndexHeldError if this run's own lease has run out, as after a suspension: another may be writing
-        now."""
-        silent_s = time.time() - self._heard_of
-        if silent_s > LEASE_S:
+        """Raises IndexHeldError if this run has lost the index, as after a suspension: another may be writing now."""
+        if self._lost is None:
+            silent_s = clock_s() - self._heard_s
+            if silent_s > self._lease_s:
+                self._lost = f"this run could not renew its lease on {self.index.uri} for {silent_s:.0f} s"
+            elif (newest := self._runs.newest_epoch()) != self.epoch:
+                self._lost = f"this run (epoch {self.epoch}) lost its lease on {self.index.uri} to epoch {newest}"
+        if self._lost is not None:
             raise IndexHeldError(
-                f"this run could not renew its lease on {self.index.uri} for {silent_s:.0f} s and must not write any "
-                "more; what it committed is kept, and the same command goes on from there"
+                f"{self._lost} and must not write any more; what it committed is kept, and the same command goes on "
+                "from there"
             )
 
-    def _refuse_if_held(self) -> None:
-        alive = now() - timedelta(seconds=LEASE_S)
-        rows = self.index.table("runs").to_table(filter="ended IS NULL").to_pylist()
-        for row in rows:
-            if row["heartbeat"] > alive and not _is_dead_here(row["holder"]):
-                raise IndexHeldError(
-                    f"the index at {self.index.uri} is being written by {row['job']} on {row['holder']} since "
-                    f"{row['started']:%Y-%m-%d %H:%M:%S} UTC (last heard of at {row['heartbeat']:%H:%M:%S}); wait for "
-                    f"it, or {LEASE_S:.0f} s after it died"
-                )
+    # Taking
 
-    def _orphans_are_possible(self) -> bool:
-        rows = self.index.table("runs").to_table(columns=["started", "ended", "counts"]).sort_by("started").to_pylist()
-        possible = False
-        for row in rows:
-            counts = json.loads(row["counts"] or "{}")
-            if row["ended"] is None or "error" in counts:
-                possible = True
-            elif TIDIED in counts:
-                possible = False
-        return possible
+    def _take(self) -> None:
+        for _ in range(_TRIES):
+            newest = self._runs.newest()
+            claims = [row for row in newest if row["ended"] is None]
+            if any(_state(row) == "held" for row in claims):
+                self._refuse(claims)
+            unseen = [row for row in claims if _state(row) == "unseen"]
+            if unseen and not self._is_still(unseen):
+                continue
+            epoch = 1 + max((row["epoch"] for row in newest), default=self._runs.newest_epoch() or 0)
+            self._heard_s = clock_s()
+            if self._runs.insert(self._row(epoch)):
+                self.epoch = epoch
+                return
+        raise IndexHeldError(f"others keep taking {self.index.uri}: try again when they are done")
+
+    def _row(self, epoch: int) -> Row:
+        this, started = Process.this(), now()
+        return {
+            "run_id": self.run_id, "job": self.job, "holder": str(this), "started": started, "heartbeat": started,
+            "spec": self.index.spec.to_json(), "versions": to_json(library_versions()), "epoch": epoch,
+            "process": this.to_json(), "beat": 0, "heard_s": self._heard_s, "lease_s": self._lease_s,
+        }  # fmt: skip
+
+    def _is_still(self, claims: list[Row]) -> bool:
+        """Watch the beats of holders that cannot be seen from here: True when they were still for one lease, False when
+        there are other claims now. Raises IndexHeldError when one moves."""
+        lease_s = max(row["lease_s"] or LEASE_S for row in claims)
+        log.info("%s: watching for up to %.0f s whether %s still runs", self.index.uri, lease_s, claims[0]["holder"])
+        since = time.monotonic()
+        seen = {row["run_id"]: _beat(row) for row in claims}
+        while True:
+            is_last = time.monotonic() - since > lease_s
+            there = {row["run_id"]: row for row in self._runs.newest() if row["ended"] is None}
+            if not set(seen) <= set(there):
+                return False
+            moving = [there[run_id] for run_id, beat in seen.items() if _beat(there[run_id]) != beat]
+            if moving:
+                self._refuse(moving)
+            if is_last:
+                return True
+            time.sleep(min(1.0, lease_s / 10))
+
+    def _refuse(self, claims: list[Row]) -> None:
+        row = claims[0]
+        raise IndexHeldError(
+            f"the index at {self.index.uri} is being written by {row['job']} on {row['holder']} since "
+            f"{row['started']:%Y-%m-%d %H:%M:%S} UTC (epoch {row['epoch']}, last heard of at "
+            f"{row['heartbeat']:%H:%M:%S}); wait for it, or {row['lease_s'] or LEASE_S:.0f} s after it died"
+        )
+
+    # Keeping
 
     def _keep_alive(self) -> None:
-        while not self._over.wait(HEARTBEAT_S):
-            with suppress(OSError):  # the next beat tries again, well before the lease runs out
-                self._update({"heartbeat": now()})
-                self._heard_of = time.time()
+        wait_s = self._heartbeat_s
+        while not self._over.wait(wait_s):
+            wait_s = self._heartbeat_s
+            heard_s = clock_s()
+            if heard_s - self._heard_s > self._lease_s:
+                return  # overslept: it is lost, and must not come to life again
+            try:
+                self._runs.update(self.run_id, {"heartbeat": now(), "beat": self._beats + 1, "heard_s": heard_s})
+            except Exception as error:  # whatever a store throws once; the next beat comes well before the lease ends
+                log.warning("%s: a heartbeat failed, and is tried again: %r", self.index.uri, error)
+                wait_s = self._heartbeat_s / 4
+            else:
+                self._beats += 1
+                self._heard_s = heard_s
 
-    def _update(self, values: dict[str, Any]) -> None:
-        texts = {
-            name: quote(value) if isinstance(value, str) else f"timestamp '{value:%Y-%m-%d %H:%M:%S.%f}'"
-            for name, value in values.items()
-        }
-        self.index.table("runs").update(texts, where=f"run_id = {quote(self.run_id)}")
+    # Ending
+
+    def _end(self, error: BaseException | None) -> None:
+        self._over.set()
+        self._beat.join()
+        ended = now()
+        values: Row = {"ended": ended, "heartbeat": ended}
+        try:
+            if error is None:
+                self.writer.end()
+                if self.is_clean and not self.writer.saw_others:
+                    values["clean"] = clean_now(self.index).to_json()
+                self.check()
+                compact_runs(self.index)  # not before: a heartbeat in between would conflict with it
+        except Exception as trouble:
+            log.warning("%s: tidying up `runs`: %s", self.index.uri, trouble)
+        if error is not None:
+            self.counts["error"] = f"{type(error).__name__}: {error}"[:500]
+        values |= {"counts": to_json(self.counts), "seconds": to_json(self.seconds)}
+        self._record_end(values)
+
+    def _record_end(self, values: Row) -> None:
+        """A row that is not ended has the next run wait: worth trying again."""
+        for wait_s in (0.5, 2.0, None):
+            try:
+                self._runs.update(self.run_id, values)
+            except Exception as error:
+                log.warning("%s: the end of this run could not be recorded: %s", self.index.uri, error)
+                if wait_s is not None:
+                    time.sleep(wait_s)
+            else:
+                return
 
 
-def holder() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
+@dataclass(frozen=True)
+class Holding:
+    """Who holds an index, or held it last. state: "free" (it ended or is dead), "held", or "unseen": it runs, or ran,
+    where it cannot be seen from here."""
+
+    job: str
+    holder: str
+    epoch: int
+    started: datetime
+    last_beat: datetime
+    ended: datetime | None
+    state: State
 
 
-def _is_dead_here(name: str) -> bool:
-    """Whether the holder was a process of this machine that is gone, so that nobody waits for a lease after a kill."""
-    host, _, pid = name.rpartition(":")
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+def holding(index: Index) -> Holding | None:
+    """What `runs` says of the newest epoch; None when no run of this format has held the index."""
+    rows = [row for row in index.runs() if row.get("epoch")]
+    if not rows:
+        return None
+    row = max(rows, key=lambda row: row["epoch"])
+    return Holding(
+        row["job"], row["holder"], row["epoch"], row["started"], row["heartbeat"], row["ended"],
+        "free" if row["ended"] is not None else _state(row),
+    )  # fmt: skip
+
+
+def _state(row: Row) -> State:
+    if not row["process"]:
+        return "unseen"
+    alive = Process.from_json(row["process"]).is_alive()
+    if alive is None:
+        return "unseen"
+    silent_s = clock_s() - row["heard_s"]
+    return "held" if alive and silent_s <= row["lease_s"] else "free"
+
+
+def _beat(row: Row) -> tuple[int | None, datetime]:
+    return row["beat"], row["heartbeat"]
 
 
 def library_versions() -> dict[str, str]:

@@ -7,8 +7,20 @@ from qasir.index.spec import EncoderSpec
 SPEC_KEY = b"qasir.encoder_spec"
 ROOT_KEY = b"qasir.corpus_root"
 SOURCE_KEY = b"qasir.corpus_source"
+FORMAT_KEY = b"qasir.format"
 
+FORMAT = 2
+"""The number of this layout of the tables. Raised when an older library would misread an index; the next writer brings
+an index of an older number up to date (`qasir.index.formats`). 1, without a number: no epochs, no stale videos."""
+PRIMARY_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
+"""Lance lets only one of two rows with one such key in, even when both are inserted at once."""
+
+DATA_TABLES = ("videos", "super_images")
 ENCODED, FAILED = "encoded", "failed"
+
+
+def format_of(schema: pa.Schema) -> int:
+    return int((schema.metadata or {}).get(FORMAT_KEY, b"1"))
 
 
 def embedding_type(dim: int) -> pa.DataType:
@@ -66,7 +78,13 @@ def super_images_schema(spec: EncoderSpec) -> pa.Schema:
 
 
 def runs_schema() -> pa.Schema:
-    """One row a run of a job; `ended` is null while it runs, and `heartbeat` says that it still does."""
+    """One row a run of a job, key `epoch`: the number of runs that held the index before.
+
+    `ended` is null while it runs; `beat` counts up meanwhile, at least once in `lease_s` seconds. `heard_s` is that
+    beat on the clock of the machine's boot, `heartbeat` for people. `process` is the holder as JSON
+    (`qasir.index.process`). `clean`, of a run that left everything right, is JSON: of each data table its version and
+    the last fragment. Rows that an older library wrote have epoch 0.
+    """
     fields = [
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("job", pa.string(), nullable=False),
@@ -78,11 +96,22 @@ def runs_schema() -> pa.Schema:
         pa.field("seconds", pa.string()),
         pa.field("spec", pa.string()),
         pa.field("versions", pa.string()),
+        pa.field("epoch", pa.int64(), nullable=False, metadata=PRIMARY_KEY),
+        pa.field("process", pa.string()),
+        pa.field("beat", pa.int64()),
+        pa.field("heard_s", pa.float64()),
+        pa.field("lease_s", pa.float64()),
+        pa.field("clean", pa.string()),
     ]
     return pa.schema(fields)
 
 
 def metadata(spec: EncoderSpec, corpus_root: str, corpus_source: str) -> dict[bytes, bytes]:
-    """What every table of an index carries in its schema: the encoder spec, where the videos lie, and what was
-    listed."""
-    return {SPEC_KEY: spec.to_json().encode(), ROOT_KEY: corpus_root.encode(), SOURCE_KEY: corpus_source.encode()}
+    """What every table of an index carries in its schema: the encoder spec, where the videos lie, what was listed, and
+    the format's number."""
+    return {
+        SPEC_KEY: spec.to_json().encode(),
+        ROOT_KEY: corpus_root.encode(),
+        SOURCE_KEY: corpus_source.encode(),
+        FORMAT_KEY: str(FORMAT).encode(),
+    }

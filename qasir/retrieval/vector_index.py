@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from qasir.errors import NoIndexError
-from qasir.index.index import Index
 from qasir.index.snapshot import VECTOR_INDEX, Snapshot, matrix
+from qasir.index.writer import Writer
 from qasir.retrieval.vectors import normalised
 
 _FEWEST_ROWS = 256
@@ -53,12 +53,13 @@ class Probing:
         return Probing(self.candidates * _WIDER, self.partitions * _WIDER, self.videos)
 
 
-def build(index: Index) -> int:
+def build(writer: Writer) -> int:
     """Make (or make again) the vector index; returns how many super images it holds.
 
     IVF with 8-bit scalar quantisation; the centroids come from a seeded k-means over a sample. Raises NoIndexError when
     there are too few super images for one to make sense.
     """
+    index = writer.index
     dataset = index.table("super_images")
     n_rows = dataset.count_rows()
     if n_rows < _FEWEST_ROWS:
@@ -69,15 +70,16 @@ def build(index: Index) -> int:
     chosen = np.random.default_rng(0).choice(n_rows, min(n_rows, n_partitions * _SAMPLES_A_PARTITION), replace=False)
     sample = dataset.take(np.sort(chosen).tolist(), columns=["embedding"])["embedding"]
     found = centroids(normalised(matrix(sample, index.spec.embedding_dim)), n_partitions)
-    dataset.create_index(
-        "embedding",
-        index_type="IVF_SQ",
-        name=VECTOR_INDEX,
-        metric="cosine",
-        num_partitions=n_partitions,
-        ivf_centroids=found.astype(np.float16),
-        replace=True,
-    )
+    with writer.changing("super_images") as held:
+        held.create_index(
+            "embedding",
+            index_type="IVF_SQ",
+            name=VECTOR_INDEX,
+            metric="cosine",
+            num_partitions=n_partitions,
+            ivf_centroids=found.astype(np.float16),
+            replace=True,
+        )
     return n_rows
 
 

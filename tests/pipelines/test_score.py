@@ -10,7 +10,7 @@ from qasir.retrieval.methods.sparse import Sparse
 from qasir.retrieval.opening import open_index, open_searcher
 from qasir.retrieval.scoring import score
 from qasir.retrieval.vector_source import StoredVectors
-from tests.indexes import DIM, make_index, unit
+from tests.indexes import DIM, make_index, unit, writing
 
 
 @pytest.mark.parametrize("scoring", [Attention(), Max(), Mean(), Sparse(2, 0.1)], ids=str)
@@ -21,7 +21,8 @@ def test_fragments_scored_apart_equal_scoring_in_memory(scoring, local_ray, tmp_
     index = make_index(tmp_path / "i", lengths, commits=13, grid=1, cells=False)
     stale = index.snapshot().super_images(video_ids=["v003"]).to_pydict()
     stale["fingerprint"] = ["old"] * len(stale["position"])
-    index.commit_super_images(index.write_super_images(make_table(stale, index)))
+    with writing(index) as writer:
+        writer.commit_super_images(index.write_super_images(make_table(stale, index)))
     queries = unit(np.random.default_rng(0).standard_normal((5, DIM)))
     searcher = open_index(index.uri)
     expected = score(queries, searcher.sides[0].vectors.load().features, scoring)

@@ -9,12 +9,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from qasir.errors import SpecError
-from qasir.index.filters import in_chunks, quote
 from qasir.index.index import Index, embedding_column, now
 from qasir.index.ragged import runs_of
 from qasir.index.schemas import ENCODED
 from qasir.index.snapshot import matrix
 from qasir.index.spec import EncoderSpec
+from qasir.index.writer import Writer
 from qasir.retrieval.checkpoint import Checkpoint
 from qasir.retrieval.vectors import Features, normalised
 
@@ -47,10 +47,13 @@ class Applying:
         self.checkpoint = checkpoint
         self.snapshot = source.snapshot()
         spec = applied_spec(source.spec, checkpoint)
-        self.output = Index.open_or_create(output, spec, source.corpus_root, source.corpus_source)
+        self.output = Index.open_or_new(output, spec, source.corpus_root, source.corpus_source)
 
-    def run(self, on_progress: Callable[[int, int], None] = lambda done, planned: None) -> dict[str, int]:
-        """Counts of applied, unchanged and removed videos. on_progress(done, planned) after each part."""
+    def run(
+        self, writer: Writer, on_progress: Callable[[int, int], None] = lambda done, planned: None
+    ) -> dict[str, int]:
+        """Counts of applied, unchanged and removed videos. writer: the output's; on_progress(done, planned) after each
+        part."""
         rows = {row["video_id"]: row for row in self.snapshot.videos().to_pylist()}
         there = self.output.states()
         todo = sorted(
@@ -62,35 +65,30 @@ class Applying:
         gone = sorted(set(there) - set(rows))
         for low in range(0, len(todo), _VIDEOS_TOGETHER):
             some = todo[low : low + _VIDEOS_TOGETHER]
-            self._apply({video_id: rows[video_id] for video_id in some}, replaced=[v for v in some if v in there])
+            parts = {video_id: rows[video_id] for video_id in some}
+            self._apply(writer, parts, replaced=[v for v in some if v in there])
             on_progress(low + len(some), len(todo))
-        self.output.remove(gone)
+        writer.remove(gone)
         return {"applied": len(todo), "unchanged": len(rows) - len(todo), "removed": len(gone)}
 
-    def _apply(self, videos: dict[str, dict[str, Any]], replaced: Sequence[str]) -> None:
-        self._forget_parts(videos)
+    def _apply(self, writer: Writer, videos: dict[str, dict[str, Any]], replaced: Sequence[str]) -> None:
+        self._forget_parts(writer, videos)
         images = self.snapshot.super_images(video_ids=[v for v, row in videos.items() if row["status"] == ENCODED])
         means: dict[str, NDArray[np.float32]] = {}
         if len(images):
             images, means = self._tuned(images)
-            self.output.commit_super_images(self.output.write_super_images(images))
+            writer.commit_super_images(self.output.write_super_images(images))
         for video_id, row in videos.items():
             row["encoded_at"] = now()
             if row["status"] == ENCODED:
                 row["embedding"] = means[video_id].astype(np.float16) if video_id in means else row["embedding"]
-        self.output.upsert_videos(list(videos.values()))
-        self.output.delete_stale(
-            {v: videos[v]["fingerprint"] if videos[v]["status"] == ENCODED else None for v in replaced}
-        )
+        writer.upsert_videos(list(videos.values()))
+        writer.delete_stale({v: videos[v]["fingerprint"] if videos[v]["status"] == ENCODED else None for v in replaced})
 
-    def _forget_parts(self, videos: dict[str, dict[str, Any]]) -> None:
+    def _forget_parts(self, writer: Writer, videos: dict[str, dict[str, Any]]) -> None:
         """Delete what a killed run wrote of these videos: nobody reads it, and it is about to be written."""
         positions, _ = self.output.leftovers({v: row["fingerprint"] for v, row in videos.items()})
-        for ids in in_chunks(sorted(positions)):
-            names = " OR ".join(
-                f"(video_id = {quote(v)} AND fingerprint = {quote(videos[v]['fingerprint'])})" for v in ids
-            )
-            self.output.table("super_images").delete(names)
+        writer.delete_versions([(video_id, videos[video_id]["fingerprint"]) for video_id in sorted(positions)])
 
     def _tuned(self, rows: pa.Table) -> tuple[pa.Table, dict[str, NDArray[np.float32]]]:
         """(rows with their vectors gone through the video side, {video_id: mean of its super images})."""

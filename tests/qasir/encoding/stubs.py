@@ -45,7 +45,7 @@ def encode_stubbed(
 ):  # fmt: skip
     """Encode a folder on the plain loop without a model: (summary, index)."""
     corpus = list_videos(str(folder))
-    index = Index.open_or_create(str(uri), spec, corpus.root, corpus.source)
+    index = Index.open_or_new(str(uri), spec, corpus.root, corpus.source)
     chosen = EncodeOptions(**options)
     stages = PlainLoop([index], lambda: models or [PixelModel()], chosen, batch=batch, isolate=isolate, decode=decode)
     (summary,) = run_encoding(corpus, [index], stages, chosen, on_progress=on_progress)

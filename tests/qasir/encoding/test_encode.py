@@ -173,7 +173,7 @@ def test_a_run_that_stopped_halfway_goes_on_and_ends_the_same(videos, tmp_path):
     """Stopped after every other receipt, with what was received committed: as a kill right after a commit leaves it."""
     _, whole = encode_stubbed(videos, tmp_path / "whole", batch=1)
     corpus, options = list_videos(str(videos)), EncodeOptions(commit_every_s=0.0)
-    parts = Index.open_or_create(str(tmp_path / "parts"), SPEC, corpus.root, corpus.source)
+    parts = Index.open_or_new(str(tmp_path / "parts"), SPEC, corpus.root, corpus.source)
     stages = StoppingLoop([parts], lambda: [PixelModel()], options, batch=1, isolate=False)
     n_stopped = 0
     while True:
@@ -218,7 +218,7 @@ def test_several_indexes_from_one_decode_hold_what_each_alone_would(videos, tmp_
     specs = [SPEC, replace(SPEC, grid=3, fps=5.0, cells=False), replace(SPEC, thumbnails=True)]
     corpus, options = list_videos(str(videos)), EncodeOptions(segment_s=1, segment_bytes=0)
     together = [
-        Index.open_or_create(str(tmp_path / f"t{i}"), spec, corpus.root, corpus.source) for i, spec in enumerate(specs)
+        Index.open_or_new(str(tmp_path / f"t{i}"), spec, corpus.root, corpus.source) for i, spec in enumerate(specs)
     ]
     stages = PlainLoop(together, lambda: [PixelModel()] * 3, options, batch=4, isolate=False)
     assert [s.encoded for s in run_encoding(corpus, together, stages, options)] == [3, 3, 3]

@@ -17,6 +17,7 @@ from qasir.errors import CorpusError, IndexHeldError, ModelError
 from qasir.index.index import Index
 from qasir.index.lease import Run
 from qasir.index.maintenance import newest_tag
+from qasir.index.writer import Writer
 from qasir.video.corpus import list_videos
 from qasir.vlm.weights import resolve
 from tests.qasir.encoding.stubs import SPEC, PixelModel, encode_stubbed
@@ -138,22 +139,35 @@ def test_failed_videos_are_tried_again_when_asked(corpus):
     assert counts(summary) == (0, 0, 0, N_VIDEOS, 1)
 
 
-def test_old_versions_tags_and_orphan_files_go(corpus):
+def test_old_versions_and_tags_go_but_for_the_last_two_and_no_file_that_may_be_committed(corpus):
     folder, index = corpus
-    first = reindex(folder, index).version
+    tags = []
     orphans = index.write_super_images(index.table("super_images").to_table().slice(0, 2))
+    for n in range(4):
+        time.sleep(1.1)  # tags are named by the second
+        write_video(folder / f"new{n}.mp4", 25)
+        tags.append(reindex(folder, index, keep_versions_for=timedelta(0)).version)
+    assert newest_tag(index) == tags[-1]
+    for name in ("videos", "super_images"):
+        table = index.table(name)
+        assert sorted(table.tags.list()) == tags[-2:]
+        kept = {table.tags.list()[tag]["version"] for tag in tags[-2:]}
+        assert {entry["version"] for entry in table.versions()} == kept
     data = Path(index.uri, "super_images.lance", "data")
-    names = {file.path for fragment in orphans for file in fragment.files}
-    assert names <= {path.name for path in data.iterdir()}
-    time.sleep(1.1)  # tags are named by the second
-    write_video(folder / "new.mp4", 25)
-    second = reindex(folder, index, keep_versions_for=timedelta(0)).version
-    assert first != second
-    assert newest_tag(index) == second
-    assert list(index.table("videos").tags.list()) == [second]
-    assert len(index.table("videos").versions()) == 1
-    assert not names & {path.name for path in data.iterdir()}
+    assert {file.path for fragment in orphans for file in fragment.files} <= {path.name for path in data.iterdir()}
     assert len(index.snapshot().super_images([])) == index.table("super_images").count_rows()
+
+
+def test_an_index_that_was_quiet_for_longer_than_versions_are_kept_loses_neither_its_reader_nor_its_undo(corpus):
+    folder, index = corpus
+    before = reindex(folder, index).version
+    reader = index.snapshot()
+    time.sleep(1.1)
+    write_video(folder / "new.mp4", 25)
+    assert reindex(folder, index, keep_versions_for=timedelta(seconds=1)).version != before
+    assert len(reader.videos()) == N_VIDEOS + 1
+    assert len(reader.super_images(["embedding"])) > 0
+    assert len(index.snapshot(before).videos()) == N_VIDEOS + 1
 
 
 def test_small_fragments_are_compacted_and_the_vector_index_follows(corpus):
@@ -161,15 +175,15 @@ def test_small_fragments_are_compacted_and_the_vector_index_follows(corpus):
     table = index.table("super_images")
     table.create_index("embedding", "IVF_FLAT", metric="dot", num_partitions=1)
     for i in range(9):
-        rows = table.to_table().slice(0, 1)
-        columns = rows.drop_columns(["video_id"]).append_column("video_id", [[f"v{i:02}"]])
-        index.commit_super_images(index.write_super_images(columns))
+        write_video(folder / f"x{i}.mp4", 10)
+        encode_stubbed(folder, index.uri, spec=BARE)
     assert len(index.table("super_images").get_fragments()) > 8
     write_video(folder / "new.mp4", 25)
     reindex(folder, index)
     table = index.table("super_images")
     assert len(table.get_fragments()) <= 2
-    assert table.stats.index_stats(table.list_indices()[0]["name"])["num_unindexed_rows"] == 0
+    for entry in table.list_indices():
+        assert table.stats.index_stats(entry["name"])["num_unindexed_rows"] == 0
 
 
 def test_a_held_index_is_an_error(corpus):
@@ -222,13 +236,13 @@ def test_a_reader_sees_old_rows_or_new_ones_at_every_step(corpus, monkeypatch):
         seen.append(next(row["fingerprint"] for row in rows if row["video_id"] == "v00"))
 
     for name in ("commit_super_images", "upsert_videos", "delete_stale", "remove"):
-        real = getattr(Index, name)
+        real = getattr(Writer, name)
 
         def step(self, *args, real=real):
             result = real(self, *args)
             read()
             return result
 
-        monkeypatch.setattr(Index, name, step)
+        monkeypatch.setattr(Writer, name, step)
     reindex(folder, index)
     assert {seen[0], seen[-1]} == {old["v00"], new["v00"]}

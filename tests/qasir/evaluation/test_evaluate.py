@@ -32,7 +32,7 @@ from qasir.retrieval.vector_source import StoredVectors
 from qasir.vlm.flops import architecture_gflops, image_gflops
 from qasir.vlm.model import Vlm
 from qasir.vlm.weights import resolve
-from tests.indexes import make_index, unit
+from tests.indexes import make_index, new_index, unit, writing
 
 import open_clip  # isort: skip  (after the shim that qasir.vlm.model brings)
 
@@ -127,7 +127,7 @@ def test_rankings_are_the_scores_in_order(searcher, queries, tmp_path):
 
 
 def test_an_empty_index_cannot_be_searched(searcher, tmp_path):
-    empty = Index.open_or_create(str(tmp_path / "i"), searcher.sides[0].index.spec, "/videos")
+    empty = new_index(tmp_path / "i", searcher.sides[0].index.spec)
     with pytest.raises(NoIndexError, match="no encoded videos"):
         open_index(empty.uri).search("a cat")
 
@@ -212,14 +212,15 @@ def test_a_hybrid_is_evaluated_beside_its_models(searcher, queries, tmp_path):
 def make_like(searcher, uri):
     """An index of the same videos with other, worse vectors."""
     spec = searcher.sides[0].index.spec
-    index = Index.open_or_create(str(uri), spec, "/elsewhere")
+    index = Index.open_or_new(str(uri), spec, "/elsewhere")
     rows = searcher.sides[0].snapshot.super_images()
     vectors = matrix(rows["embedding"], spec.embedding_dim).astype(np.float32)
     vectors += 0.1 * np.random.default_rng(0).standard_normal(vectors.shape)
     at = rows.schema.get_field_index("embedding")
     noisy = rows.set_column(at, rows.schema.field(at).name, embedding_column(vectors))
-    index.commit_super_images(index.write_super_images(noisy))
-    index.upsert_videos(searcher.sides[0].snapshot.videos().to_pylist())
+    with writing(index) as writer:
+        writer.commit_super_images(index.write_super_images(noisy))
+        writer.upsert_videos(searcher.sides[0].snapshot.videos().to_pylist())
     return searcher_of(index)
 
 

@@ -5,7 +5,6 @@ import pytest
 from qasir import open_hybrid, open_index, open_tables
 from qasir.errors import NoIndexError, QueryError, SpecError
 from qasir.index import maintenance as upkeep
-from qasir.index.index import Index
 from qasir.retrieval import vector_index
 from qasir.retrieval.hits import HITS_SCHEMA
 from qasir.retrieval.methods.attention import Attention
@@ -18,7 +17,7 @@ from qasir.retrieval.scoring import score
 from qasir.retrieval.searcher import best_first
 from qasir.retrieval.vector_source import StoredVectors
 from qasir.retrieval.vectors import Features
-from tests.indexes import DIM, give_texts, make_index, unit
+from tests.indexes import DIM, give_texts, make_index, new_index, unit, writing
 
 LENGTHS = [1, 5, 3, 3, 8, 2, 4]
 
@@ -42,7 +41,8 @@ def texts(searcher):
 def large(tmp_path_factory):
     """Enough videos for a vector index to be something else than everything."""
     index = make_index(tmp_path_factory.mktemp("large") / "i", [4] * 2000, grid=1, cells=False)
-    vector_index.build(index)
+    with writing(index) as writer:
+        vector_index.build(writer)
     return index
 
 
@@ -130,7 +130,8 @@ def test_what_was_preloaded_is_found_as_what_is_read(large, monkeypatch):
 
 def test_rows_that_came_after_the_vector_index_are_found(tmp_path):
     index = make_index(tmp_path / "i", [4] * 100, grid=1, cells=False)
-    vector_index.build(index)
+    with writing(index) as writer:
+        vector_index.build(writer)
     make_index(tmp_path / "i", [4] * 3, grid=1, cells=False, prefix="w", seed=9)
     searcher = open_index(index.uri)
     target = searcher.sides[0].vectors.load("super-image", ["w001"]).features.vectors[2]
@@ -139,8 +140,8 @@ def test_rows_that_came_after_the_vector_index_are_found(tmp_path):
 
 
 def test_a_vector_index_needs_rows_and_asking_for_none_is_an_error(made, searcher, texts):
-    with pytest.raises(NoIndexError, match="fewer than 256"):
-        vector_index.build(made)
+    with pytest.raises(NoIndexError, match="fewer than 256"), writing(made) as writer:
+        vector_index.build(writer)
     with pytest.raises(NoIndexError, match="build_vector_index"):
         searcher.search(texts[0], exact=False)
 
@@ -336,7 +337,7 @@ def test_ties_keep_the_order_of_ids():
 
 
 def test_an_empty_index_and_an_unknown_version(made, tmp_path):
-    empty = Index.open_or_create(str(tmp_path / "i"), made.spec, "/videos")
+    empty = new_index(tmp_path / "i", made.spec)
     for method in (Attention(), CoarseToFine()):
         searcher = open_index(empty.uri)
         (text,) = give_texts(searcher, unit(np.ones((1, DIM))))
@@ -349,7 +350,8 @@ def test_an_empty_index_and_an_unknown_version(made, tmp_path):
 def test_a_snapshot_stays_what_it_was(tmp_path):
     index = make_index(tmp_path / "i", [2, 3])
     before = open_index(index.uri)
-    index.remove(["v000"])
+    with writing(index) as writer:
+        writer.remove(["v000"])
     assert open_index(index.uri).videos().video_ids == ["v001"]
     assert before.videos().video_ids == ["v000", "v001"]
     assert before.sides[0].vectors.load().n_videos == 2
@@ -364,8 +366,9 @@ def test_equal_to_scoring_the_features_by_hand(searcher, texts):
 
 def test_a_tagged_version_is_searched_as_it_was(tmp_path):
     index = make_index(tmp_path / "i", [2, 3])
-    tag = upkeep.tag(index)
-    index.remove(["v000"])
+    with writing(index) as writer:
+        tag = upkeep.tag(writer)
+        writer.remove(["v000"])
     assert open_index(index.uri).videos().video_ids == ["v001"]
     assert open_index(index.uri, version=tag).sides[0].vectors.load().video_ids == ["v000", "v001"]
     tables = open_tables(index.uri, version=tag)
@@ -380,7 +383,8 @@ def test_the_rule_for_other_tools_leaves_out_what_is_not_readable(tmp_path):
     assert index.snapshot().rule() == "true"
     stale = index.snapshot().super_images(video_ids=["v001"])
     other = stale.set_column(1, "fingerprint", pa.array(["it's old"] * len(stale)))
-    index.commit_super_images(index.write_super_images(other))
+    with writing(index) as writer:
+        writer.commit_super_images(index.write_super_images(other))
     tables = index.snapshot()
     assert len(tables.super_images([])) == 5
     assert tables.images_dataset.count_rows() == 8

@@ -5,6 +5,7 @@ import torch
 from qasir.encoding.prepare import source_to_extend
 from qasir.errors import ModelError, QueryError, SpecError
 from qasir.index.index import Index
+from qasir.index.writer import Writer
 from qasir.retrieval.checkpoint import load_checkpoint
 from qasir.retrieval.methods.attention import Attention
 from qasir.retrieval.methods.mean import Mean
@@ -17,7 +18,7 @@ from qasir.training.finetune.checkpoint_writing import save_checkpoint
 from qasir.training.finetune.fine_tuning import Settings
 from qasir.training.finetune.tuned_index import Applying
 from qasir.training.state import TrainingState
-from tests.indexes import DIM, give_texts, make_index
+from tests.indexes import DIM, give_texts, make_index, writing
 from tests.qasir.training.finetune.made_up import unit_rows
 
 LENGTHS = [3, 1, 6, 2]
@@ -47,9 +48,14 @@ def index(tmp_path):
     return make_index(tmp_path / "i", LENGTHS, commits=3, failed=["bad"])
 
 
+def run(applying):
+    with writing(applying.output) as writer:
+        return applying.run(writer)
+
+
 def test_an_applied_index_scores_as_the_checkpoint_on_the_fly(index, recipe, tmp_path):
     checkpoint = make_checkpoint(tmp_path / "c", index.spec, recipe)
-    counts = Applying(index, checkpoint, str(tmp_path / "out")).run()
+    counts = run(Applying(index, checkpoint, str(tmp_path / "out")))
     assert counts == {"applied": 5, "unchanged": 0, "removed": 0}
     on_the_fly, applied = open_index(index.uri, finetuned=str(tmp_path / "c")), open_index(str(tmp_path / "out"))
     assert applied.default == on_the_fly.default == checkpoint.recipe.scoring
@@ -83,17 +89,18 @@ def test_moments_come_from_the_tuned_vectors(index, tmp_path):
 def test_applying_again_follows_the_source(index, tmp_path):
     checkpoint = make_checkpoint(tmp_path / "c", index.spec)
     out = str(tmp_path / "out")
-    Applying(index, checkpoint, out).run()
-    assert Applying(index, checkpoint, out).run() == {"applied": 0, "unchanged": 5, "removed": 0}
+    run(Applying(index, checkpoint, out))
+    assert run(Applying(index, checkpoint, out)) == {"applied": 0, "unchanged": 5, "removed": 0}
     changed = index.snapshot().super_images(video_ids=["v002"])
     import pyarrow as pa
 
     changed = changed.set_column(1, "fingerprint", pa.array(["g"] * len(changed))).slice(0, 4)
-    index.commit_super_images(index.write_super_images(changed))
     row = next(r for r in index.table("videos").to_table().to_pylist() if r["video_id"] == "v002")
-    index.upsert_videos([{**row, "fingerprint": "g", "n_super_images": 4}])
-    index.remove(["v001"])
-    assert Applying(index, checkpoint, out).run() == {"applied": 1, "unchanged": 3, "removed": 1}
+    with writing(index) as writer:
+        writer.commit_super_images(index.write_super_images(changed))
+        writer.upsert_videos([{**row, "fingerprint": "g", "n_super_images": 4}])
+        writer.remove(["v001"])
+    assert run(Applying(index, checkpoint, out)) == {"applied": 1, "unchanged": 3, "removed": 1}
     assert open_index(out).sides[0].vectors.load().video_ids == ["v000", "v002", "v003"]
     assert Index.open(out).table("super_images").count_rows() == 3 + 4 + 2
     assert open_index(out).videos().n_super_images.tolist() == [3, 4, 2]
@@ -103,17 +110,17 @@ def test_rows_of_a_killed_run_are_not_doubled(index, tmp_path, monkeypatch):
     checkpoint = make_checkpoint(tmp_path / "c", index.spec)
     applying = Applying(index, checkpoint, str(tmp_path / "out"))
     with monkeypatch.context() as patch:
-        patch.setattr(Index, "upsert_videos", lambda self, rows: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Writer, "upsert_videos", lambda self, rows: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            applying.run()
+            run(applying)
     assert applying.output.table("super_images").count_rows() == sum(LENGTHS)
-    assert Applying(index, checkpoint, str(tmp_path / "out")).run()["applied"] == 5
+    assert run(Applying(index, checkpoint, str(tmp_path / "out")))["applied"] == 5
     assert applying.output.table("super_images").count_rows() == sum(LENGTHS)
 
 
 def test_an_applied_index_is_neither_applied_to_nor_reindexed(index, tmp_path):
     checkpoint = make_checkpoint(tmp_path / "c", index.spec)
-    Applying(index, checkpoint, str(tmp_path / "out")).run()
+    run(Applying(index, checkpoint, str(tmp_path / "out")))
     applied = Index.open(str(tmp_path / "out"))
     with pytest.raises(SpecError, match="fine-tuned already"):
         Applying(applied, checkpoint, str(tmp_path / "again"))
@@ -126,7 +133,7 @@ def test_an_applied_index_is_neither_applied_to_nor_reindexed(index, tmp_path):
 
 
 def test_a_replaced_checkpoint_is_noticed(index, tmp_path):
-    Applying(index, make_checkpoint(tmp_path / "c", index.spec), str(tmp_path / "out")).run()
+    run(Applying(index, make_checkpoint(tmp_path / "c", index.spec), str(tmp_path / "out")))
     make_checkpoint(tmp_path / "c", index.spec, seed=1)
     with pytest.raises(ModelError, match="is not the one that made the index"):
         open_index(str(tmp_path / "out"))

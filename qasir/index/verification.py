@@ -1,0 +1,133 @@
+"""Whether the rows of an index are what its `videos` say: after a run that did not end as it should, or when asked.
+
+`videos` and `super_images` cannot commit together, and a run that lost its lease in the middle of a commit may write
+once more. So a run that left everything right records the versions of both tables (`Clean`); a run that finds others
+looks at the videos written since.
+"""
+
+import json
+import logging
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from qasir.index.filters import id_filter, in_chunks
+from qasir.index.index import Index
+from qasir.index.runs import Runs
+from qasir.index.schemas import DATA_TABLES, ENCODED
+from qasir.index.writer import Writer
+
+log = logging.getLogger(__name__)
+
+BROKEN = "broken"
+"""What a run's counts have when it found videos to encode again."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A version of a table, and the last fragment it has: what is written later has later fragments."""
+
+    version: int
+    last_fragment: int
+
+
+@dataclass(frozen=True)
+class Clean:
+    """The data tables as a run left them."""
+
+    videos: Place
+    super_images: Place
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Clean":
+        return cls(**{name: Place(**place) for name, place in json.loads(text).items()})
+
+
+def clean_now(index: Index) -> Clean:
+    tables = [index.table(name) for name in DATA_TABLES]
+    return Clean(
+        *(Place(table.version, max((f.fragment_id for f in table.get_fragments()), default=-1)) for table in tables)
+    )
+
+
+def last_clean(runs: Runs, *, before: int) -> Clean | None:
+    """What the last run before this epoch recorded that left everything right."""
+    texts = [row["clean"] for row in runs.all(["clean"]) if row["epoch"] < before and row["clean"]]
+    return Clean.from_json(texts[-1]) if texts else None
+
+
+def written_since(index: Index, clean: Clean) -> set[str] | None:
+    """Ids of the videos with rows written or removed since; None when that can no longer be told."""
+    try:
+        then = index.table("videos", version=clean.videos.version)
+    except (ValueError, OSError):  # cleaned up since
+        return None
+    videos, images = (index.table(name) for name in DATA_TABLES)
+    found = set(_ids(then)) - set(_ids(videos))
+    for table, place in ((videos, clean.videos), (images, clean.super_images)):
+        new = [fragment for fragment in table.get_fragments() if fragment.fragment_id > place.last_fragment]
+        if new:
+            rows = table.scanner(columns=["video_id"], fragments=new).to_table()
+            found.update(pc.unique(rows["video_id"]).to_pylist())
+    return found
+
+
+def broken_videos(index: Index, among: Collection[str] | None = None) -> list[str]:
+    """Encoded videos whose super images are not the positions 0 .. n_super_images - 1, once each; of these ids, which
+    are looked up by the index on `video_id`, or of all."""
+    if among is None:
+        return _broken(index, None)
+    return [video_id for ids in in_chunks(sorted(among)) for video_id in _broken(index, id_filter(ids))]
+
+
+def _broken(index: Index, condition: str | None) -> list[str]:
+    columns = ["video_id", "fingerprint", "n_super_images", "status"]
+    videos = index.table("videos").to_table(columns=columns, filter=condition)
+    videos = videos.filter(pc.equal(videos["status"], ENCODED)).drop_columns(["status"])
+    keys = ["video_id", "fingerprint"]
+    rows = index.table("super_images").to_table(columns=[*keys, "position"], filter=condition)
+    found = rows.group_by(keys).aggregate(
+        [("position", "count"), ("position", "count_distinct"), ("position", "min"), ("position", "max")]
+    )
+    both = videos.join(found, keys, join_type="left outer")
+    n = pc.fill_null(both["n_super_images"], 0)
+    count, distinct, least, most = (
+        pc.fill_null(both[f"position_{name}"], default)
+        for name, default in (("count", 0), ("count_distinct", 0), ("min", 0), ("max", -1))
+    )
+    right = pc.and_(pc.equal(count, n), pc.equal(distinct, n))
+    right = pc.and_(right, pc.and_(pc.equal(least, 0), pc.equal(most, pc.subtract(n, 1))))
+    return sorted(both.filter(pc.invert(right))["video_id"].to_pylist())
+
+
+def not_finite_videos(index: Index) -> set[str]:
+    """Videos with an embedding that has NaN or infinite numbers, which an older version of the library stored."""
+    table = index.table("super_images")
+    names = [name for name in ("embedding", "cell_embeddings", "gate_embedding") if name in table.schema.names]
+    found: set[str] = set()
+    for batch in table.scanner(columns=["video_id", *names]).to_batches():
+        finite = np.ones(len(batch), dtype=bool)
+        for name in names:
+            column = batch[name]
+            values = column.flatten().to_numpy(zero_copy_only=False)
+            finite &= np.isfinite(values).reshape(len(batch), column.type.list_size).all(axis=1)
+        found.update(batch["video_id"].filter(pa.array(~finite)).to_pylist())
+    return found
+
+
+def encode_again(writer: Writer, video_ids: Collection[str]) -> None:
+    """Forget these videos, so that they are new to whoever compares: a reader sees none of their rows meanwhile."""
+    for video_id in sorted(video_ids)[:5]:
+        log.warning("%s: the rows of %s are not what they should be: it is encoded again", writer.index.uri, video_id)
+    writer.remove(sorted(video_ids))
+
+
+def _ids(table: lance.LanceDataset) -> list[str]:
+    return table.to_table(columns=["video_id"])["video_id"].to_pylist()

@@ -1,0 +1,111 @@
+"""Every write to an index's data tables: each looks first whether its run still holds the index.
+
+Super images are committed first, then the `videos` row (the switch), then old ones are deleted: `qasir.index.index`
+says why.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import lance
+import pyarrow as pa
+from lance.fragment import FragmentMetadata
+
+from qasir.index.filters import id_filter, in_chunks, quote
+from qasir.index.index import Index
+from qasir.index.schemas import DATA_TABLES, videos_schema
+
+log = logging.getLogger(__name__)
+
+EPOCH = "qasir.epoch"
+"""The property of a Lance transaction that says which run committed it."""
+
+
+class Writer:
+    """Writes an index for the run of this epoch. check: raises IndexHeldError when that run has lost the index.
+
+    saw_others: whether somebody else changed the data tables meanwhile, a run that lost its lease in mid-commit say:
+    then the next run has to look at what was written.
+    """
+
+    def __init__(self, index: Index, epoch: int, check: Callable[[], None]) -> None:
+        self.index = index
+        self.epoch = epoch
+        self.saw_others = False
+        self._check = check
+        self._began = {name: index.table(name).version for name in DATA_TABLES}
+        self._versions: dict[str, int] = dict(self._began)
+
+    @contextmanager
+    def changing(self, name: str, *, commits: int | None = None) -> Iterator[lance.LanceDataset]:
+        """The table, to be changed by `commits` commits at most; None for any number."""
+        self._check()
+        dataset = self.index.table(name)
+        before = dataset.version
+        self._notice(name, before != self._versions.pop(name, before))
+        yield dataset
+        after = self._versions[name] = self.index.table(name).version
+        self._notice(name, commits is not None and after > before + commits)
+
+    def end(self) -> None:
+        """Look through this run's commits for those of others."""
+        for name, began in self._began.items():
+            table = self.index.table(name)
+            self._notice(name, table.version != self._versions.get(name, table.version))
+            for version in range(began + 1, table.version + 1):
+                transaction = table.read_transaction(version)
+                properties = (transaction and transaction.transaction_properties) or {}
+                self._notice(name, properties.get(EPOCH, str(self.epoch)) != str(self.epoch))
+
+    def commit_super_images(self, fragments: Sequence[FragmentMetadata]) -> None:
+        """Make fragments visible that `Index.write_super_images` wrote."""
+        if fragments:
+            with self.changing("super_images", commits=1) as dataset:
+                operation = lance.LanceOperation.Append(list(fragments))
+                self._commit(dataset.uri, lance.Transaction(dataset.version, operation))
+
+    def upsert_videos(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert or replace rows of `videos` by video_id: the switch that makes a video's super images readable."""
+        if rows:
+            table = pa.Table.from_pylist(list(rows), schema=videos_schema(self.index.spec))
+            with self.changing("videos", commits=1) as dataset:
+                merge = dataset.merge_insert("video_id").when_matched_update_all().when_not_matched_insert_all()
+                transaction, _ = merge.execute_uncommitted(table)
+                self._commit(dataset.uri, transaction)
+
+    def delete_stale(self, keep: dict[str, str | None]) -> None:
+        """Delete the super images of these videos that are not of the fingerprint to keep (None keeps none)."""
+        conditions = [
+            f"(video_id = {quote(v)})" if f is None else f"(video_id = {quote(v)} AND fingerprint != {quote(f)})"
+            for v, f in keep.items()
+        ]
+        self._delete_versions(conditions)
+
+    def delete_versions(self, versions: Sequence[tuple[str, str]]) -> None:
+        """Delete the super images of these (video_id, fingerprint)."""
+        conditions = [f"(video_id = {quote(v)} AND fingerprint = {quote(f)})" for v, f in versions]
+        self._delete_versions(conditions)
+
+    def remove(self, video_ids: Sequence[str]) -> None:
+        """Delete videos: first their rows of `videos`, so that no reader sees a part of one."""
+        for name in DATA_TABLES:
+            self._delete(name, [id_filter(ids) for ids in in_chunks(list(video_ids))])
+
+    def _delete_versions(self, conditions: Sequence[str]) -> None:
+        self._delete("super_images", [" OR ".join(some) for some in in_chunks(conditions)])
+
+    def _delete(self, name: str, filters: Sequence[str]) -> None:
+        for condition in filters:
+            with self.changing(name, commits=1) as dataset:
+                dataset.delete(condition)
+
+    def _commit(self, uri: str, transaction: lance.Transaction) -> None:
+        transaction.transaction_properties = {EPOCH: str(self.epoch)}
+        lance.LanceDataset.commit(uri, transaction)
+
+    def _notice(self, name: str, others: bool) -> None:
+        if others and not self.saw_others:
+            log.warning("%s: another wrote to %s meanwhile; the next run looks at it", self.index.uri, name)
+            self.saw_others = True
