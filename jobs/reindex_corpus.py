@@ -16,6 +16,8 @@ from qasir.encoding.options import EncodeOptions, ReindexOptions
 from qasir.encoding.prepare import check_options
 from qasir.encoding.reindex import ReindexSummary, plan_reindex
 from qasir.index.index import Index
+from qasir.index.lease import Holding
+from qasir.index.recovery import Repaired, open_damaged
 from qasir.options import options_of
 from qasir.video.corpus import Corpus, list_videos
 
@@ -40,14 +42,17 @@ def reindex(
     """Encode what is new or changed, delete what is gone, compact, tag the version, and drop old ones."""
     if plan:
         unused = [option.field for option in options_of(EncodeOptions)]
-        given.refuse(["keep_versions_for", *unused, "gpus_per_encoder"], "--plan encodes and drops nothing")
+        given.refuse(["keep_versions_for", "repair", *unused, "gpus_per_encoder"], "--plan encodes and drops nothing")
     if config is not None:
         given.refuse(["index", "videos"], "--config names the videos and the indexes")
         loaded = load_corpus_config(config)
         corpus = list_videos(loaded.videos)
-        indexes = [_configured(entry, corpus, gpus_per_encoder, may_create=not plan) for entry in loaded.indexes]
+        if options.repair:
+            indexes = [open_damaged(entry.uri) for entry in loaded.indexes]
+        else:
+            indexes = [_configured(entry, corpus, gpus_per_encoder, may_create=not plan) for entry in loaded.indexes]
     elif index is not None:
-        found = Index.open(index)
+        found = open_damaged(index) if options.repair else Index.open(index)
         corpus = list_videos(videos if videos is not None else found.corpus_source)
         indexes = [found]
     else:
@@ -85,8 +90,31 @@ def _print(summary: ReindexSummary, uri: str, *, plan: bool) -> None:
     )
     if summary.failed:
         print(f"{summary.failed} failed; {failures_line(summary.failures_by_kind)}")
-    if not plan:
+    if summary.repaired is not None:
+        print(_mended(summary.repaired))
+    if plan:
+        print(_held(summary.holding))
+    else:
         print(f"version {summary.version}, {summary.seconds:.1f} s")
+
+
+def _mended(done: Repaired) -> str:
+    files = f" ({', '.join(done.manifests)})" if done.manifests else ""
+    return (
+        f"repaired: {len(done.manifests)} manifests deleted{files}, {done.fragments} fragments given up, "
+        f"{len(done.indexes)} indexes dropped, {done.videos} videos encoded again"
+    )
+
+
+def _held(holding: Holding | None) -> str:
+    if holding is None:
+        return "no run has held it yet"
+    said = (
+        f"{holding.job} on {holding.holder}, epoch {holding.epoch}, last beat {holding.last_beat:%Y-%m-%d %H:%M:%S} UTC"
+    )
+    if holding.state == "free":
+        return f"held by nobody; last by {said}"
+    return f"held by {said}" if holding.state == "held" else f"perhaps held, which cannot be seen from here, by {said}"
 
 
 def _facts(indexes: list[Index], summaries: list[ReindexSummary], *, several: bool) -> dict[str, Any]:

@@ -75,3 +75,6 @@ class ReindexOptions:
     retry_failed: Annotated[bool, Doc("Try failed videos again, changed or not.")] = False
     max_removed: Annotated[float, Doc("Largest share of an index that may be removed."), Range(0.0, 1.0)] = 0.1
     keep_versions_for: Annotated[timedelta, Doc("Drop table versions older than this.")] = timedelta(days=7)
+    repair: Annotated[
+        bool, Doc("Read every row, mend what a power loss left, and encode again the videos whose rows do not add up.")
+    ] = False

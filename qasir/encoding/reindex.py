@@ -5,14 +5,16 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
 from qasir.encoding.options import EncodeOptions, ReindexOptions
 from qasir.encoding.run import Encoding, OnProgress, ignore, tidy_after_kill, verify_after_kill
 from qasir.encoding.stages import Stages
 from qasir.index.changes import Changes, compare
 from qasir.index.index import Index
-from qasir.index.lease import Run
+from qasir.index.lease import Holding, Run, holding
 from qasir.index.maintenance import compact, drop_old, newest_tag, tag, update_indexes
+from qasir.index.recovery import Repaired, mend_manifests, repair
 from qasir.video.corpus import Corpus
 
 _SMALL_FRAGMENTS = 8
@@ -25,8 +27,11 @@ SpecError."""
 
 @dataclass(frozen=True)
 class ReindexSummary:
-    """What a run did, or would do, to one index. `version` is the tag of what it left; `failed` counts this run's
-    failures."""
+    """What a run did, or would do, to one index.
+
+    `version` is the tag of what it left; `failed` counts this run's failures; `repaired` is what was mended where that
+    was asked for; `holding`, of a plan, who holds the index or held it last.
+    """
 
     new: int
     changed: int
@@ -36,6 +41,8 @@ class ReindexSummary:
     seconds: float
     version: str | None
     retried: int = 0
+    repaired: Repaired | None = None
+    holding: Holding | None = None
     failures_by_kind: dict[str, int] = field(default_factory=dict)
 
 
@@ -43,7 +50,8 @@ def plan_reindex(corpus: Corpus, index: Index, options: ReindexOptions) -> Reind
     """What `reindex_corpus` would do. Raises CorpusError if it would remove too much."""
     started = time.monotonic()
     changes = _changes(corpus, index, options)
-    return _summary(changes, version=newest_tag(index), seconds=time.monotonic() - started)
+    summary = _summary(changes, version=newest_tag(index), seconds=time.monotonic() - started)
+    return replace(summary, holding=holding(index))
 
 
 def reindex_corpus(
@@ -62,12 +70,23 @@ def reindex_corpus(
     anything is changed, if more would be removed than allowed, and IndexHeldError if another job writes an index.
     """
     started = time.monotonic()
-    versions = [index.version for index in indexes]
-    changes = [_changes(corpus, index, options) for index in indexes]
+    versions: list[int | None] = [None] * len(indexes)
+    changes: list[Changes] = []
+    if not options.repair:  # a damaged index can tell only once it is mended
+        versions = [index.version for index in indexes]
+        changes = [_changes(corpus, index, options) for index in indexes]
+    repaired = [Repaired() if options.repair else None for _ in indexes]
     with ExitStack() as held:
-        leases = [held.enter_context(Run(index, "reindex_corpus")) for index in indexes]
-        for lease in leases:
+        leases = [
+            held.enter_context(Run(index, "reindex_corpus", mend=_mend(mended)))
+            for index, mended in zip(indexes, repaired, strict=True)
+        ]
+        for lease, mended in zip(leases, repaired, strict=True):
+            if mended is not None:
+                repair(lease.writer, mended)
+                lease.is_clean = False
             verify_after_kill(lease)
+        changes = changes or [_changes(corpus, index, options) for index in indexes]
         for number, (index, version) in enumerate(zip(indexes, versions, strict=True)):
             if index.version != version:  # another job finished in between
                 changes[number] = _changes(corpus, index, options)
@@ -78,7 +97,7 @@ def reindex_corpus(
         encoding = Encoding(writing, list(todo.values()), stages(list(todo)), encode, on_progress)
         encoding.run()
         summaries = []
-        for lease, index, change in zip(leases, indexes, changes, strict=True):
+        for lease, index, change, mended in zip(leases, indexes, changes, repaired, strict=True):
             writer = lease.writer
             writer.remove(change.removed)
             compact(writer, most=_SMALL_FRAGMENTS)
@@ -86,6 +105,7 @@ def reindex_corpus(
             tagged = tag(writer)
             drop_old(writer, options.keep_versions_for)
             summary = _summary(change, version=tagged, seconds=time.monotonic() - started)
+            summary = replace(summary, repaired=mended)
             lease.seconds = {"total": summary.seconds}
             if index in todo:
                 done = encoding.summary(index, unchanged=change.n_unchanged, seconds=summary.seconds)
@@ -94,6 +114,10 @@ def reindex_corpus(
             lease.counts |= asdict(summary)
             summaries.append(summary)
     return summaries
+
+
+def _mend(done: Repaired | None) -> Callable[[Index], None] | None:
+    return None if done is None else partial(mend_manifests, done=done)
 
 
 def _changes(corpus: Corpus, index: Index, options: ReindexOptions) -> Changes:

@@ -7,6 +7,7 @@ old version or its new one, never a mixture. `Index.snapshot` is how to read by 
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from qasir.errors import NoIndexError, SpecError, UnreadableIndexError
 from qasir.files.uris import absolute_uri
+from qasir.index.damage import damaged_manifests
 from qasir.index.filters import id_filter, in_chunks
 from qasir.index.schemas import (
     FORMAT,
@@ -69,19 +71,13 @@ class Index:
     def find(cls, uri: str) -> "Index | None":
         """The index at `uri`, or None when nothing is there. Raises UnreadableIndexError."""
         uri = uri.rstrip("/")
-        videos = _find_table(f"{uri}/videos.lance")
+        videos = find_table(f"{uri}/videos.lance")
         if videos is None:
             return None
-        found = videos.schema.metadata or {}
-        if SPEC_KEY not in found or ROOT_KEY not in found:
+        index = index_of(uri, videos)
+        if index is None:
             raise UnreadableIndexError(f"{uri} holds a table `videos` that is not an index's: name another --index")
-        if format_of(videos.schema) > FORMAT:
-            raise UnreadableIndexError(
-                f"{uri} was made by a newer version of qasir (format {format_of(videos.schema)}; this one reads up to "
-                f"{FORMAT}): update qasir"
-            )
-        spec = EncoderSpec.from_json(found[SPEC_KEY].decode())
-        return cls(uri, spec, found[ROOT_KEY].decode(), found.get(SOURCE_KEY, b"").decode())
+        return index
 
     @classmethod
     def open_or_new(cls, uri: str, spec: EncoderSpec, corpus_root: str, corpus_source: str = "") -> "Index":
@@ -130,17 +126,17 @@ class Index:
     @property
     def version(self) -> int | None:
         """The newest version of `videos`; None of an index that no run has made yet."""
-        table = _find_table(self.table_uri("videos"))
+        table = find_table(self.table_uri("videos"))
         return None if table is None else int(table.version)
 
     def runs(self) -> list[dict[str, Any]]:
         """The rows of `runs`; none of an index that no run has made yet."""
-        table = _find_table(self.table_uri("runs"))
+        table = find_table(self.table_uri("runs"))
         return [] if table is None else table.to_table().to_pylist()
 
     def states(self) -> dict[str, VideoState]:
         """video_id -> fingerprint and status, of every video ever tried."""
-        table = _find_table(self.table_uri("videos"))
+        table = find_table(self.table_uri("videos"))
         if table is None:  # no run has made it yet
             return {}
         rows = table.to_table(columns=["video_id", "fingerprint", "status"]).to_pylist()
@@ -209,7 +205,7 @@ class Index:
         schemas = {"super_images": super_images_schema(self.spec), "videos": videos_schema(self.spec)}
         # `videos` comes last: an index without it does not exist yet, so a kill in between leaves nothing to mend.
         for name, schema in schemas.items():
-            there = _find_table(self.table_uri(name))
+            there = find_table(self.table_uri(name))
             if there is not None and there.count_rows():
                 raise UnreadableIndexError(
                     f"{self.uri} has rows in `{name}` but no table `videos`: restore it, or name another --index"
@@ -223,14 +219,49 @@ class Index:
         return write_fragments(rows.select(schema.names).cast(schema), self.table_uri("super_images"), schema=schema)
 
 
-def _find_table(uri: str) -> lance.LanceDataset | None:
+def index_of(uri: str, table: lance.LanceDataset) -> Index | None:
+    """The index that one of its tables speaks of; None when it is no index's. Raises UnreadableIndexError for a newer
+    format."""
+    found = table.schema.metadata or {}
+    if SPEC_KEY not in found or ROOT_KEY not in found:
+        return None
+    if format_of(table.schema) > FORMAT:
+        raise UnreadableIndexError(
+            f"{uri} was made by a newer version of qasir (format {format_of(table.schema)}; this one reads up to "
+            f"{FORMAT}): update qasir"
+        )
+    spec = EncoderSpec.from_json(found[SPEC_KEY].decode())
+    return Index(uri, spec, found[ROOT_KEY].decode(), found.get(SOURCE_KEY, b"").decode())
+
+
+def find_table(uri: str) -> lance.LanceDataset | None:
     """A Lance table, or None when there is none. Any other trouble is an error, lest a table be taken for missing."""
     try:
-        return lance.dataset(uri)
+        table = lance.dataset(uri)
     except (ValueError, OSError) as error:
         if "was not found" in str(error):
             return None
+        _refuse_damaged(uri)
         raise UnreadableIndexError(f"cannot read {uri}: {str(error).splitlines()[0]}") from error
+    if not table.schema.names:  # what Lance makes of a manifest of zeros
+        _refuse_damaged(uri)
+    return table
+
+
+def embedding_names(spec: EncoderSpec) -> list[str]:
+    """The columns of `super_images` that hold vectors."""
+    return ["embedding", *["gate_embedding"] * spec.gates, *["cell_embeddings"] * spec.cells]
+
+
+def _refuse_damaged(uri: str) -> None:
+    damaged: list[str] = []
+    with suppress(OSError):  # of a store that cannot be reached, which another error says
+        damaged = damaged_manifests(uri)
+    if damaged:
+        raise UnreadableIndexError(
+            f"cannot read {uri}: its newest manifest {damaged[0]} was not written whole, as after a power loss; "
+            "jobs/reindex_corpus.py --repair deletes that file and mends what is missing"
+        )
 
 
 def embedding_column(values: NDArray[np.floating[Any]]) -> pa.FixedSizeListArray:

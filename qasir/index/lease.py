@@ -13,6 +13,7 @@ import platform
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,14 +44,22 @@ State = Literal["free", "held", "unseen"]
 class Run:
     """Holds an index from start to end, and makes it first if it is new. Raises IndexHeldError if another run does.
 
-    writer: what the index is written by meanwhile; clean: what the last run that left everything right said, None when
-    a run since may have left something else: then `verified` is to be set once that has been looked at, or this run's
-    end is not clean either.
+    mend: what is done first, before the data tables are looked at. writer: what the index is written by meanwhile.
+    last_clean: how the last run that left everything right left it. is_clean: whether it still is so; set by whoever
+    has looked at what was written since, and without that this run's end is not clean either.
     """
 
     writer: Writer
 
-    def __init__(self, index: Index, job: str, *, heartbeat_s: float = HEARTBEAT_S, lease_s: float = LEASE_S) -> None:
+    def __init__(
+        self,
+        index: Index,
+        job: str,
+        *,
+        mend: Callable[[Index], object] | None = None,
+        heartbeat_s: float = HEARTBEAT_S,
+        lease_s: float = LEASE_S,
+    ) -> None:
         self.index = index
         self.job = job
         self.run_id = uuid.uuid4().hex
@@ -59,6 +68,7 @@ class Run:
         self.seconds: dict[str, float] = {}
         self.last_clean: Clean | None = None
         self.is_clean = False
+        self._mend = mend
         self._heartbeat_s = heartbeat_s
         self._lease_s = lease_s
         self._runs = Runs(index.table_uri("runs"), index.table_metadata)
@@ -73,6 +83,8 @@ class Run:
         self._take()
         self._beat.start()
         try:
+            if self._mend is not None:
+                self._mend(self.index)
             self.index.make()
             upgrade(self.index)
             self.last_clean = last_clean(self._runs, before=self.epoch)

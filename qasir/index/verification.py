@@ -7,7 +7,8 @@ looks at the videos written since.
 
 import json
 import logging
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
 import lance
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qasir.index.filters import id_filter, in_chunks
-from qasir.index.index import Index
+from qasir.index.index import Index, embedding_names
 from qasir.index.runs import Runs
 from qasir.index.schemas import DATA_TABLES, ENCODED
 from qasir.index.writer import Writer
@@ -64,19 +65,27 @@ def last_clean(runs: Runs, *, before: int) -> Clean | None:
 
 
 def written_since(index: Index, clean: Clean) -> set[str] | None:
-    """Ids of the videos with rows written or removed since; None when that can no longer be told."""
-    try:
-        then = index.table("videos", version=clean.videos.version)
-    except (ValueError, OSError):  # cleaned up since
-        return None
-    videos, images = (index.table(name) for name in DATA_TABLES)
-    found = set(_ids(then)) - set(_ids(videos))
-    for table, place in ((videos, clean.videos), (images, clean.super_images)):
-        new = [fragment for fragment in table.get_fragments() if fragment.fragment_id > place.last_fragment]
-        if new:
-            rows = table.scanner(columns=["video_id"], fragments=new).to_table()
-            found.update(pc.unique(rows["video_id"]).to_pylist())
+    """Ids of the videos with rows written, removed or deleted since; None when that can no longer be told."""
+    found: set[str] = set()
+    for name, place in (("videos", clean.videos), ("super_images", clean.super_images)):
+        now = index.table(name)
+        try:
+            then = index.table(name, version=place.version)
+            found |= _deleted(then, now)
+        except (ValueError, OSError):  # cleaned up, or damaged since
+            return None
+        new = [fragment for fragment in now.get_fragments() if fragment.fragment_id > place.last_fragment]
+        found |= set(_ids(now, new))
     return found
+
+
+def _deleted(then: lance.LanceDataset, now: lance.LanceDataset) -> set[str]:
+    """Ids of rows that were there then, and are not in the same fragments now."""
+    before = {fragment.fragment_id: fragment for fragment in then.get_fragments()}
+    after = {fragment.fragment_id: fragment for fragment in now.get_fragments()}
+    worn = [n for n in before if n not in after or after[n].num_deletions != before[n].num_deletions]
+    left = Counter(_ids(now, [after[n] for n in worn if n in after]))
+    return set(Counter(_ids(then, [before[n] for n in worn])) - left)
 
 
 def broken_videos(index: Index, among: Collection[str] | None = None) -> list[str]:
@@ -109,8 +118,7 @@ def _broken(index: Index, condition: str | None) -> list[str]:
 
 def not_finite_videos(index: Index) -> set[str]:
     """Videos with an embedding that has NaN or infinite numbers, which an older version of the library stored."""
-    table = index.table("super_images")
-    names = [name for name in ("embedding", "cell_embeddings", "gate_embedding") if name in table.schema.names]
+    table, names = index.table("super_images"), embedding_names(index.spec)
     found: set[str] = set()
     for batch in table.scanner(columns=["video_id", *names]).to_batches():
         finite = np.ones(len(batch), dtype=bool)
@@ -129,5 +137,7 @@ def encode_again(writer: Writer, video_ids: Collection[str]) -> None:
     writer.remove(sorted(video_ids))
 
 
-def _ids(table: lance.LanceDataset) -> list[str]:
-    return table.to_table(columns=["video_id"])["video_id"].to_pylist()
+def _ids(table: lance.LanceDataset, fragments: Sequence[lance.LanceFragment]) -> list[str]:
+    if not fragments:
+        return []
+    return table.scanner(columns=["video_id"], fragments=fragments).to_table()["video_id"].to_pylist()

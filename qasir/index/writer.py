@@ -55,9 +55,7 @@ class Writer:
             table = self.index.table(name)
             self._notice(name, table.version != self._versions.get(name, table.version))
             for version in range(began + 1, table.version + 1):
-                transaction = table.read_transaction(version)
-                properties = (transaction and transaction.transaction_properties) or {}
-                self._notice(name, properties.get(EPOCH, str(self.epoch)) != str(self.epoch))
+                self._notice(name, _epoch(table, version) not in (None, str(self.epoch)))
 
     def commit_super_images(self, fragments: Sequence[FragmentMetadata]) -> None:
         """Make fragments visible that `Index.write_super_images` wrote."""
@@ -109,3 +107,12 @@ class Writer:
         if others and not self.saw_others:
             log.warning("%s: another wrote to %s meanwhile; the next run looks at it", self.index.uri, name)
             self.saw_others = True
+
+
+def _epoch(table: lance.LanceDataset, version: int) -> str | None:
+    """Which run made a version; None where it does not say, or is gone."""
+    try:
+        transaction = table.read_transaction(version)
+    except (ValueError, OSError, TypeError):  # TypeError: Lance 14 stumbles over a compaction beside an index
+        return None
+    return ((transaction and transaction.transaction_properties) or {}).get(EPOCH)

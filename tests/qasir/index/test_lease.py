@@ -26,7 +26,6 @@ from tests.indexes import new_index, writing
 from tests.qasir.encoding.stubs import SPEC
 
 ROOT = Path(__file__).resolve().parents[3]
-SHORT = {"heartbeat_s": 0.1, "lease_s": 1.0}
 
 
 @pytest.fixture
@@ -215,7 +214,7 @@ def test_a_holder_that_cannot_be_seen_is_watched(index, monkeypatch, change):
     """On another machine, in another container, or on a system that does not tell; with the same host name."""
     with monkeypatch.context() as patch:
         elsewhere(patch, **change)
-        alive = Run(index, "alive", **SHORT)
+        alive = Run(index, "alive", heartbeat_s=0.1, lease_s=1.0)
         alive.__enter__()
     with pytest.raises(IndexHeldError, match="alive"), Run(index, "early"):
         pass
@@ -254,7 +253,7 @@ def test_a_process_in_another_namespace_is_not_taken_for_dead(index, other):
 def test_wall_clocks_neither_take_a_lease_nor_keep_one(index, monkeypatch, hours):
     """The clock jumps while the index is held, or is another one."""
     monkeypatch.setattr("qasir.index.lease.now", lambda: _now() + timedelta(hours=hours))
-    with Run(index, "held", **SHORT) as run:
+    with Run(index, "held", heartbeat_s=0.1, lease_s=1.0) as run:
         monkeypatch.undo()
         time.sleep(0.3)
         run.check()
@@ -263,7 +262,7 @@ def test_wall_clocks_neither_take_a_lease_nor_keep_one(index, monkeypatch, hours
     with monkeypatch.context() as patch:
         patch.setattr("qasir.index.lease.now", lambda: _now() + timedelta(hours=hours))
         elsewhere(patch, boot_id="other")
-        dead = Run(index, "dead", **SHORT)
+        dead = Run(index, "dead", heartbeat_s=0.1, lease_s=1.0)
         dead.__enter__()
         dead._over.set()
     with Run(index, "next"):
