@@ -3,8 +3,9 @@
 import numpy as np
 
 from qasir.encoding.decode import decode_segments
-from qasir.encoding.options import EncodeOptions
+from qasir.encoding.options import EncodeOptions, ReindexOptions
 from qasir.encoding.plain_loop import PlainLoop
+from qasir.encoding.reindex import reindex_corpus
 from qasir.encoding.run import run_encoding
 from qasir.index.index import Index
 from qasir.index.spec import EncoderSpec
@@ -49,4 +50,17 @@ def encode_stubbed(
     chosen = EncodeOptions(**options)
     stages = PlainLoop([index], lambda: models or [PixelModel()], chosen, batch=batch, isolate=isolate, decode=decode)
     (summary,) = run_encoding(corpus, [index], stages, chosen, on_progress=on_progress)
+    return summary, index
+
+
+def reindex_stubbed(folder, uri, *, batch=2, max_removed=1.0, **options):
+    """Re-index on the plain loop without a model: (summary, index)."""
+    index, chosen = Index.open(str(uri)), EncodeOptions(**options)
+
+    def stages(indexes):
+        return PlainLoop(indexes, lambda: [PixelModel()] * len(indexes), chosen, batch=batch, isolate=False)
+
+    (summary,) = reindex_corpus(
+        list_videos(str(folder)), [index], stages, ReindexOptions(max_removed=max_removed), chosen
+    )
     return summary, index
