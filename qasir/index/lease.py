@@ -194,10 +194,10 @@ class Run:
         values: Row = {"ended": ended, "heartbeat": ended}
         try:
             if error is None:
+                self.check()
                 self.writer.end()
                 if self.is_clean and not self.writer.saw_others:
                     values["clean"] = clean_now(self.index).to_json()
-                self.check()
                 compact_runs(self.index)  # not before: a heartbeat in between would conflict with it
         except Exception as trouble:
             log.warning("%s: tidying up `runs`: %s", self.index.uri, trouble)

@@ -35,8 +35,7 @@ class Writer:
         self.epoch = epoch
         self.saw_others = False
         self._check = check
-        self._began = {name: index.table(name).version for name in DATA_TABLES}
-        self._versions: dict[str, int] = dict(self._began)
+        self._versions = {name: index.table(name).version for name in DATA_TABLES}
 
     @contextmanager
     def changing(self, name: str, *, commits: int | None = None) -> Iterator[lance.LanceDataset]:
@@ -46,16 +45,18 @@ class Writer:
         before = dataset.version
         self._notice(name, before != self._versions.pop(name, before))
         yield dataset
-        after = self._versions[name] = self.index.table(name).version
-        self._notice(name, commits is not None and after > before + commits)
+        table = self.index.table(name)
+        self._versions[name] = table.version
+        if commits is None:
+            made_by = {_epoch(table, version) for version in range(before + 1, table.version + 1)}
+            self._notice(name, bool(made_by - {None, str(self.epoch)}))
+        else:
+            self._notice(name, table.version > before + commits)
 
     def end(self) -> None:
-        """Look through this run's commits for those of others."""
-        for name, began in self._began.items():
-            table = self.index.table(name)
-            self._notice(name, table.version != self._versions.get(name, table.version))
-            for version in range(began + 1, table.version + 1):
-                self._notice(name, _epoch(table, version) not in (None, str(self.epoch)))
+        """Look once more whether the tables are as this run left them."""
+        for name, version in self._versions.items():
+            self._notice(name, self.index.table(name).version != version)
 
     def commit_super_images(self, fragments: Sequence[FragmentMetadata]) -> None:
         """Make fragments visible that `Index.write_super_images` wrote."""
