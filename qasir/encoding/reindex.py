@@ -25,8 +25,11 @@ SpecError."""
 
 @dataclass(frozen=True)
 class ReindexSummary:
-    """What a run did, or would do, to one index. `version` is the tag of what it left; `failed` counts this run's
-    failures."""
+    """What a run did, or would do, to one index. `version` is the tag of what it left.
+
+    `retried` videos had failed before; `failed` counts all failures of this run, `failed_again` those of retried ones.
+    `stale` is how many videos of the index are read as they were, since the newest version of their file failed.
+    """
 
     new: int
     changed: int
@@ -37,13 +40,23 @@ class ReindexSummary:
     version: str | None
     retried: int = 0
     failures_by_kind: dict[str, int] = field(default_factory=dict)
+    failed_again: int = 0
+    stale: int = 0
+
+    @property
+    def attempts(self) -> int:
+        return self.new + self.changed
+
+    @property
+    def attempts_failed(self) -> int:
+        return self.failed - self.failed_again
 
 
 def plan_reindex(corpus: Corpus, index: Index, options: ReindexOptions) -> ReindexSummary:
     """What `reindex_corpus` would do. Raises CorpusError if it would remove too much."""
     started = time.monotonic()
     changes = _changes(corpus, index, options)
-    return _summary(changes, version=newest_tag(index), seconds=time.monotonic() - started)
+    return _summary(changes, index, version=newest_tag(index), seconds=time.monotonic() - started)
 
 
 def reindex_corpus(
@@ -71,6 +84,7 @@ def reindex_corpus(
                 changes[number] = _changes(corpus, index, options)
         for lease, change in zip(leases, changes, strict=True):
             tidy_after_kill(lease, change.todo)
+            lease.index.clear_stale(change.restored)
         todo = {index: change.todo for index, change in zip(indexes, changes, strict=True) if change.todo}
         encoding = Encoding(list(todo), list(todo.values()), stages(list(todo)), encode, leases, on_progress)
         encoding.run()
@@ -81,11 +95,15 @@ def reindex_corpus(
             update_vector_index(index)
             tagged = tag(index)
             drop_old(index, options.keep_versions_for)
-            summary = _summary(change, version=tagged, seconds=time.monotonic() - started)
+            summary = _summary(change, index, version=tagged, seconds=time.monotonic() - started)
             lease.seconds = {"total": summary.seconds}
             if index in todo:
-                done = encoding.summary(index, unchanged=change.n_unchanged, seconds=summary.seconds)
-                summary = replace(summary, failed=done.failed, failures_by_kind=done.failures_by_kind)
+                done = encoding.summary(
+                    index, retried=summary.retried, unchanged=summary.unchanged, seconds=summary.seconds
+                )
+                summary = replace(
+                    summary, failed=done.failed, failed_again=done.failed_again, failures_by_kind=done.failures_by_kind
+                )
                 lease.seconds |= done.throughput
             lease.counts |= asdict(summary)
             summaries.append(summary)
@@ -98,7 +116,7 @@ def _changes(corpus: Corpus, index: Index, options: ReindexOptions) -> Changes:
     return changes
 
 
-def _summary(changes: Changes, *, version: str | None, seconds: float) -> ReindexSummary:
+def _summary(changes: Changes, index: Index, *, version: str | None, seconds: float) -> ReindexSummary:
     return ReindexSummary(
         new=len(changes.new),
         changed=len(changes.changed),
@@ -108,4 +126,5 @@ def _summary(changes: Changes, *, version: str | None, seconds: float) -> Reinde
         seconds=seconds,
         version=version,
         retried=len(changes.retried),
+        stale=index.n_stale(),
     )

@@ -8,7 +8,7 @@ old version or its new one, never a mixture. `Index.snapshot` is how to read by 
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,26 +23,49 @@ from qasir.errors import NoIndexError, SpecError, UnreadableIndexError
 from qasir.files.uris import absolute_uri
 from qasir.index.filters import id_filter, in_chunks, quote
 from qasir.index.schemas import (
+    ENCODED,
+    FAILED,
     ROOT_KEY,
     SOURCE_KEY,
     SPEC_KEY,
+    STALE_MARK,
     metadata,
     runs_schema,
     super_images_schema,
     videos_schema,
 )
-from qasir.index.snapshot import Snapshot, matrix
+from qasir.index.snapshot import IS_STALE, Snapshot, matrix
 from qasir.index.spec import EncoderSpec
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoState:
-    """What an index knows of one video."""
+    """What an index knows of one video: columns of its row. A stale one is encoded; a newer version of it failed."""
 
     fingerprint: str
     status: str
+    error_kind: str | None = None
+    error: str | None = None
+    failed_fingerprint: str | None = None
+    attempts: int | None = None
+
+    @property
+    def stale(self) -> bool:
+        return self.status == ENCODED and self.error_kind is not None
+
+    @property
+    def failed_version(self) -> str | None:
+        """The fingerprint of the version that failed last, if none has succeeded since."""
+        return self.fingerprint if self.status == FAILED else self.failed_fingerprint
+
+    def attempts_at(self, fingerprint: str) -> int:
+        """How often this version has been tried and has failed. (Older rows do not count: they were tried once.)"""
+        return (self.attempts or 1) if fingerprint == self.failed_version else 0
+
+
+_STATE = [column.name for column in fields(VideoState)]
 
 
 class Index:
@@ -132,10 +155,18 @@ class Index:
 
     # Reading
 
-    def states(self) -> dict[str, VideoState]:
-        """video_id -> fingerprint and status, of every video ever tried."""
-        rows = self.table("videos").to_table(columns=["video_id", "fingerprint", "status"]).to_pylist()
-        return {row["video_id"]: VideoState(row["fingerprint"], row["status"]) for row in rows}
+    def states(self, video_ids: Sequence[str] | None = None) -> dict[str, VideoState]:
+        """video_id -> what its row says, of every video ever tried, or of these as far as there are rows of them."""
+        videos = self.table("videos")
+        known = set(videos.schema.names)  # an older index lacks some, until it is written to
+        columns = ["video_id", *(name for name in _STATE if name in known)]
+        conditions = [None] if video_ids is None else [id_filter(ids) for ids in in_chunks(list(video_ids))]
+        rows = (row for one in conditions for row in videos.to_table(columns=columns, filter=one).to_pylist())
+        return {row.pop("video_id"): VideoState(**row) for row in rows}
+
+    def n_stale(self) -> int:
+        """How many videos are read as they were before their file changed, since the new version of it failed."""
+        return int(self.table("videos").count_rows(IS_STALE))
 
     def leftovers(self, videos: dict[str, str]) -> tuple[dict[str, list[int]], set[str]]:
         """What is stored of {video_id: fingerprint}: positions committed under it, and the ids with rows of another
@@ -207,6 +238,17 @@ class Index:
             merge = self.table("videos").merge_insert("video_id")
             merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
 
+    def mark_stale(self, marks: Sequence[dict[str, Any]]) -> None:
+        """Set the columns of STALE_MARK, and no others, of rows that are there."""
+        if marks:
+            schema = pa.schema([videos_schema(self.spec).field(name) for name in ("video_id", *STALE_MARK)])
+            merge = self.table("videos").merge_insert("video_id")
+            merge.when_matched_update_all().execute(pa.Table.from_pylist(list(marks), schema=schema))
+
+    def clear_stale(self, video_ids: Sequence[str]) -> None:
+        """Take the mark away from videos whose encoded version is that of their file again."""
+        self.mark_stale([{"video_id": video_id} for video_id in video_ids])
+
     def delete_stale(self, keep: dict[str, str | None]) -> None:
         """Delete the super images of these videos that are not of the fingerprint to keep (None keeps none)."""
         conditions = [
@@ -244,6 +286,11 @@ def embedding_column(values: NDArray[np.floating[Any]]) -> pa.FixedSizeListArray
     """(n, dim) -> a fixed-size list column of float16."""
     flat = pa.array(np.ascontiguousarray(values, dtype=np.float16).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+
+
+def finite_rows(*columns: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """(n,) whether all numbers of a row are finite, of columns (n, ...) in float16, as they are stored."""
+    return np.logical_and.reduce([np.isfinite(values).reshape(len(values), -1).all(axis=1) for values in columns])
 
 
 def now() -> datetime:

@@ -9,6 +9,8 @@ ROOT_KEY = b"qasir.corpus_root"
 SOURCE_KEY = b"qasir.corpus_source"
 
 ENCODED, FAILED = "encoded", "failed"
+STALE_MARK = ("error_kind", "error", "failed_fingerprint", "attempts")
+"""The columns of `videos` that say why an encoded row is not that of the newest version of its file."""
 
 
 def embedding_type(dim: int) -> pa.DataType:
