@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qasir.encoding.receipts import Receipt, Written
 from qasir.encoding.reports import Report
 from qasir.index.index import Index, now
-from qasir.index.schemas import ENCODED, FAILED
+from qasir.index.schemas import FAILED
 from qasir.video.corpus import VideoFile
 
 log = logging.getLogger(__name__)
@@ -184,9 +184,8 @@ class Committer:
         failures = {video_id: failure for video_id, partial in ready.items() if (failure := partial.failure)}
         encoded = {video_id: partial for video_id, partial in ready.items() if video_id not in failures}
         changed = {v for v, failure in failures.items() if failure.file_changed and v not in self._final}
-        failed, marks = self._recorded({v: failure for v, failure in failures.items() if v not in changed})
-        self.index.upsert_videos([*map(_row, encoded.values()), *failed])
-        self.index.mark_stale(marks)
+        self.index.upsert_videos([*map(_row, encoded.values())])
+        self._record({v: failure for v, failure in failures.items() if v not in changed})
         self.index.delete_stale({v: self.planned[v] for v in encoded if v in self._has_others})
         self.index.delete_versions([(v, self.planned[v]) for v in failures if ready[v].positions])
         for partial in encoded.values():
@@ -197,26 +196,13 @@ class Committer:
         self._done |= ready.keys() - changed
         self._videos = {video_id: partial for video_id, partial in self._videos.items() if video_id not in ready}
 
-    def _recorded(self, failures: Mapping[str, Report]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """(rows of `videos`, marks of rows that stay): a video that another version of is encoded stays as it is, and
-        is marked."""
-        rows: list[dict[str, Any]] = []
-        marks: list[dict[str, Any]] = []
-        states = self.index.states(list(failures)) if failures else {}
+    def _record(self, failures: Mapping[str, Report]) -> None:
+        attempts = self.index.record_failures([_facts(failure) for failure in failures.values()])
         for video_id, failure in failures.items():
-            version, state = self.planned[video_id], states.get(video_id)
-            attempts = 1 + (state.attempts_at(version) if state is not None else 0)
-            mark: dict[str, Any] = {"error_kind": failure.error_kind, "error": failure.error}
-            mark |= {"failed_fingerprint": version, "attempts": attempts}
-            if state is not None and state.status == ENCODED and state.fingerprint != version:
-                marks.append({"video_id": video_id, **mark})
-            else:
-                rows.append({**_facts(failure), **mark})
             kind = failure.error_kind or "?"
             self.counts.failed += 1
-            self.counts.failed_again += attempts > 1
+            self.counts.failed_again += attempts[video_id] > 1
             self.counts.failures_by_kind[kind] = self.counts.failures_by_kind.get(kind, 0) + 1
-        return rows, marks
 
     def _count(self, encoded: _Partial) -> None:
         self.counts.encoded += 1

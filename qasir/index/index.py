@@ -7,7 +7,7 @@ old version or its new one, never a mixture. `Index.snapshot` is how to read by 
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -51,6 +51,11 @@ class VideoState:
     failed_fingerprint: str | None = None
     attempts: int | None = None
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "VideoState":
+        """Of a row of `videos`, which in an older index lacks some columns."""
+        return cls(**{name: row.get(name) for name in _STATE})  # type: ignore[arg-type]
+
     @property
     def stale(self) -> bool:
         return self.status == ENCODED and self.error_kind is not None
@@ -61,7 +66,7 @@ class VideoState:
         return self.fingerprint if self.status == FAILED else self.failed_fingerprint
 
     def attempts_at(self, fingerprint: str) -> int:
-        """How often this version has been tried and has failed. (Older rows do not count: they were tried once.)"""
+        """How often this version was tried and failed; once, where an older row does not say."""
         return (self.attempts or 1) if fingerprint == self.failed_version else 0
 
 
@@ -162,7 +167,7 @@ class Index:
         columns = ["video_id", *(name for name in _STATE if name in known)]
         conditions = [None] if video_ids is None else [id_filter(ids) for ids in in_chunks(list(video_ids))]
         rows = (row for one in conditions for row in videos.to_table(columns=columns, filter=one).to_pylist())
-        return {row.pop("video_id"): VideoState(**row) for row in rows}
+        return {row["video_id"]: VideoState.of(row) for row in rows}
 
     def n_stale(self) -> int:
         """How many videos are read as they were before their file changed, since the new version of it failed."""
@@ -238,12 +243,30 @@ class Index:
             merge = self.table("videos").merge_insert("video_id")
             merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
 
+    def record_failures(self, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+        """Record versions of videos that failed, given as rows of `videos`: as failed rows, but where another version
+        of the video is encoded, its row stays and is marked stale. Returns how often each has been tried now."""
+        if not rows:
+            return {}
+        states = self.states([row["video_id"] for row in rows])
+        failed: list[dict[str, Any]] = []
+        stale: list[dict[str, Any]] = []
+        for row in rows:
+            state, version = states.get(row["video_id"]), row["fingerprint"]
+            attempts = 1 + (0 if state is None else state.attempts_at(version))
+            row = {**row, "status": FAILED, "embedding": None, "failed_fingerprint": version, "attempts": attempts}
+            is_stale = state is not None and state.status == ENCODED and state.fingerprint != version
+            (stale if is_stale else failed).append(row)
+        self.upsert_videos(failed)
+        self.mark_stale(stale)
+        return {row["video_id"]: row["attempts"] for row in (*failed, *stale)}
+
     def mark_stale(self, marks: Sequence[dict[str, Any]]) -> None:
         """Set the columns of STALE_MARK, and no others, of rows that are there."""
         if marks:
-            schema = pa.schema([videos_schema(self.spec).field(name) for name in ("video_id", *STALE_MARK)])
+            table = pa.Table.from_pylist(list(marks), schema=videos_schema(self.spec))
             merge = self.table("videos").merge_insert("video_id")
-            merge.when_matched_update_all().execute(pa.Table.from_pylist(list(marks), schema=schema))
+            merge.when_matched_update_all().execute(table.select(["video_id", *STALE_MARK]))
 
     def clear_stale(self, video_ids: Sequence[str]) -> None:
         """Take the mark away from videos whose encoded version is that of their file again."""
