@@ -135,6 +135,23 @@ def test_exit_status_follows_the_failures(tmp_path, local_ray):
     assert "3 failed" in out
     status, _, facts, _ = call(encode_corpus, "--videos", videos, "--index", tmp_path / "index", "--json")
     assert (status, facts["failed"], facts["unchanged"]) == (0, 0, 3)
+    for i in range(3):
+        (videos / f"bad{i}.mp4").write_bytes(b"nothing else")
+    args = ("--index", tmp_path / "index", "--json")
+    status, out, facts, _ = call(reindex_corpus, *args)
+    assert (status, facts["changed"], facts["failed"], facts["failed_again"]) == (1, 3, 3, 0)
+    assert "failures: not_a_video 3" in out
+    status, out, facts, _ = call(reindex_corpus, *args, "--retry-failed")
+    assert (status, facts["retried"], facts["failed"], facts["failed_again"]) == (0, 3, 3, 3)
+    assert "3 of 3 that had failed before failed again" in out
+    write_video(videos / "a.mp4", 20)
+    assert call(reindex_corpus, *args)[0] == 0
+    (videos / "a.mp4").write_bytes(b"nothing")
+    status, out, facts, _ = call(reindex_corpus, *args)
+    assert (status, facts["changed"], facts["failed"], facts["stale"]) == (1, 1, 1, 1)
+    assert "stale: 1" in out
+    status, out, facts, _ = call(reindex_corpus, *args, "--plan")
+    assert (status, facts["unchanged"], facts["stale"]) == (0, 4, 1)
 
 
 def test_hybrids_and_sparse_frames_from_the_command_line(demo, demo_index, dense_index, tmp_path):
