@@ -128,7 +128,7 @@ class Committer:
     def add(self, receipt: Receipt) -> None:
         """Take a receipt, in any order."""
         if isinstance(receipt, Report):
-            if receipt.video_id not in self._done:
+            if not self._is_over(receipt.video_id):
                 self._videos.setdefault(receipt.video_id, _Partial()).reports[receipt.segment] = receipt
         elif any(self._is_there(video_id, positions) for video_id, positions in receipt.positions()):
             # Left out whole: what it alone had is encoded again.
@@ -151,10 +151,14 @@ class Committer:
             partial.n_received += len(positions)
 
     def _is_there(self, video_id: str, positions: list[int]) -> bool:
-        if video_id in self._done:
+        if self._is_over(video_id):
             return True
         partial = self._videos.get(video_id)
         return partial is not None and not (partial.positions | partial.not_finite).isdisjoint(positions)
+
+    def _is_over(self, video_id: str) -> bool:
+        """Whether a video needs nothing more, in this pass at least."""
+        return video_id in self._done or video_id in self._changed
 
     def give_up(self, video: VideoFile, kind: str, message: str) -> None:
         """Record a video that cannot be finished as failed."""
@@ -172,8 +176,8 @@ class Committer:
 
     def unfinished(self) -> list[str]:
         """Planned videos that were neither committed nor are ready to be, without those of `changed_while_read`."""
-        over = self._done | set(self._changed)
-        return [v for v in self.planned if v not in over and not (v in self._videos and self._videos[v].complete)]
+        open_ = [video_id for video_id in self.planned if not self._is_over(video_id)]
+        return [video_id for video_id in open_ if not (video_id in self._videos and self._videos[video_id].complete)]
 
     def commit(self) -> None:
         """Safe at any time; a kill between its steps leaves rows that no reader sees and the next run keeps or

@@ -160,7 +160,7 @@ class Encoding:
         if not self._videos:
             return
         self._encode()
-        if self._plan_changed_again():
+        if not self._unfinished() and self._plan_changed_again():
             self._encode()
         self.throughput.ended = time.time()
         lost = self._unfinished()

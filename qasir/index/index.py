@@ -177,18 +177,18 @@ class Index:
         """What is stored of {video_id: fingerprint}: positions committed under it, and the ids with rows of another
         one."""
         positions: dict[str, list[int]] = {}
-        stale: set[str] = set()
+        others: set[str] = set()
         table = self.table("super_images")
         if not videos or table.count_rows() == 0:
-            return positions, stale
+            return positions, others
         rows = table.to_table(columns=["video_id", "fingerprint", "position"])
         mask = pc.is_in(rows["video_id"], value_set=pa.array(list(videos), pa.string()))
         for row in rows.filter(mask).to_pylist():
             if videos[row["video_id"]] == row["fingerprint"]:
                 positions.setdefault(row["video_id"], []).append(row["position"])
             else:
-                stale.add(row["video_id"])
-        return positions, stale
+                others.add(row["video_id"])
+        return positions, others
 
     def embedding_sums(self, videos: dict[str, str]) -> dict[str, NDArray[np.float64]]:
         """video_id -> (D,) sum of the embeddings stored for {video_id: fingerprint}."""
