@@ -41,8 +41,12 @@ def apply(
         f"{counts['applied']} videos applied, {counts['unchanged']} unchanged, {counts['removed']} removed in "
         f"{output}, {seconds:.1f} s"
     )
+    if counts["failed"]:
+        print(f"failures: not_finite {counts['failed']}")
     if as_json:
         print_json({**counts, "seconds": seconds, "output": output})
+    if counts["failed"] and not counts["applied"]:
+        raise typer.Exit(1)
 
 
 app = job(apply)

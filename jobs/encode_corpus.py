@@ -9,11 +9,12 @@ import typer
 
 from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run
-from jobs.progress import EncodingProgress, failures_line, throughput_lines
+from jobs.progress import EncodingProgress, failure_lines, throughput_lines
 from pipelines.cluster import encoder_device
 from pipelines.encode import encode_corpus
 from qasir.demo.render import is_demo_video
 from qasir.encoding.corpus_config import IndexConfig, load_corpus_config
+from qasir.encoding.failures import too_many_failed
 from qasir.encoding.models import Target
 from qasir.encoding.options import EncodeOptions, EncoderOptions
 from qasir.encoding.prepare import prepare
@@ -24,8 +25,10 @@ from qasir.video.corpus import Corpus, list_videos
 
 log = logging.getLogger("qasir")
 
-_ATTEMPTS_FOR_A_SHARE = 20
-
+MAX_FAILED = 0.1
+MaxFailed = Annotated[
+    float, typer.Option(help="Largest share of new and changed files that may fail, from 20 of them up.")
+]
 GpusPerEncoder = Annotated[
     float | None,
     typer.Option(
@@ -48,7 +51,7 @@ def encode(
     ] = None,
     encoder: EncoderOptions,
     options: EncodeOptions,
-    max_failed: Annotated[float, typer.Option(help="Largest share of failed attempts, from 20 attempts up.")] = 0.1,
+    max_failed: MaxFailed = MAX_FAILED,
     gpus_per_encoder: GpusPerEncoder = None,
     as_json: Json = False,
     given: Given,
@@ -103,22 +106,14 @@ def _is_demo(corpus: Corpus) -> bool:
 
 def _print(summary: EncodeSummary, uri: str) -> None:
     print(f"{summary.encoded} encoded, {summary.failed} failed, {summary.unchanged} unchanged in {uri}")
-    if summary.failures_by_kind:
-        print(failures_line(summary.failures_by_kind))
+    for line in failure_lines(summary):
+        print(line)
     if summary.encoded:
         rate = summary.video_seconds / summary.seconds
         print(
             f"{summary.super_images} super images from {summary.video_seconds:,.0f} s of video in "
             f"{summary.seconds:.1f} s ({rate:,.0f} video-seconds a second)"
         )
-
-
-def too_many_failed(summary: EncodeSummary, max_failed: float) -> bool:
-    """Whether the exit status should say so: from 20 attempts up by their share, of fewer only if none succeeded."""
-    attempts = summary.encoded + summary.failed
-    if attempts >= _ATTEMPTS_FOR_A_SHARE:
-        return summary.failed > max_failed * attempts
-    return attempts > 0 and summary.encoded == 0
 
 
 app = job(encode)

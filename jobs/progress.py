@@ -8,7 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from qasir.encoding.run import RunProgress
+from qasir.encoding.reindex import ReindexSummary
+from qasir.encoding.run import EncodeSummary, RunProgress
 
 log = logging.getLogger("qasir")
 
@@ -56,8 +57,16 @@ def _about(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def failures_line(by_kind: Mapping[str, int]) -> str:
-    return "failures: " + ", ".join(f"{kind} {n}" for kind, n in sorted(by_kind.items()))
+def failure_lines(summary: EncodeSummary | ReindexSummary) -> list[str]:
+    """What failed in a run, and what failures it left behind."""
+    lines = []
+    if summary.failures_by_kind:
+        lines.append("failures: " + ", ".join(f"{kind} {n}" for kind, n in sorted(summary.failures_by_kind.items())))
+    if summary.failed_again:
+        lines.append(f"{summary.failed_again} of {summary.retried} that had failed before failed again")
+    if summary.stale:
+        lines.append(f"stale: {summary.stale} (encoded as they were, since the new version of their file failed)")
+    return lines
 
 
 def throughput_lines(facts: Mapping[str, Any], *, super_images: int, video_seconds: float) -> list[str]:

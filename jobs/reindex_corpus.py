@@ -8,10 +8,11 @@ import typer
 
 from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run
-from jobs.encode_corpus import GpusPerEncoder, target
-from jobs.progress import EncodingProgress, failures_line
+from jobs.encode_corpus import MAX_FAILED, GpusPerEncoder, MaxFailed, target
+from jobs.progress import EncodingProgress, failure_lines
 from pipelines.reindex import reindex_corpus
 from qasir.encoding.corpus_config import IndexConfig, load_corpus_config
+from qasir.encoding.failures import too_many_failed
 from qasir.encoding.options import EncodeOptions, ReindexOptions
 from qasir.encoding.prepare import check_options
 from qasir.encoding.reindex import ReindexSummary, plan_reindex
@@ -35,6 +36,7 @@ def reindex(
     plan: Annotated[bool, typer.Option("--plan", help="Print what would be done and change nothing.")] = False,
     options: ReindexOptions,
     encode: EncodeOptions,
+    max_failed: MaxFailed = MAX_FAILED,
     gpus_per_encoder: GpusPerEncoder = None,
     as_json: Json = False,
     given: Given,
@@ -42,7 +44,8 @@ def reindex(
     """Encode what is new or changed, delete what is gone, compact, tag the version, and drop old ones."""
     if plan:
         unused = [option.field for option in options_of(EncodeOptions)]
-        given.refuse(["keep_versions_for", "repair", *unused, "gpus_per_encoder"], "--plan encodes and drops nothing")
+        unused += ["keep_versions_for", "repair", "max_failed", "gpus_per_encoder"]
+        given.refuse(unused, "--plan encodes and drops nothing")
     if config is not None:
         given.refuse(["index", "videos"], "--config names the videos and the indexes")
         loaded = load_corpus_config(config)
@@ -70,6 +73,8 @@ def reindex(
         _print(summary, one.uri, plan=plan)
     if as_json:
         print_json(_facts(indexes, summaries, several=config is not None))
+    if any(too_many_failed(summary, max_failed) for summary in summaries) and not plan:
+        raise typer.Exit(1)
 
 
 def _configured(entry: IndexConfig, corpus: Corpus, gpus_per_encoder: float | None, *, may_create: bool) -> Index:
@@ -89,7 +94,9 @@ def _print(summary: ReindexSummary, uri: str, *, plan: bool) -> None:
         f"{summary.removed} {would}removed; {summary.unchanged} unchanged"
     )
     if summary.failed:
-        print(f"{summary.failed} failed; {failures_line(summary.failures_by_kind)}")
+        print(f"{summary.failed} failed")
+    for line in failure_lines(summary):
+        print(line)
     if summary.repaired is not None:
         print(_mended(summary.repaired))
     if plan:
@@ -122,7 +129,8 @@ def _facts(indexes: list[Index], summaries: list[ReindexSummary], *, several: bo
     each = [asdict(summary) for summary in summaries]
     if not several:
         return each[0]
-    sums = {name: sum(facts[name] for facts in each) for name in ("new", "changed", "removed", "unchanged", "failed")}
+    counts = ("new", "changed", "retried", "removed", "unchanged", "failed", "failed_again", "stale")
+    sums = {name: sum(facts[name] for facts in each) for name in counts}
     return {
         **sums,
         "seconds": max(facts["seconds"] for facts in each),

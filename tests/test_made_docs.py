@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from qasir.errors import ERROR_KINDS
+from qasir.index.changes import MOST_ATTEMPTS
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURE = runpy.run_path(str(ROOT / "docs" / "make_architecture.py"))
@@ -43,6 +44,10 @@ def test_the_kinds_of_failure_in_the_docs_are_those_that_there_are():
     assert re.findall(r"^\| (\w+) \|", table, re.MULTILINE) == list(ERROR_KINDS)
     (listed,) = re.findall(r"The kinds of failure are (.*?);", (ROOT / "README.md").read_text(), re.DOTALL)
     assert re.findall(r"`(\w+)`", listed) == list(ERROR_KINDS)
+
+
+def test_how_often_a_failure_that_may_pass_is_tried_is_what_the_docs_say():
+    assert f"at most {MOST_ATTEMPTS} times in all" in (ROOT / "docs" / "operations.md").read_text()
 
 
 @pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])

@@ -1,8 +1,9 @@
 """Turns receipts into commits, in the order that the reader's rule needs."""
 
 import logging
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from lance.fragment import FragmentMetadata
@@ -22,10 +23,12 @@ _OF_A_SEGMENT = frozenset({"index", "segment", "n_segments", "n_new", "seconds"}
 
 @dataclass
 class Counts:
-    """What a run did to one index so far. `super_images` and `video_seconds` are of the videos encoded."""
+    """What a run did to one index so far. `super_images` and `video_seconds` are of the videos encoded; `failed_again`
+    counts those of the failed of which the same version had failed before."""
 
     encoded: int = 0
     failed: int = 0
+    failed_again: int = 0
     super_images: int = 0
     video_seconds: float = 0.0
     failures_by_kind: dict[str, int] = field(default_factory=dict)
@@ -37,6 +40,7 @@ class _Partial:
     arrive."""
 
     positions: set[int] = field(default_factory=set)
+    not_finite: set[int] = field(default_factory=set)  # encoded in this pass and not written
     n_written: int = 0  # in this run
     n_received: int = 0  # in this pass over the video
     total: NDArray[np.float64] | float = 0.0
@@ -44,8 +48,15 @@ class _Partial:
 
     @property
     def failure(self) -> Report | None:
-        """The report of the first segment that failed."""
-        return next((self.reports[i] for i in sorted(self.reports) if self.reports[i].failed), None)
+        """The report of the first segment that failed; one whose file changed counts first, since that explains the
+        others. None without a report."""
+        failed = [self.reports[i] for i in sorted(self.reports) if self.reports[i].failed]
+        if failed:
+            return next((report for report in failed if report.file_changed), failed[0])
+        if self.not_finite and self.reports:
+            message = f"NaN or infinite embeddings of {len(self.not_finite)} super images, {min(self.not_finite)} first"
+            return replace(self.reports[min(self.reports)], status=FAILED, error_kind="not_finite", error=message)
+        return None
 
     @property
     def complete(self) -> bool:
@@ -62,24 +73,51 @@ class Committer:
     """Collects receipts for one index; `commit` makes what is collected visible: super images, then videos, then
     deletions.
 
+    A version of a file that fails leaves nothing of itself. Where an older version of it is encoded, that stays as it
+    is, marked stale; elsewhere the video is a failed row.
+
     planned: {video_id: fingerprint} of the videos this run may write. What earlier runs left of them is looked up here:
     positions already committed count, rows of other fingerprints are deleted once the new ones are readable.
     """
 
-    def __init__(self, writer: Writer, planned: dict[str, str]) -> None:
-        self.index = index = writer.index
+    def __init__(self, writer: Writer, planned: Mapping[str, str]) -> None:
+        self.index = writer.index
         self._writer = writer
-        self.planned = planned
+        self.planned: dict[str, str] = {}
         self.counts = Counts()
-        earlier, self._stale = index.leftovers(planned)
         self._done: set[str] = set()
         self._fragments: list[FragmentMetadata] = []
         self._videos: dict[str, _Partial] = {}
-        if earlier:
-            sums = index.embedding_sums({video_id: planned[video_id] for video_id in earlier})
-            self._videos = {video: _Partial(set(rows), total=sums[video]) for video, rows in earlier.items()}
-        self._has_rows = set(earlier) | self._stale
+        self._has_others: set[str] = set()  # rows of other fingerprints than the planned one
+        self._changed: dict[str, _Partial] = {}
+        self._final: set[str] = set()  # a failure of them counts, even if the file changed once more
         self.n_written = 0  # super images of this run, those of unfinished videos too
+        self._plan(planned)
+
+    def _plan(self, planned: Mapping[str, str]) -> None:
+        self.planned |= planned
+        earlier, others = self.index.leftovers(dict(planned))
+        self._has_others |= others
+        if earlier:
+            sums = self.index.embedding_sums({video_id: planned[video_id] for video_id in earlier})
+            whole = {video_id for video_id, total in sums.items() if np.isfinite(total).all()}
+            spoilt = [(video_id, planned[video_id]) for video_id in earlier if video_id not in whole]
+            self._writer.delete_versions(spoilt)
+            self._videos |= {video: _Partial(set(earlier[video]), total=sums[video]) for video in whole}
+
+    def changed_while_read(self) -> list[str]:
+        """Videos that failed because their file changed while it was read: not recorded yet, for `plan_again`."""
+        return sorted(self._changed)
+
+    def plan_again(self, fingerprints: Mapping[str, str | None]) -> None:
+        """Have videos of `changed_while_read` encoded as the versions that are there now; where there is none, let the
+        failure count."""
+        for video_id, fingerprint in fingerprints.items():
+            partial = self._changed.pop(video_id)
+            if fingerprint is None:
+                self._videos[video_id] = partial
+        self._final |= fingerprints.keys()
+        self._plan({video_id: found for video_id, found in fingerprints.items() if found is not None})
 
     def begin_pass(self, video_ids: Iterable[str]) -> None:
         """Forget what an earlier pass over these unfinished videos reported; their written rows are kept."""
@@ -87,14 +125,15 @@ class Committer:
             partial = self._videos.get(video_id)
             if partial is not None:
                 partial.reports.clear()
+                partial.not_finite.clear()
                 partial.n_received = 0
 
     def add(self, receipt: Receipt) -> None:
         """Take a receipt, in any order."""
         if isinstance(receipt, Report):
-            if receipt.video_id not in self._done:
+            if not self._is_over(receipt.video_id):
                 self._videos.setdefault(receipt.video_id, _Partial()).reports[receipt.segment] = receipt
-        elif any(self._is_there(video_id, positions) for video_id, (positions, _) in receipt.videos.items()):
+        elif any(self._is_there(video_id, positions) for video_id, positions in receipt.positions()):
             # Left out whole: what it alone had is encoded again.
             log.warning("%s: a batch was written twice; its second copy is left out", self.index.uri)
         else:
@@ -109,11 +148,20 @@ class Committer:
             self.n_written += len(positions)
             partial.n_received += len(positions)
             partial.total = partial.total + total
-            self._has_rows.add(video_id)
+        for video_id, positions in written.not_finite.items():
+            partial = self._videos.setdefault(video_id, _Partial())
+            partial.not_finite.update(positions)
+            partial.n_received += len(positions)
 
     def _is_there(self, video_id: str, positions: list[int]) -> bool:
-        written = self._videos[video_id].positions if video_id in self._videos else ()
-        return video_id in self._done or any(position in written for position in positions)
+        if self._is_over(video_id):
+            return True
+        partial = self._videos.get(video_id)
+        return partial is not None and not (partial.positions | partial.not_finite).isdisjoint(positions)
+
+    def _is_over(self, video_id: str) -> bool:
+        """Whether a video needs nothing more, in this pass at least."""
+        return video_id in self._done or video_id in self._changed
 
     def give_up(self, video: VideoFile, kind: str, message: str) -> None:
         """Record a video that cannot be finished as failed."""
@@ -130,8 +178,9 @@ class Committer:
         return len(self._done) + sum(partial.complete for partial in self._videos.values())
 
     def unfinished(self) -> list[str]:
-        """Planned videos that were neither committed nor are ready to be."""
-        return [v for v in self.planned if v not in self._done and not (v in self._videos and self._videos[v].complete)]
+        """Planned videos that were neither committed nor are ready to be, without those of `changed_while_read`."""
+        open_ = [video_id for video_id in self.planned if not self._is_over(video_id)]
+        return [video_id for video_id in open_ if not (video_id in self._videos and self._videos[video_id].complete)]
 
     def commit(self) -> None:
         """Safe at any time; a kill between its steps leaves rows that no reader sees and the next run keeps or
@@ -139,43 +188,50 @@ class Committer:
         self._writer.commit_super_images(self._fragments)
         self._fragments = []
         ready = {video_id: partial for video_id, partial in self._videos.items() if partial.complete}
-        self._writer.upsert_videos([_row(partial) for partial in ready.values()])
-        old: dict[str, str | None] = {}
-        for video_id, partial in ready.items():
-            if partial.failure is not None and video_id in self._has_rows:
-                old[video_id] = None
-            elif video_id in self._stale:
-                old[video_id] = self.planned[video_id]
+        failures = {video_id: failure for video_id, partial in ready.items() if (failure := partial.failure)}
+        encoded = {video_id: partial for video_id, partial in ready.items() if video_id not in failures}
+        changed = {v for v, failure in failures.items() if failure.file_changed and v not in self._final}
+        self._writer.upsert_videos([*map(_row, encoded.values())])
+        self._record({v: failure for v, failure in failures.items() if v not in changed})
+        self._writer.delete_stale({v: self.planned[v] for v in encoded if v in self._has_others})
+        self._writer.delete_versions([(v, self.planned[v]) for v in failures if ready[v].positions])
+        for partial in encoded.values():
             self._count(partial)
-            self._done.add(video_id)
-            del self._videos[video_id]
-        self._writer.delete_stale(old)
+        for video_id in changed:
+            ready[video_id].positions.clear()
+            self._changed[video_id] = ready[video_id]
+        self._done |= ready.keys() - changed
+        self._videos = {video_id: partial for video_id, partial in self._videos.items() if video_id not in ready}
 
-    def _count(self, partial: _Partial) -> None:
-        counts = self.counts
-        if partial.failure is not None:
-            counts.failed += 1
-            kind = partial.failure.error_kind or "?"
-            counts.failures_by_kind[kind] = counts.failures_by_kind.get(kind, 0) + 1
-        else:
-            counts.encoded += 1
-            counts.super_images += partial.n_written
-            counts.video_seconds += _duration_s(partial) or 0.0
+    def _record(self, failures: Mapping[str, Report]) -> None:
+        attempts = self._writer.record_failures([_facts(failure) for failure in failures.values()])
+        for video_id, failure in failures.items():
+            kind = failure.error_kind or "?"
+            self.counts.failed += 1
+            self.counts.failed_again += attempts[video_id] > 1
+            self.counts.failures_by_kind[kind] = self.counts.failures_by_kind.get(kind, 0) + 1
+
+    def _count(self, encoded: _Partial) -> None:
+        self.counts.encoded += 1
+        self.counts.super_images += encoded.n_written
+        self.counts.video_seconds += _duration_s(encoded) or 0.0
 
 
-def _row(partial: _Partial) -> dict[str, object]:
-    """The row of `videos` that a complete video's segments add up to."""
-    reports = [partial.reports[i] for i in sorted(partial.reports)]
-    failure = partial.failure
-    row = {name: value for name, value in asdict(failure or reports[0]).items() if name not in _OF_A_SEGMENT}
-    row["embedding"] = None
-    row["encoded_at"] = now()
-    if failure is None:
-        row["duration_s"] = _duration_s(partial)
-        for name in ("n_sampled", "n_super_images", "decode_errors"):
-            row[name] = sum(getattr(report, name) for report in reports)
-        row["embedding"] = (np.asarray(partial.total) / max(1, len(partial.positions))).astype(np.float16)
-    return row
+def _row(encoded: _Partial) -> dict[str, Any]:
+    """The row of `videos` that an encoded video's segments add up to."""
+    reports = [encoded.reports[i] for i in sorted(encoded.reports)]
+    return {
+        **_facts(reports[0]),
+        **{n: sum(getattr(report, n) for report in reports) for n in ("n_sampled", "n_super_images", "decode_errors")},
+        "duration_s": _duration_s(encoded),
+        "embedding": (np.asarray(encoded.total) / max(1, len(encoded.positions))).astype(np.float16),
+    }
+
+
+def _facts(report: Report) -> dict[str, Any]:
+    """What a report says for the row of its video."""
+    facts = {name: value for name, value in asdict(report).items() if name not in _OF_A_SEGMENT}
+    return {**facts, "embedding": None, "encoded_at": now()}
 
 
 def _duration_s(partial: _Partial) -> float | None:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qasir.encoding.alarm import Alarm
-from qasir.encoding.reports import Report, report_rows
+from qasir.encoding.reports import CHANGED, Report, report_rows
 from qasir.encoding.rows import REPORT_SCHEMA, TILE_SCHEMA
 from qasir.errors import VideoError
 from qasir.index.schemas import ENCODED, FAILED
 from qasir.index.spec import EncoderSpec
 from qasir.video.container import End, Video
-from qasir.video.corpus import MISSING, VideoFile
+from qasir.video.corpus import MISSING, VideoFile, current_fingerprint
 from qasir.video.tile import SuperImage, Tiler, Tiling, Wanted, super_images
 
 log = logging.getLogger(__name__)
@@ -68,8 +68,8 @@ def decode_segments(
 ) -> Iterator[Decoded]:
     """Decode and tile each segment for the indexes that need it.
 
-    One bad file is one failed report an index. time_limit_s: kills this process when a decoder makes no progress for so
-    long.
+    One bad file is one failed report an index, and so is one that changes before its segment is decoded to the end.
+    time_limit_s: kills this process when a decoder makes no progress for so long.
     """
     with Alarm(time_limit_s) as alarm:
         for row in segments.to_pylist():
@@ -93,6 +93,7 @@ def _decode_segment(
         if file.fingerprint == MISSING:
             raise VideoError("io", "no such file")
         alarm.set()
+        _check_unchanged(file)
         with Video(file.uri, alive=alarm.set) as video:
             for group in groups:
                 group.tiler = Tiler(_wanted(group, row["start_s"], row["stop_s"]), video.pixel_aspect)
@@ -113,14 +114,32 @@ def _decode_segment(
                     tiles, n_bytes = [], 0
     except VideoError as error:
         log.warning("%s: %s: %s", file.uri, error.kind, error)
-        outcome = {"status": FAILED, "error_kind": error.kind, "error": str(error)}
+        outcome = _failed(error)
     except Exception as error:  # whatever a damaged file makes a decoder raise, it is that file's failure alone
         log.exception("%s: unexpected error", file.uri)
-        outcome = {"status": FAILED, "error_kind": "decode", "error": f"{type(error).__name__}: {error}"}
+        outcome = _failed(VideoError("decode", f"{type(error).__name__}: {error}"))
+    if file.fingerprint != MISSING:
+        alarm.set()
+        try:
+            _check_unchanged(file)
+        except VideoError as error:  # which explains any other failure
+            log.warning("%s: %s: %s", file.uri, error.kind, error)
+            outcome = _failed(error)
     outcome |= {"segment": row["segment"], "n_segments": row["n_segments"]}
     yield Decoded(
         pa.Table.from_pylist(tiles, schema=TILE_SCHEMA), report_rows(_reports(file, groups, outcome, clock.seconds()))
     )
+
+
+def _check_unchanged(file: VideoFile) -> None:
+    """Raises VideoError when the file is not the one that was listed: what was read of it may be of any version."""
+    try:
+        found = current_fingerprint(file.uri)
+    except Exception as error:  # an object store's client may raise anything
+        raise VideoError("io", f"cannot be looked up again: {type(error).__name__}: {error}") from error
+    if found != file.fingerprint:
+        how = "it is gone" if found == MISSING else "size or modification time are not those that were listed"
+        raise VideoError("io", f"{CHANGED}: {how}")
 
 
 class _Stopwatch:
@@ -145,6 +164,11 @@ def _encoded(video: Video, end: End) -> dict[str, Any]:
         "status": ENCODED, "duration_s": end.duration_s, "width": video.width, "height": video.height,
         "fps": video.frame_rate, "codec": video.codec, "decode_errors": end.decode_errors,
     }  # fmt: skip
+
+
+def _failed(error: VideoError) -> dict[str, Any]:
+    """The columns of a report about a segment that did not."""
+    return {"status": FAILED, "error_kind": error.kind, "error": str(error)}
 
 
 def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], seconds: float) -> Iterator[Report]:

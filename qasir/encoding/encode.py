@@ -22,7 +22,8 @@ def encode(
     on_progress: OnProgress | None = None,
     isolate: bool = True,
 ) -> EncodeSummary:
-    """Encode the new and changed ones of these videos; an index that is not there is made.
+    """Encode the new and changed ones of these videos, and those whose failure may pass; an index that is not there is
+    made.
 
     videos: a folder (searched recursively), a glob or a manifest, as the jobs take them, or a list of paths, whose ids
     are relative to the folder that they have in common, without suffix; an index that is to grow by files elsewhere is

@@ -86,8 +86,9 @@ def _pixels(images: pa.Table, side: int) -> NDArray[np.uint8]:
 
 
 def _packed(vectors: NDArray[np.float32]) -> pa.Array:
-    """One binary value a row: its numbers as float16."""
-    rows = np.ascontiguousarray(vectors.reshape(len(vectors), -1), dtype=np.float16)
+    """One binary value a row: its numbers as float16. What is not finite is found where it is written."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = np.ascontiguousarray(vectors.reshape(len(vectors), -1), dtype=np.float16)
     return pa.array([row.tobytes() for row in rows], pa.binary())
 
 

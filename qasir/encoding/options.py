@@ -72,7 +72,7 @@ class EncodeOptions:
 class ReindexOptions:
     """What re-indexing does besides encoding."""
 
-    retry_failed: Annotated[bool, Doc("Try failed videos again, changed or not.")] = False
+    retry_failed: Annotated[bool, Doc("Try all that failed again, whatever it failed of and however often.")] = False
     max_removed: Annotated[float, Doc("Largest share of an index that may be removed."), Range(0.0, 1.0)] = 0.1
     keep_versions_for: Annotated[timedelta, Doc("Drop table versions older than this.")] = timedelta(days=7)
     repair: Annotated[

@@ -18,7 +18,8 @@ from qasir.errors import QasirError
 class Written:
     """What one written batch holds for one index: fragments to commit, and {video_id: (positions, sum of embeddings)}.
 
-    seconds: {stage: time it took for the batch}; began: when its encoding began, in seconds since the epoch.
+    not_finite: {video_id: positions} that were left out, since their embeddings are not finite. seconds: {stage: time
+    it took for the batch}; began: when its encoding began, in seconds since the epoch.
     """
 
     index: int
@@ -26,6 +27,12 @@ class Written:
     videos: dict[str, tuple[list[int], NDArray[np.float64]]]
     seconds: dict[str, float] = field(default_factory=dict)
     began: float | None = None
+    not_finite: dict[str, list[int]] = field(default_factory=dict)
+
+    def positions(self) -> Iterator[tuple[str, list[int]]]:
+        """(video_id, positions) of all that the batch was made of."""
+        yield from ((video_id, positions) for video_id, (positions, _) in self.videos.items())
+        yield from self.not_finite.items()
 
 
 Receipt = Report | Written
@@ -42,4 +49,5 @@ def written_of(rows: pa.Table) -> Iterator[Written]:
             videos={video["video_id"]: (video["positions"], np.array(video["total"])) for video in row["videos"]},
             seconds={"encode": row["encode_s"], "write": row["write_s"]},
             began=row["began"],
+            not_finite={video["video_id"]: video["positions"] for video in row["not_finite"]},
         )

@@ -27,10 +27,11 @@ SpecError."""
 
 @dataclass(frozen=True)
 class ReindexSummary:
-    """What a run did, or would do, to one index.
+    """What a run did, or would do, to one index. `version` is the tag of what it left.
 
-    `version` is the tag of what it left; `failed` counts this run's failures; `repaired` is what was mended where that
-    was asked for; `holding`, of a plan, who holds the index or held it last.
+    `retried` videos had failed before; `failed` counts all failures of this run, `failed_again` those of retried ones.
+    `stale` is how many videos of the index are read as they were, since the newest version of their file failed.
+    `repaired` is what was mended where that was asked for; `holding`, of a plan, who holds the index or held it last.
     """
 
     new: int
@@ -44,13 +45,23 @@ class ReindexSummary:
     repaired: Repaired | None = None
     holding: Holding | None = None
     failures_by_kind: dict[str, int] = field(default_factory=dict)
+    failed_again: int = 0
+    stale: int = 0
+
+    @property
+    def attempts(self) -> int:
+        return self.new + self.changed
+
+    @property
+    def attempts_failed(self) -> int:
+        return self.failed - self.failed_again
 
 
 def plan_reindex(corpus: Corpus, index: Index, options: ReindexOptions) -> ReindexSummary:
     """What `reindex_corpus` would do. Raises CorpusError if it would remove too much."""
     started = time.monotonic()
     changes = _changes(corpus, index, options)
-    summary = _summary(changes, version=newest_tag(index), seconds=time.monotonic() - started)
+    summary = _summary(changes, index, version=newest_tag(index), seconds=time.monotonic() - started)
     return replace(summary, holding=holding(index))
 
 
@@ -92,6 +103,7 @@ def reindex_corpus(
                 changes[number] = _changes(corpus, index, options)
         for lease, change in zip(leases, changes, strict=True):
             tidy_after_kill(lease, change.todo)
+            lease.writer.clear_stale(change.restored)
         todo = {lease.index: change.todo for lease, change in zip(leases, changes, strict=True) if change.todo}
         writing = [lease for lease in leases if lease.index in todo]
         encoding = Encoding(writing, list(todo.values()), stages(list(todo)), encode, on_progress)
@@ -104,12 +116,16 @@ def reindex_corpus(
             update_indexes(writer)
             tagged = tag(writer)
             drop_old(writer, options.keep_versions_for)
-            summary = _summary(change, version=tagged, seconds=time.monotonic() - started)
+            summary = _summary(change, index, version=tagged, seconds=time.monotonic() - started)
             summary = replace(summary, repaired=mended)
             lease.seconds = {"total": summary.seconds}
             if index in todo:
-                done = encoding.summary(index, unchanged=change.n_unchanged, seconds=summary.seconds)
-                summary = replace(summary, failed=done.failed, failures_by_kind=done.failures_by_kind)
+                done = encoding.summary(
+                    index, retried=summary.retried, unchanged=summary.unchanged, seconds=summary.seconds
+                )
+                summary = replace(
+                    summary, failed=done.failed, failed_again=done.failed_again, failures_by_kind=done.failures_by_kind
+                )
                 lease.seconds |= done.throughput
             lease.counts |= asdict(summary)
             summaries.append(summary)
@@ -126,7 +142,7 @@ def _changes(corpus: Corpus, index: Index, options: ReindexOptions) -> Changes:
     return changes
 
 
-def _summary(changes: Changes, *, version: str | None, seconds: float) -> ReindexSummary:
+def _summary(changes: Changes, index: Index, *, version: str | None, seconds: float) -> ReindexSummary:
     return ReindexSummary(
         new=len(changes.new),
         changed=len(changes.changed),
@@ -136,4 +152,5 @@ def _summary(changes: Changes, *, version: str | None, seconds: float) -> Reinde
         seconds=seconds,
         version=version,
         retried=len(changes.retried),
+        stale=index.n_stale(),
     )

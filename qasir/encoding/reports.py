@@ -8,6 +8,9 @@ import pyarrow as pa
 from qasir.encoding.rows import REPORT_SCHEMA
 from qasir.index.schemas import FAILED
 
+CHANGED = "changed while read"
+"""How the message of a failure of kind `io` begins where the file was not, or no more, the one that was listed."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -41,6 +44,10 @@ class Report:
     @property
     def failed(self) -> bool:
         return self.status == FAILED
+
+    @property
+    def file_changed(self) -> bool:
+        return self.error_kind == "io" and (self.error or "").startswith(CHANGED)
 
 
 def report_rows(reports: Iterable[Report]) -> pa.Table:

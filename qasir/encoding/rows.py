@@ -112,6 +112,10 @@ WRITTEN_SCHEMA = pa.schema(
                 )
             ),
         ),
+        (
+            "not_finite",  # what was left out
+            pa.list_(pa.struct([("video_id", pa.string()), ("positions", pa.list_(pa.int32()))])),
+        ),
         *_TIMES,
         ("write_s", pa.float64()),
         _FAILURE,

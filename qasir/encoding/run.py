@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from qasir.encoding.commit import Committer
@@ -14,13 +14,13 @@ from qasir.encoding.receipts import Written
 from qasir.encoding.rows import plan_table, whole_video
 from qasir.encoding.stages import Stages
 from qasir.encoding.throughput import Throughput
-from qasir.errors import QasirError
+from qasir.errors import CorpusError, QasirError
 from qasir.index.changes import compare
 from qasir.index.index import Index
 from qasir.index.lease import Run
 from qasir.index.maintenance import TIDIED, compact, index_ids, tidy
 from qasir.index.verification import BROKEN, broken_videos, encode_again, written_since
-from qasir.video.corpus import Corpus, VideoFile
+from qasir.video.corpus import MISSING, Corpus, VideoFile, list_files
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,11 @@ OnProgress = Callable[[RunProgress], None]
 
 @dataclass(frozen=True)
 class EncodeSummary:
-    """What a run did to one index. `super_images` and `video_seconds` are of the videos encoded in this run."""
+    """What a run did to one index. `super_images` and `video_seconds` are of the videos encoded in this run.
+
+    `retried` videos had failed before; `failed` counts all failures of this run, `failed_again` those of retried ones.
+    `stale` is how many videos of the index are read as they were, since the newest version of their file failed.
+    """
 
     encoded: int
     failed: int
@@ -51,6 +55,17 @@ class EncodeSummary:
     seconds: float
     failures_by_kind: dict[str, int]
     throughput: dict[str, Any]
+    retried: int = 0
+    failed_again: int = 0
+    stale: int = 0
+
+    @property
+    def attempts(self) -> int:
+        return self.encoded + self.failed - self.retried
+
+    @property
+    def attempts_failed(self) -> int:
+        return self.failed - self.failed_again
 
 
 def ignore(progress: RunProgress) -> None:
@@ -66,7 +81,8 @@ def run_encoding(
     job: str = "encode_corpus",
     on_progress: OnProgress = ignore,
 ) -> list[EncodeSummary]:
-    """Encode the new and changed videos of a corpus; a failed one is tried again only when its file changed.
+    """Encode the new and changed videos of a corpus. One that failed is tried again when its file changed, and by the
+    next runs where its failure may pass (`qasir.index.changes.compare`).
 
     Nothing is removed. Each video is decoded once for all indexes. on_progress is called after every batch. Raises
     IndexHeldError if another job writes an index. Videos that cannot be read end as failed rows, never as an exception.
@@ -79,6 +95,7 @@ def run_encoding(
         changes = [compare(corpus, index.states()) for index in indexes]
         for lease, change in zip(leases, changes, strict=True):
             tidy_after_kill(lease, change.todo)
+            lease.writer.clear_stale(change.restored)
         encoding = Encoding(leases, [c.todo for c in changes], stages, options, on_progress)
         encoding.run()
         summaries = []
@@ -86,7 +103,7 @@ def run_encoding(
             compact(lease.writer)
             index_ids(lease.writer)
             n_unchanged, seconds = len(corpus.videos) - len(change.todo), time.monotonic() - started
-            summary = encoding.summary(index, unchanged=n_unchanged, seconds=seconds)
+            summary = encoding.summary(index, retried=len(change.retried), unchanged=n_unchanged, seconds=seconds)
             facts = asdict(summary)
             lease.seconds = {"total": facts.pop("seconds"), **facts.pop("throughput")}
             lease.counts |= facts
@@ -138,13 +155,18 @@ class Encoding:
             for lease, videos in zip(leases, todo, strict=True)
         ]
 
-    def summary(self, index: Index, *, unchanged: int, seconds: float) -> EncodeSummary:
-        """What the run did to one of its indexes. unchanged: the videos that it had no need to look at."""
+    def summary(self, index: Index, *, retried: int, unchanged: int, seconds: float) -> EncodeSummary:
+        """What the run did to one of its indexes. retried: of the videos to do, those that had failed before;
+        unchanged: the videos that it had no need to look at."""
         counts = next(committer.counts for committer in self._committers if committer.index is index)
-        return EncodeSummary(**asdict(counts), unchanged=unchanged, seconds=seconds, throughput=self.throughput.facts())
+        return EncodeSummary(
+            **asdict(counts), retried=retried, unchanged=unchanged, stale=index.n_stale(), seconds=seconds,
+            throughput=self.throughput.facts(),
+        )  # fmt: skip
 
     def run(self) -> None:
-        """Encode; then look alone at what did not come back, because a worker that died took its videos along.
+        """Encode; then look alone at what did not come back, because a worker that died took its videos along; then
+        encode once more what changed while it was read.
 
         Only a video whose decoding, alone, kills its process or hangs is recorded as failed for it. What is lost
         otherwise is no fault of a file and is encoded again. Raises QasirError, with everything else committed, if it
@@ -152,13 +174,9 @@ class Encoding:
         """
         if not self._videos:
             return
-        self._pass()
-        missing = self._unfinished()
-        if missing:
-            log.warning("%d of %d videos did not come back; looking at each alone", len(missing), len(self._videos))
-            self._give_up_on_killers(missing)
-            if self._unfinished():
-                self._pass()
+        self._encode()
+        if not self._unfinished() and self._plan_changed_again():
+            self._encode()
         self.throughput.ended = time.time()
         lost = self._unfinished()
         if lost:
@@ -166,6 +184,28 @@ class Encoding:
                 f"{len(lost)} videos were lost after decoding, {lost[0].video_id} first: a worker died; see its "
                 "log, on Ray in the session's folder. All others are committed, and the same command tries these again"
             )
+
+    def _encode(self) -> None:
+        self._pass()
+        missing = self._unfinished()
+        if missing:
+            log.warning("%d of %d videos did not come back; looking at each alone", len(missing), len(self._videos))
+            self._give_up_on_killers(missing)
+            if self._unfinished():
+                self._pass()
+
+    def _plan_changed_again(self) -> bool:
+        """Plan what changed while it was read as it is now; whether there is any. What is gone has failed."""
+        changed = {video_id for committer in self._committers for video_id in committer.changed_while_read()}
+        now = {video_id: _looked_up(self._videos[video_id]) for video_id in sorted(changed)}
+        self._videos |= {video_id: video for video_id, video in now.items() if video is not None}
+        fingerprints = {video_id: None if video is None else video.fingerprint for video_id, video in now.items()}
+        for committer in self._committers:
+            committer.plan_again({video_id: fingerprints[video_id] for video_id in committer.changed_while_read()})
+        if changed:
+            log.warning("%d videos changed while they were read; encoding them as they are now", len(changed))
+            self._commit()
+        return bool(self._unfinished())
 
     def _unfinished(self) -> list[VideoFile]:
         ids = {video_id for committer in self._committers for video_id in committer.unfinished()}
@@ -229,3 +269,12 @@ class Encoding:
                 for number in needs[video.video_id]:
                     self._committers[number].give_up(video, death.kind, death.message)
         self._commit()
+
+
+def _looked_up(video: VideoFile) -> VideoFile | None:
+    """A video as its file is now; None when that is gone or cannot be looked up."""
+    try:
+        (found,) = list_files([video.uri]).videos
+    except (CorpusError, OSError):
+        return None
+    return None if found.fingerprint == MISSING else replace(found, video_id=video.video_id, uri=video.uri)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from qasir.encoding.rows import SUPER_IMAGE_COLUMNS, WRITTEN_SCHEMA, failure_row
-from qasir.index.index import Index, embedding_column
+from qasir.index.index import Index, embedding_column, finite_rows
 
 log = logging.getLogger(__name__)
 
@@ -45,29 +45,35 @@ def _written(rows: pa.Table, indexes: Sequence[Index]) -> Iterator[dict[str, Any
 
 
 def _write(rows: pa.Table, index: Index) -> dict[str, Any]:
+    """Writes the rows whose embeddings are finite; names the others."""
     spec = index.spec
     vectors = _unpacked(rows["embedding"], spec.embedding_dim)
-    table = rows.select(SUPER_IMAGE_COLUMNS).append_column("embedding", embedding_column(vectors))
+    columns = {"embedding": vectors}
     if spec.cells:
-        cells = _unpacked(rows["cell_embeddings"], spec.grid**2 * spec.embedding_dim)
-        table = table.append_column("cell_embeddings", embedding_column(cells))
-    if spec.thumbnails:
-        table = table.append_column("thumbnail", rows["thumbnail"])
+        columns["cell_embeddings"] = _unpacked(rows["cell_embeddings"], spec.grid**2 * spec.embedding_dim)
+    finite = finite_rows(*columns.values())
+    table = rows.select([*SUPER_IMAGE_COLUMNS, *(["thumbnail"] if spec.thumbnails else [])])
+    for name, values in columns.items():
+        table = table.append_column(name, embedding_column(values))
+    table = table.filter(pa.array(finite))
+    fragments = index.write_super_images(table) if len(table) else []
     return {
-        "fragments": [pickle.dumps(fragment) for fragment in index.write_super_images(table)],
-        "videos": list(_by_video(rows, vectors)),
+        "fragments": [pickle.dumps(fragment) for fragment in fragments],
+        "videos": list(_by_video(table, vectors[finite])),
+        "not_finite": list(_positions(rows.filter(pa.array(~finite)))),
     }
 
 
 def _by_video(rows: pa.Table, vectors: NDArray[np.float16]) -> Iterator[dict[str, Any]]:
+    ids = np.asarray(rows["video_id"])
+    for video in _positions(rows):
+        yield {**video, "total": vectors[ids == video["video_id"]].astype(np.float64).sum(axis=0)}
+
+
+def _positions(rows: pa.Table) -> Iterator[dict[str, Any]]:
     ids, positions = np.asarray(rows["video_id"]), np.asarray(rows["position"])
     for video_id in dict.fromkeys(ids.tolist()):
-        mine = ids == video_id
-        yield {
-            "video_id": video_id,
-            "positions": positions[mine].tolist(),
-            "total": vectors[mine].astype(np.float64).sum(axis=0),
-        }
+        yield {"video_id": video_id, "positions": positions[ids == video_id].tolist()}
 
 
 def _unpacked(column: pa.ChunkedArray, dim: int) -> NDArray[np.float16]:

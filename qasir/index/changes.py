@@ -1,16 +1,26 @@
 """Compares a corpus with what an index knows of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qasir.errors import CorpusError
 from qasir.index.index import VideoState
-from qasir.index.schemas import ENCODED, FAILED
+from qasir.index.schemas import ENCODED
 from qasir.video.corpus import MISSING, Corpus, VideoFile
+
+MOST_ATTEMPTS = 5
+"""How often runs by themselves try one version of a file whose failure may pass."""
+_MAY_PASS = frozenset({"io", "timed_out"})
+_KILLED = "SIGKILL"
+"""What the system ends processes with when memory runs out: the message of `crashed` names the signal."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What brings an index up to date. `removed` are ids; `retried` failed before and are the same file."""
+    """What brings an index up to date.
+
+    `retried` failed before and are the same file. `restored` and `removed` are ids: of stale videos whose file is again
+    the version that is encoded (unchanged otherwise), and of videos that are gone.
+    """
 
     new: list[VideoFile]
     changed: list[VideoFile]
@@ -18,6 +28,7 @@ class Changes:
     removed: list[str]
     n_unchanged: int
     n_indexed: int
+    restored: list[str] = field(default_factory=list)
 
     @property
     def todo(self) -> list[VideoFile]:
@@ -34,9 +45,12 @@ class Changes:
 
 
 def compare(corpus: Corpus, states: dict[str, VideoState], *, retry_failed: bool = False) -> Changes:
-    """A video that a manifest names and that is not there counts as removed if the index has it encoded, else as
-    new."""
-    new, changed, retried = [], [], []
+    """A version of a file that failed is tried again, at most MOST_ATTEMPTS times in all, where its failure may pass;
+    with `retry_failed` any is, however often it was tried.
+
+    A video that a manifest names and that is not there counts as removed if the index has it encoded, else as new.
+    """
+    new, changed, retried, restored = [], [], [], []
     listed: set[str] = set()
     for video in corpus.videos:
         state = states.get(video.video_id)
@@ -45,10 +59,18 @@ def compare(corpus: Corpus, states: dict[str, VideoState], *, retry_failed: bool
         listed.add(video.video_id)
         if state is None:
             new.append(video)
-        elif state.fingerprint != video.fingerprint:
+        elif state.status == ENCODED and state.fingerprint == video.fingerprint:
+            if state.stale:
+                restored.append(video.video_id)
+        elif state.failed_version != video.fingerprint:
             changed.append(video)
-        elif retry_failed and state.status == FAILED:
+        elif retry_failed or (may_pass(state) and state.attempts_at(video.fingerprint) < MOST_ATTEMPTS):
             retried.append(video)
     removed = sorted(set(states) - listed)
     n_todo = len(new) + len(changed) + len(retried)
-    return Changes(new, changed, retried, removed, len(listed) - n_todo, len(states))
+    return Changes(new, changed, retried, removed, len(listed) - n_todo, len(states), restored)
+
+
+def may_pass(state: VideoState) -> bool:
+    """Whether a failure may have nothing to do with the file: a network, a slow disk, a machine short of memory."""
+    return state.error_kind in _MAY_PASS or (state.error_kind == "crashed" and _KILLED in (state.error or ""))

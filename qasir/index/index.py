@@ -7,8 +7,9 @@ old version or its new one, never a mixture. `Index.snapshot` is how to read by 
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +25,8 @@ from qasir.files.uris import absolute_uri
 from qasir.index.damage import damaged_manifests
 from qasir.index.filters import id_filter, in_chunks
 from qasir.index.schemas import (
+    ENCODED,
+    FAILED,
     FORMAT,
     ROOT_KEY,
     SOURCE_KEY,
@@ -33,18 +36,43 @@ from qasir.index.schemas import (
     super_images_schema,
     videos_schema,
 )
-from qasir.index.snapshot import Snapshot, matrix
+from qasir.index.snapshot import IS_STALE, Snapshot, matrix
 from qasir.index.spec import EncoderSpec
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoState:
-    """What an index knows of one video."""
+    """What an index knows of one video: columns of its row. A stale one is encoded; a newer version of it failed."""
 
     fingerprint: str
     status: str
+    error_kind: str | None = None
+    error: str | None = None
+    failed_fingerprint: str | None = None
+    attempts: int | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "VideoState":
+        """Of a row of `videos`, which in an older index lacks some columns."""
+        return cls(**{name: row.get(name) for name in _STATE})  # type: ignore[arg-type]
+
+    @property
+    def stale(self) -> bool:
+        return self.status == ENCODED and self.error_kind is not None
+
+    @property
+    def failed_version(self) -> str | None:
+        """The fingerprint of the version that failed last, if none has succeeded since."""
+        return self.fingerprint if self.status == FAILED else self.failed_fingerprint
+
+    def attempts_at(self, fingerprint: str) -> int:
+        """How often this version was tried and failed; once, where an older row does not say."""
+        return (self.attempts or 1) if fingerprint == self.failed_version else 0
+
+
+_STATE = [column.name for column in fields(VideoState)]
 
 
 class Index:
@@ -134,30 +162,37 @@ class Index:
         table = find_table(self.table_uri("runs"))
         return [] if table is None else table.to_table().to_pylist()
 
-    def states(self) -> dict[str, VideoState]:
-        """video_id -> fingerprint and status, of every video ever tried."""
-        table = find_table(self.table_uri("videos"))
-        if table is None:  # no run has made it yet
+    def states(self, video_ids: Sequence[str] | None = None) -> dict[str, VideoState]:
+        """video_id -> what its row says, of every video ever tried, or of these as far as there are rows of them."""
+        videos = find_table(self.table_uri("videos"))
+        if videos is None:  # no run has made it yet
             return {}
-        rows = table.to_table(columns=["video_id", "fingerprint", "status"]).to_pylist()
-        return {row["video_id"]: VideoState(row["fingerprint"], row["status"]) for row in rows}
+        known = set(videos.schema.names)  # an older index lacks some, until it is written to
+        columns = ["video_id", *(name for name in _STATE if name in known)]
+        conditions = [None] if video_ids is None else [id_filter(ids) for ids in in_chunks(list(video_ids))]
+        rows = (row for one in conditions for row in videos.to_table(columns=columns, filter=one).to_pylist())
+        return {row["video_id"]: VideoState.of(row) for row in rows}
+
+    def n_stale(self) -> int:
+        """How many videos are read as they were before their file changed, since the new version of it failed."""
+        return int(self.table("videos").count_rows(IS_STALE))
 
     def leftovers(self, videos: dict[str, str]) -> tuple[dict[str, list[int]], set[str]]:
         """What is stored of {video_id: fingerprint}: positions committed under it, and the ids with rows of another
         one."""
         positions: dict[str, list[int]] = {}
-        stale: set[str] = set()
+        others: set[str] = set()
         table = self.table("super_images")
         if not videos or table.count_rows() == 0:
-            return positions, stale
+            return positions, others
         rows = table.to_table(columns=["video_id", "fingerprint", "position"])
         mask = pc.is_in(rows["video_id"], value_set=pa.array(list(videos), pa.string()))
         for row in rows.filter(mask).to_pylist():
             if videos[row["video_id"]] == row["fingerprint"]:
                 positions.setdefault(row["video_id"], []).append(row["position"])
             else:
-                stale.add(row["video_id"])
-        return positions, stale
+                others.add(row["video_id"])
+        return positions, others
 
     def embedding_sums(self, videos: dict[str, str]) -> dict[str, NDArray[np.float64]]:
         """video_id -> (D,) sum of the embeddings stored for {video_id: fingerprint}."""
@@ -268,6 +303,11 @@ def embedding_column(values: NDArray[np.floating[Any]]) -> pa.FixedSizeListArray
     """(n, dim) -> a fixed-size list column of float16."""
     flat = pa.array(np.ascontiguousarray(values, dtype=np.float16).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+
+
+def finite_rows(*columns: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """(n,) whether all numbers of a row are finite, of columns (n, ...) in float16, as they are stored."""
+    return np.logical_and.reduce([np.isfinite(values).reshape(len(values), -1).all(axis=1) for values in columns])
 
 
 def now() -> datetime:

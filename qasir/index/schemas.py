@@ -17,6 +17,8 @@ PRIMARY_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 
 DATA_TABLES = ("videos", "super_images")
 ENCODED, FAILED = "encoded", "failed"
+STALE_MARK = ("error_kind", "error", "failed_fingerprint", "attempts")
+"""The columns of `videos` that say why an encoded row is not that of the newest version of its file."""
 
 
 def format_of(schema: pa.Schema) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 VECTOR_INDEX = "embedding_idx"
 """The name of the vector index on `super_images.embedding`."""
 IS_ENCODED = f"status = '{ENCODED}'"
+IS_STALE = f"{IS_ENCODED} AND error_kind IS NOT NULL"
 _MOST_EXCEPTIONS = 5000
 
 

@@ -15,7 +15,7 @@ from lance.fragment import FragmentMetadata
 
 from qasir.index.filters import id_filter, in_chunks, quote
 from qasir.index.index import Index
-from qasir.index.schemas import DATA_TABLES, videos_schema
+from qasir.index.schemas import DATA_TABLES, ENCODED, FAILED, STALE_MARK, videos_schema
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,37 @@ class Writer:
                 merge = dataset.merge_insert("video_id").when_matched_update_all().when_not_matched_insert_all()
                 transaction, _ = merge.execute_uncommitted(table)
                 self._commit(dataset.uri, transaction)
+
+    def record_failures(self, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+        """Record versions of videos that failed, given as rows of `videos`: as failed rows, but where another version
+        of the video is encoded, its row stays and is marked stale. Returns how often each has been tried now."""
+        if not rows:
+            return {}
+        states = self.index.states([row["video_id"] for row in rows])
+        failed: list[dict[str, Any]] = []
+        stale: list[dict[str, Any]] = []
+        for row in rows:
+            state, version = states.get(row["video_id"]), row["fingerprint"]
+            attempts = 1 + (0 if state is None else state.attempts_at(version))
+            row = {**row, "status": FAILED, "embedding": None, "failed_fingerprint": version, "attempts": attempts}
+            is_stale = state is not None and state.status == ENCODED and state.fingerprint != version
+            (stale if is_stale else failed).append(row)
+        self.upsert_videos(failed)
+        self.mark_stale(stale)
+        return {row["video_id"]: row["attempts"] for row in (*failed, *stale)}
+
+    def mark_stale(self, marks: Sequence[dict[str, Any]]) -> None:
+        """Set the columns of STALE_MARK, and no others, of rows that are there."""
+        if marks:
+            table = pa.Table.from_pylist(list(marks), schema=videos_schema(self.index.spec))
+            with self.changing("videos", commits=1) as dataset:
+                merge = dataset.merge_insert("video_id").when_matched_update_all()
+                transaction, _ = merge.execute_uncommitted(table.select(["video_id", *STALE_MARK]))
+                self._commit(dataset.uri, transaction)
+
+    def clear_stale(self, video_ids: Sequence[str]) -> None:
+        """Take the mark away from videos whose encoded version is that of their file again."""
+        self.mark_stale([{"video_id": video_id} for video_id in video_ids])
 
     def delete_stale(self, keep: dict[str, str | None]) -> None:
         """Delete the super images of these videos that are not of the fingerprint to keep (None keeps none)."""

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +14,8 @@ from jobs import (
 )
 from jobs.command_line import duration
 from jobs.progress import progress_line
+from qasir.encoding.failures import too_many_failed
+from qasir.encoding.reindex import ReindexSummary
 from qasir.encoding.run import EncodeSummary, RunProgress
 from qasir.errors import QasirError, QueryError
 from tests.indexes import make_index
@@ -113,7 +116,13 @@ def test_a_share_of_failures_counts_from_twenty_attempts_and_of_fewer_only_all(
     encoded, failed, max_failed, is_too_many
 ):
     summary = EncodeSummary(encoded, failed, 9, 0, 0.0, 1.0, {}, {})
-    assert encode_corpus.too_many_failed(summary, max_failed) == is_too_many
+    assert too_many_failed(summary, max_failed) == is_too_many
+    again = replace(summary, failed=failed + 30, retried=30, failed_again=30)
+    assert too_many_failed(again, max_failed) == is_too_many, "what failed before does not count"
+    succeeded = replace(summary, encoded=encoded + 30, retried=30)
+    assert too_many_failed(succeeded, max_failed) == is_too_many
+    nightly = ReindexSummary(encoded, failed, 0, 9, failed + 30, 1.0, None, retried=30, failed_again=30)
+    assert too_many_failed(nightly, max_failed) == is_too_many, "one rule for both jobs"
 
 
 def test_exit_status_follows_the_failures(tmp_path, local_ray):
@@ -126,6 +135,23 @@ def test_exit_status_follows_the_failures(tmp_path, local_ray):
     assert "3 failed" in out
     status, _, facts, _ = call(encode_corpus, "--videos", videos, "--index", tmp_path / "index", "--json")
     assert (status, facts["failed"], facts["unchanged"]) == (0, 0, 3)
+    for i in range(3):
+        (videos / f"bad{i}.mp4").write_bytes(b"nothing else")
+    args = ("--index", tmp_path / "index", "--json")
+    status, out, facts, _ = call(reindex_corpus, *args)
+    assert (status, facts["changed"], facts["failed"], facts["failed_again"]) == (1, 3, 3, 0)
+    assert "failures: not_a_video 3" in out
+    status, out, facts, _ = call(reindex_corpus, *args, "--retry-failed")
+    assert (status, facts["retried"], facts["failed"], facts["failed_again"]) == (0, 3, 3, 3)
+    assert "3 of 3 that had failed before failed again" in out
+    write_video(videos / "a.mp4", 20)
+    assert call(reindex_corpus, *args)[0] == 0
+    (videos / "a.mp4").write_bytes(b"nothing")
+    status, out, facts, _ = call(reindex_corpus, *args)
+    assert (status, facts["changed"], facts["failed"], facts["stale"]) == (1, 1, 1, 1)
+    assert "stale: 1" in out
+    status, out, facts, _ = call(reindex_corpus, *args, "--plan")
+    assert (status, facts["unchanged"], facts["stale"]) == (0, 4, 1)
 
 
 def test_hybrids_and_sparse_frames_from_the_command_line(demo, demo_index, dense_index, tmp_path):
@@ -296,6 +322,7 @@ def test_a_progress_line_tells_the_rate_and_the_time_left():
         (reindex_corpus, ("--config", "c.yaml", "--index", "i"), "leave out --index"),
         (reindex_corpus, ("--index", "i", "--plan", "--commit-every", "5s"), "leave out --commit-every"),
         (reindex_corpus, ("--index", "i", "--plan", "--keep-versions-for", "1d"), "leave out --keep-versions-for"),
+        (reindex_corpus, ("--index", "i", "--plan", "--max-failed", "0.5"), "leave out --max-failed"),
     ],
 )
 def test_options_without_a_use_are_usage_errors_that_name_them(job, args, named):

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from qasir.errors import SpecError
-from qasir.index.index import Index, embedding_column, now
+from qasir.index.index import Index, VideoState, embedding_column, finite_rows, now
 from qasir.index.ragged import runs_of
 from qasir.index.schemas import ENCODED
 from qasir.index.snapshot import matrix
@@ -52,8 +53,8 @@ class Applying:
     def run(
         self, writer: Writer, on_progress: Callable[[int, int], None] = lambda done, planned: None
     ) -> dict[str, int]:
-        """Counts of applied, unchanged and removed videos. writer: the output's; on_progress(done, planned) after each
-        part."""
+        """Counts of applied, unchanged and removed videos, and of those that failed because what the checkpoint makes
+        of them is not finite. writer: the output's; on_progress(done, planned) after each part."""
         rows = {row["video_id"]: row for row in self.snapshot.videos().to_pylist()}
         there = self.output.states()
         todo = sorted(
@@ -63,27 +64,52 @@ class Applying:
             or (there[video_id].fingerprint, there[video_id].status) != (row["fingerprint"], row["status"])
         )
         gone = sorted(set(there) - set(rows))
+        is_new = set(todo)
+        writer.mark_stale([r for v, r in rows.items() if v not in is_new and VideoState.of(r) != there[v]])
+        n_failed = 0
         for low in range(0, len(todo), _VIDEOS_TOGETHER):
             some = todo[low : low + _VIDEOS_TOGETHER]
             parts = {video_id: rows[video_id] for video_id in some}
-            self._apply(writer, parts, replaced=[v for v in some if v in there])
+            n_failed += self._apply(writer, parts, replaced=[v for v in some if v in there])
             on_progress(low + len(some), len(todo))
         writer.remove(gone)
-        return {"applied": len(todo), "unchanged": len(rows) - len(todo), "removed": len(gone)}
+        return {
+            "applied": len(todo) - n_failed, "unchanged": len(rows) - len(todo), "removed": len(gone),
+            "failed": n_failed,
+        }  # fmt: skip
 
-    def _apply(self, writer: Writer, videos: dict[str, dict[str, Any]], replaced: Sequence[str]) -> None:
+    def _apply(self, writer: Writer, videos: dict[str, dict[str, Any]], replaced: Sequence[str]) -> int:
+        """Write these videos; how many of them failed."""
         self._forget_parts(writer, videos)
         images = self.snapshot.super_images(video_ids=[v for v, row in videos.items() if row["status"] == ENCODED])
         means: dict[str, NDArray[np.float32]] = {}
+        failed: set[str] = set()
         if len(images):
             images, means = self._tuned(images)
-            writer.commit_super_images(self.output.write_super_images(images))
+            failed = set(pc.unique(images["video_id"].filter(pa.array(~self._finite(images)))).to_pylist())
+            images = images.filter(pc.invert(pc.is_in(images["video_id"], pa.array(sorted(failed), pa.string()))))
+            writer.commit_super_images(self.output.write_super_images(images) if len(images) else [])
         for video_id, row in videos.items():
             row["encoded_at"] = now()
-            if row["status"] == ENCODED:
+            if row["status"] == ENCODED and video_id not in failed:
                 row["embedding"] = means[video_id].astype(np.float16) if video_id in means else row["embedding"]
-        writer.upsert_videos(list(videos.values()))
-        writer.delete_stale({v: videos[v]["fingerprint"] if videos[v]["status"] == ENCODED else None for v in replaced})
+        writer.upsert_videos([row for video_id, row in videos.items() if video_id not in failed])
+        why = {"error_kind": "not_finite", "error": "the checkpoint gives NaN or infinite numbers for it"}
+        writer.record_failures([{**videos[video_id], **why} for video_id in sorted(failed)])
+        writer.delete_stale(
+            {
+                v: videos[v]["fingerprint"] if videos[v]["status"] == ENCODED else None
+                for v in replaced
+                if v not in failed
+            }
+        )
+        return len(failed)
+
+    def _finite(self, images: pa.Table) -> NDArray[np.bool_]:
+        """(n,) whether all numbers of a row are finite."""
+        dims = {"embedding": 1, "gate_embedding": 1, "cell_embeddings": self.output.spec.frames_per_super_image}
+        here = [name for name in dims if name in images.schema.names]
+        return finite_rows(*(matrix(images[name], dims[name] * self.output.spec.embedding_dim) for name in here))
 
     def _forget_parts(self, writer: Writer, videos: dict[str, dict[str, Any]]) -> None:
         """Delete what a killed run wrote of these videos: nobody reads it, and it is about to be written."""

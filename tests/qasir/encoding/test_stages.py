@@ -12,7 +12,7 @@ from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
 from qasir.encoding.encoder import Encoder
 from qasir.encoding.rows import TILE_SCHEMA, plan_table
-from qasir.video.corpus import VideoFile
+from qasir.video.corpus import VideoFile, current_fingerprint
 from tests.qasir.encoding.stubs import SPEC, PixelModel
 from tests.qasir.video.test_lookahead import clip
 from tests.videos import write_video
@@ -21,7 +21,8 @@ SMALL = replace(SPEC, cells=False)
 
 
 def plan(path, needs):
-    return plan_table([VideoFile("v", str(path), Path(path).stat().st_size, "f1")], {"v": needs})
+    video = VideoFile("v", str(path), Path(path).stat().st_size, current_fingerprint(str(path)))
+    return plan_table([video], {"v": needs})
 
 
 def decoded(path, specs, needs, *, segment_s=300):

@@ -1,7 +1,7 @@
 import pytest
 
 from qasir.errors import CorpusError
-from qasir.index.changes import compare
+from qasir.index.changes import MOST_ATTEMPTS, compare
 from qasir.index.index import VideoState
 from qasir.video.corpus import MISSING, Corpus, VideoFile
 
@@ -35,6 +35,45 @@ def test_a_listed_file_that_is_missing_is_removed_if_it_was_encoded_and_new_if_i
     changes = compare(corpus(same=MISSING, edited="1", gone="1", broken="1", never=MISSING), STATES)
     assert changes.removed == ["same"]
     assert ids(changes.new) == ["never"]
+
+
+def failed(kind, *, attempts=1, error="", stale=False):
+    if stale:
+        return VideoState("0", "encoded", kind, error, "1", attempts)
+    return VideoState("1", "failed", kind, error, "1", attempts)
+
+
+@pytest.mark.parametrize("stale", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "error", "attempts", "is_retried"),
+    [
+        ("io", "503", 1, True),
+        ("io", "503", MOST_ATTEMPTS - 1, True),
+        ("io", "503", MOST_ATTEMPTS, False),
+        ("timed_out", "", 1, True),
+        ("crashed", "the process that decodes it dies of SIGKILL", 1, True),
+        ("crashed", "the process that decodes it dies of SIGSEGV", 1, False),
+        ("decode", "SIGKILL", 1, False),
+        ("not_finite", "", 1, False),
+    ],
+)
+def test_what_may_pass_is_tried_again_by_itself(kind, error, attempts, is_retried, stale):
+    states = {"v": failed(kind, attempts=attempts, error=error, stale=stale)}
+    changes = compare(corpus(v="1"), states)
+    assert (ids(changes.retried), changes.n_unchanged) == ((["v"], 0) if is_retried else ([], 1))
+    assert ids(compare(corpus(v="1"), states, retry_failed=True).retried) == ["v"]
+    assert ids(compare(corpus(v="2"), states).changed) == ["v"]
+    assert compare(corpus(v=MISSING), states).removed == (["v"] if stale else [])
+
+
+def test_a_failure_that_an_older_version_recorded_counts_as_tried_once():
+    changes = compare(corpus(v="1"), {"v": VideoState("1", "failed", "io", "503")})
+    assert ids(changes.retried) == ["v"]
+
+
+def test_a_stale_video_whose_file_is_back_is_restored_and_unchanged():
+    changes = compare(corpus(v="0", same="1"), {"v": failed("decode", stale=True), "same": STATES["same"]})
+    assert (changes.restored, changes.todo, changes.n_unchanged) == (["v"], [], 2)
 
 
 def test_too_many_removals_are_refused():

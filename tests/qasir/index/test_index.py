@@ -14,7 +14,7 @@ from qasir.encoding.reports import Report
 from qasir.encoding.rows import ENCODED_SCHEMA, plan_table, whole_video
 from qasir.encoding.write import write_rows
 from qasir.errors import NoIndexError, SpecError, UnreadableIndexError
-from qasir.index.index import Index
+from qasir.index.index import Index, embedding_column
 from qasir.index.maintenance import compact
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.vector_source import StoredVectors
@@ -136,6 +136,42 @@ def test_a_failed_video_leaves_a_row_and_no_super_images(index, writer):
     states = index.states()
     assert (states["a"].status, states["b"].status) == ("failed", "encoded")
     assert committer.counts.failures_by_kind == {"decode": 1}
+
+
+def test_what_arrives_again_of_a_video_that_is_to_be_planned_again_is_left_out(index, writer):
+    committer = Committer(writer, {"a": "f1"})
+    committer.add(written(index, "a", [0]))
+    changed = Report("a", "uri", 1, "f1", "failed", error_kind="io", error="changed while read: it is gone", n_new=1)
+    committer.add(changed)
+    committer.commit()
+    assert (committer.changed_while_read(), committer.unfinished(), index.states()) == (["a"], [], {})
+    assert index.table("super_images").count_rows() == 0
+    committer.add(written(index, "a", [0]))
+    committer.add(changed)
+    committer.commit()
+    committer.plan_again({"a": "f2"})
+    assert (committer.positions("a"), committer.unfinished()) == ([], ["a"])
+    committer.add(written(index, "a", [0], fingerprint="f2"))
+    committer.add(encoded("a", 1, "f2"))
+    committer.commit()
+    assert readable(index) == [("a", "f2", 0)]
+    assert (committer.counts.encoded, committer.counts.failed) == (1, 0)
+
+
+def test_what_an_older_version_left_of_a_video_with_nan_is_encoded_anew(index, writer):
+    vectors = written(index, "a", [0, 1]).fragments
+    writer.commit_super_images(vectors)
+    rows = index.table("super_images").to_table()
+    spoilt = rows.set_column(6, "embedding", embedding_column(np.array([[0.5] * 4, [np.nan] * 4])))
+    writer.delete_versions([("a", "f1")])
+    writer.commit_super_images(index.write_super_images(spoilt))
+    committer = Committer(writer, {"a": "f1"})
+    assert committer.positions("a") == []
+    committer.add(written(index, "a", [0, 1]))
+    committer.add(encoded("a", 2))
+    committer.commit()
+    assert readable(index) == [("a", "f1", 0), ("a", "f1", 1)]
+    assert index.table("super_images").count_rows() == 2
 
 
 def test_ids_with_quotes_are_just_ids(index, writer):

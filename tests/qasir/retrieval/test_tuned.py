@@ -1,10 +1,11 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from qasir.encoding.prepare import source_to_extend
 from qasir.errors import ModelError, QueryError, SpecError
-from qasir.index.index import Index
+from qasir.index.index import Index, embedding_column
 from qasir.index.writer import Writer
 from qasir.retrieval.checkpoint import load_checkpoint
 from qasir.retrieval.methods.attention import Attention
@@ -56,7 +57,7 @@ def run(applying):
 def test_an_applied_index_scores_as_the_checkpoint_on_the_fly(index, recipe, tmp_path):
     checkpoint = make_checkpoint(tmp_path / "c", index.spec, recipe)
     counts = run(Applying(index, checkpoint, str(tmp_path / "out")))
-    assert counts == {"applied": 5, "unchanged": 0, "removed": 0}
+    assert counts == {"applied": 5, "unchanged": 0, "removed": 0, "failed": 0}
     on_the_fly, applied = open_index(index.uri, finetuned=str(tmp_path / "c")), open_index(str(tmp_path / "out"))
     assert applied.default == on_the_fly.default == checkpoint.recipe.scoring
     queries = unit_rows(0, 4, DIM)
@@ -90,20 +91,72 @@ def test_applying_again_follows_the_source(index, tmp_path):
     checkpoint = make_checkpoint(tmp_path / "c", index.spec)
     out = str(tmp_path / "out")
     run(Applying(index, checkpoint, out))
-    assert run(Applying(index, checkpoint, out)) == {"applied": 0, "unchanged": 5, "removed": 0}
+    assert run(Applying(index, checkpoint, out)) == {"applied": 0, "unchanged": 5, "removed": 0, "failed": 0}
     changed = index.snapshot().super_images(video_ids=["v002"])
-    import pyarrow as pa
-
     changed = changed.set_column(1, "fingerprint", pa.array(["g"] * len(changed))).slice(0, 4)
     row = next(r for r in index.table("videos").to_table().to_pylist() if r["video_id"] == "v002")
     with writing(index) as writer:
         writer.commit_super_images(index.write_super_images(changed))
         writer.upsert_videos([{**row, "fingerprint": "g", "n_super_images": 4}])
         writer.remove(["v001"])
-    assert run(Applying(index, checkpoint, out)) == {"applied": 1, "unchanged": 3, "removed": 1}
+    assert run(Applying(index, checkpoint, out)) == {"applied": 1, "unchanged": 3, "removed": 1, "failed": 0}
     assert open_index(out).sides[0].vectors.load().video_ids == ["v000", "v002", "v003"]
     assert Index.open(out).table("super_images").count_rows() == 3 + 4 + 2
     assert open_index(out).videos().n_super_images.tolist() == [3, 4, 2]
+
+
+def with_nan(index, video_id, fingerprint, column="embedding"):
+    """Have a new version of a video, whose second super image has a NaN, be the encoded one."""
+    rows = index.snapshot().super_images(video_ids=[video_id])
+    values = np.stack(rows[column].to_pylist())
+    values[1, 3] = np.nan
+    for name, new in (("fingerprint", pa.array([fingerprint] * len(rows))), (column, embedding_column(values))):
+        rows = rows.set_column(rows.schema.get_field_index(name), name, new)
+    row = next(r for r in index.table("videos").to_table().to_pylist() if r["video_id"] == video_id)
+    with writing(index) as writer:
+        writer.commit_super_images(index.write_super_images(rows))
+        writer.upsert_videos([{**row, "fingerprint": fingerprint}])
+
+
+@pytest.mark.parametrize("column", ["embedding", "cell_embeddings"])
+@pytest.mark.parametrize("was_applied", [True, False])
+def test_a_video_that_the_checkpoint_makes_nan_of_fails_and_the_others_are_applied(
+    index, tmp_path, column, was_applied
+):
+    checkpoint = make_checkpoint(tmp_path / "c", index.spec)
+    out = str(tmp_path / "out")
+    if was_applied:
+        run(Applying(index, checkpoint, out))
+    with_nan(index, "v002", "g", column)
+    for attempts in (1, 2):
+        counts = run(Applying(index, checkpoint, out))
+        assert counts == {
+            "applied": 0 if was_applied or attempts == 2 else 4, "unchanged": 4 if was_applied or attempts == 2 else 0,
+            "removed": 0, "failed": 1,
+        }  # fmt: skip
+        output = Index.open(out)
+        state = output.states()["v002"]
+        assert (state.stale, state.error_kind, state.failed_version) == (was_applied, "not_finite", "g")
+        assert state.attempts == attempts
+        images = output.snapshot().super_images([]).to_pylist()
+        assert len(images) == output.table("super_images").count_rows() == sum(LENGTHS) - 6 * (not was_applied)
+
+
+def test_marks_of_stale_videos_follow_the_source(index, tmp_path):
+    checkpoint = make_checkpoint(tmp_path / "c", index.spec)
+    out = str(tmp_path / "out")
+    run(Applying(index, checkpoint, out))
+    with writing(index) as writer:
+        writer.record_failures([{"video_id": "v002", "fingerprint": "g", "error_kind": "io", "error": "503"}])
+    version = Index.open(out).table("super_images").version
+    assert run(Applying(index, checkpoint, out))["applied"] == 0
+    assert Index.open(out).states() == index.states()
+    assert Index.open(out).states()["v002"].stale
+    with writing(index) as writer:
+        writer.clear_stale(["v002"])
+    assert run(Applying(index, checkpoint, out))["unchanged"] == 5
+    assert Index.open(out).n_stale() == 0
+    assert Index.open(out).table("super_images").version == version
 
 
 def test_rows_of_a_killed_run_are_not_doubled(index, tmp_path, monkeypatch):
