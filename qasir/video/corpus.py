@@ -106,6 +106,13 @@ def list_files(paths: Sequence[str | Path]) -> Corpus:
     return Corpus(root, root, tuple(sorted(_unique(videos), key=lambda video: video.video_id)))
 
 
+def current_fingerprint(uri: str) -> str:
+    """The fingerprint that a video has now, MISSING when it is gone. Raises OSError when that cannot be told."""
+    filesystem, inner, _ = _filesystem(uri)
+    info = filesystem.get_file_info(inner)
+    return _fingerprint(info) if info.type == fs.FileType.File else MISSING
+
+
 def _listed(path: str) -> tuple[str, list[VideoFile]]:
     if _is_glob(path):
         return _from_glob(path)

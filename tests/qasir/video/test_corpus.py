@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from qasir.errors import CorpusError
-from qasir.video.corpus import MISSING, list_videos
+from qasir.video.corpus import MISSING, current_fingerprint, list_videos
 
 
 @pytest.fixture
@@ -77,6 +77,15 @@ def test_the_fingerprint_changes_with_the_file(folder):
     touched = list_videos(str(folder / "a.mp4")).videos[0].fingerprint
     (folder / "a.mp4").write_bytes(b"xy")
     assert len({before, touched, list_videos(str(folder / "a.mp4")).videos[0].fingerprint}) == 3
+
+
+def test_a_file_can_be_looked_up_again(folder):
+    (video,) = list_videos(str(folder / "a.mp4")).videos
+    assert current_fingerprint(video.uri) == video.fingerprint
+    (folder / "a.mp4").write_bytes(b"xy")
+    assert current_fingerprint(video.uri) == list_videos(str(folder / "a.mp4")).videos[0].fingerprint
+    (folder / "a.mp4").unlink()
+    assert current_fingerprint(video.uri) == MISSING
 
 
 def test_two_files_with_one_id_are_an_error_that_names_both(folder):
