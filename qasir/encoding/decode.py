@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -21,7 +21,7 @@ from qasir.errors import VideoError
 from qasir.index.schemas import ENCODED, FAILED
 from qasir.index.spec import EncoderSpec
 from qasir.video.container import End, Video
-from qasir.video.corpus import MISSING, VideoFile
+from qasir.video.corpus import VideoFile
 from qasir.video.tile import SuperImage, Tiler, Tiling, Wanted, super_images
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def decode_segments(
 def _decode_segment(
     row: dict[str, Any], specs: Sequence[EncoderSpec], allow_partial: bool, alarm: Alarm
 ) -> Iterator[Decoded]:
-    file = VideoFile(row["video_id"], row["uri"], row["size_bytes"], row["fingerprint"])
+    file = VideoFile(row["video_id"], row["uri"], row["size_bytes"], row["fingerprint"], row["problem"])
     needs = [_Need(need["index"], specs[need["index"]], frozenset(need["committed"])) for need in row["needs"]]
     groups = _groups(needs)
     tiles: list[dict[str, Any]] = []
@@ -90,8 +90,8 @@ def _decode_segment(
     clock = _Stopwatch()
     outcome: dict[str, Any]
     try:
-        if file.fingerprint == MISSING:
-            raise VideoError("io", "no such file")
+        if file.problem is not None:
+            raise VideoError("io", file.problem)
         alarm.set()
         with Video(file.uri, alive=alarm.set) as video:
             for group in groups:
@@ -153,7 +153,7 @@ def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], sec
         if group.tiler is not None:
             counts = {"n_sampled": group.tiler.n_sampled, "n_super_images": group.tiler.n_super_images}
         for need in group.needs:
-            yield Report(**asdict(file), **outcome, **counts, index=need.index, n_new=need.n_new, seconds=seconds)
+            yield Report(**file.columns, **outcome, **counts, index=need.index, n_new=need.n_new, seconds=seconds)
             seconds = 0.0  # one segment's time is told once
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from qasir.errors import CorpusError
 from qasir.index.index import VideoState
 from qasir.index.schemas import ENCODED, FAILED
-from qasir.video.corpus import MISSING, Corpus, VideoFile
+from qasir.video.corpus import MISSING, UNREACHABLE, Corpus, VideoFile
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Changes:
 
 def compare(corpus: Corpus, states: dict[str, VideoState], *, retry_failed: bool = False) -> Changes:
     """A video that a manifest names and that is not there counts as removed if the index has it encoded, else as
-    new."""
+    new; one of which nobody can say whether it is there stays as it is."""
     new, changed, retried = [], [], []
     listed: set[str] = set()
     for video in corpus.videos:
@@ -45,6 +45,8 @@ def compare(corpus: Corpus, states: dict[str, VideoState], *, retry_failed: bool
         listed.add(video.video_id)
         if state is None:
             new.append(video)
+        elif video.fingerprint == UNREACHABLE:
+            continue
         elif state.fingerprint != video.fingerprint:
             changed.append(video)
         elif retry_failed and state.status == FAILED:

@@ -3,7 +3,7 @@ import pytest
 from qasir.errors import CorpusError
 from qasir.index.changes import compare
 from qasir.index.index import VideoState
-from qasir.video.corpus import MISSING, Corpus, VideoFile
+from qasir.video.corpus import MISSING, UNREACHABLE, Corpus, VideoFile
 
 
 def corpus(**fingerprints):
@@ -35,6 +35,13 @@ def test_a_listed_file_that_is_missing_is_removed_if_it_was_encoded_and_new_if_i
     changes = compare(corpus(same=MISSING, edited="1", gone="1", broken="1", never=MISSING), STATES)
     assert changes.removed == ["same"]
     assert ids(changes.new) == ["never"]
+
+
+def test_a_file_of_which_nothing_can_be_said_stays_as_it_is_and_is_new_if_it_was_never_seen():
+    listed = corpus(same=UNREACHABLE, edited="1", gone=UNREACHABLE, broken=UNREACHABLE, never=UNREACHABLE)
+    for retry_failed in (False, True):
+        changes = compare(listed, STATES, retry_failed=retry_failed)
+        assert (ids(changes.todo), changes.removed, changes.n_unchanged) == (["never"], [], 4)
 
 
 def test_too_many_removals_are_refused():
