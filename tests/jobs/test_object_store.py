@@ -20,18 +20,10 @@ from qasir.encoding.options import EncoderOptions
 from qasir.index.index import Index
 from qasir.video.container import Clock, Video
 from tests.jobs.test_jobs import call
+from tests.stores import client_of
 from tests.videos import write_video
 
 ROOT = Path(__file__).parents[2]
-
-
-def client_of(port):
-    """The environment of a client of an S3 server on this machine."""
-    return {
-        "AWS_ACCESS_KEY_ID": "AKIAQASIR", "AWS_SECRET_ACCESS_KEY": "not-a-secret",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ALLOW_HTTP": "true", "AWS_EC2_METADATA_DISABLED": "true",
-    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
