@@ -59,6 +59,11 @@ def _escaped(match: re.Match[str]) -> str:
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
+def quoted_key(key: str) -> str:
+    """The key of an object as it stands in a URI."""
+    return _QUOTED_IN_KEYS.sub(lambda match: quote(match[0], safe=""), key)
+
+
 def without_query(uri: str) -> str:
     """A URI of an object store without its options."""
     return _QUERY.split(uri, maxsplit=1)[0]
@@ -113,8 +118,7 @@ class RemoteUri:
 
     def with_key(self, key: str) -> str:
         """The URI of another object of the same store."""
-        quoted = _QUOTED_IN_KEYS.sub(lambda match: quote(match[0], safe=""), key)
-        return f"{self.store()}/{quoted}" + (f"?{self.query}" if self.query else "")
+        return f"{self.store()}/{quoted_key(key)}" + (f"?{self.query}" if self.query else "")
 
     def store(self) -> str:
         """The URI of all of the store, without its options."""

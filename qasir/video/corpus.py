@@ -15,7 +15,7 @@ import pyarrow.fs as fs
 from qasir.errors import CorpusError, UriError
 from qasir.files.credentials import check_no_credentials
 from qasir.files.stores import Store, Stores, first_line
-from qasir.files.uris import is_remote, local_path, shown, stored_path, without_query
+from qasir.files.uris import RemoteUri, is_remote, local_path, quoted_key, shown, stored_path, without_query
 from qasir.video import manifest, walk
 from qasir.video.lookup import current_fingerprint, look_up
 from qasir.video.manifest import Named
@@ -75,15 +75,18 @@ def list_files(paths: Sequence[str | Path]) -> Corpus:
     uris = list(dict.fromkeys(_absolute(str(path)) for path in paths))
     if not uris:
         raise CorpusError("the list of videos is empty")
+    names = [_name(uri) for uri in uris]
     prefixes = {f"{uri.split('://', 1)[0]}://" if is_remote(uri) else "" for uri in uris}
     prefix = min(prefixes)
-    folders = [posixpath.dirname((without_query(uri) if prefix else uri)[len(prefix) :]) for uri in uris]
+    folders = [posixpath.dirname(name[len(prefix) :]) for name in names]
     folder = posixpath.commonpath(folders) if len(prefixes) == 1 else ""
     if not folder:
-        raise CorpusError(f"{uris[0]} and {uris[-1]} have no folder in common: list them in a manifest, with ids")
-    root = prefix + folder
-    videos = look_up([Named(uri, manifest.default_id(uri, root.rstrip("/") + "/")) for uri in uris])
-    root = root if prefix else stored_path(root)
+        raise CorpusError(
+            f"{shown(uris[0])} and {shown(uris[-1])} have no folder in common: list them in a manifest, with ids"
+        )
+    start = (prefix + folder).rstrip("/") + "/"
+    videos = look_up([Named(uri, id_of(name.removeprefix(start))) for uri, name in zip(uris, names, strict=True)])
+    root = quoted_key(prefix + folder) if prefix else stored_path(folder)
     return _corpus(root, root, videos, Counter())
 
 
@@ -93,6 +96,17 @@ def _absolute(path: str) -> str:
         return path if is_remote(path) else os.path.abspath(local_path(path))
     except UriError as error:
         raise CorpusError(str(error)) from None
+
+
+def _name(uri: str) -> str:
+    """A URI as its key is called, or a local path."""
+    if not is_remote(uri):
+        return uri
+    try:
+        parts = RemoteUri.parse(uri)
+    except UriError as error:
+        raise CorpusError(str(error)) from None
+    return f"{parts.store()}/{parts.key}"
 
 
 def _corpus(root: str, source: str, videos: Sequence[VideoFile], skipped: Mapping[str, int]) -> Corpus:
@@ -136,8 +150,9 @@ def _from_path(path: str, store: Store | None, inner: str) -> _Listed:
         return stored_path(inner), *walk.local_videos(inner, walk.Wanted(walk.has_video_suffix))
     if store is None:
         (video,) = look_up([Named(inner, id_of(posixpath.basename(inner)))])
-        if video.fingerprint == MISSING:
-            raise CorpusError(f"no such folder or file: {shown(path)}")
+        if video.problem is not None:
+            what = "no such folder or file" if video.fingerprint == MISSING else video.problem
+            raise CorpusError(f"{what}: {shown(path)}")
         return stored_path(posixpath.dirname(inner)), [video], Counter()
     kind = _kind(store, inner)
     if kind == fs.FileType.Directory:

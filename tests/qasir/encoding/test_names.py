@@ -48,6 +48,10 @@ def test_videos_whose_names_are_not_utf8_are_encoded_like_any_other(tmp_path, is
     index.check_root(again.root)
     assert {v.video_id: v.fingerprint for v in again.videos} == {v: row["fingerprint"] for v, row in found.items()}
     assert qasir.encode(folder, tmp_path / "index", model=MODEL, isolate=isolate).unchanged == 3
+    index.remove([r"\xff"])
+    assert set(rows(index)) == {"good", r"caf\xe9/cut"}
+    assert qasir.encode(folder, tmp_path / "index", model=MODEL, isolate=isolate).encoded == 1
+    assert rows(index)[r"\xff"]["n_sampled"] == 4
 
 
 def test_bad_rows_of_a_manifest_are_failed_rows_and_the_rest_is_encoded(tmp_path):
@@ -95,6 +99,13 @@ def test_credentials_are_refused_wherever_an_index_is_named(tmp_path):
         Index.open_or_create(f"{SECRET}/index", replace(SPEC), str(tmp_path / "v"))
     with pytest.raises(UriError, match=r"\\xff is not UTF-8"):
         Index.open(os.fsdecode(b"/tmp/\xff"))
+
+
+def test_a_configuration_may_name_files_by_uri(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("videos: file:///a/b%20c\nindexes:\n  - uri: file:///index\n  - uri: s3://bucket/index\n")
+    config = load_corpus_config(path)
+    assert (config.videos, *(index.uri for index in config.indexes)) == ("/a/b c", "/index", "s3://bucket/index")
 
 
 @pytest.mark.parametrize(

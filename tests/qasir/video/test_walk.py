@@ -130,6 +130,8 @@ def test_a_folder_that_cannot_be_read_is_an_error_and_not_taken_for_empty(open_f
         with pytest.raises(CorpusError, match="cannot read the folder .*closed/: Permission denied; nothing was done"):
             list_videos(str(open_folder))
         assert ids(f"{open_folder}/a*/*.mp4") == ["a/a"]
+        with pytest.raises(CorpusError, match="Permission denied: .*/closed/deeper"):
+            list_videos(str(open_folder / "closed" / "deeper"))
     (open_folder / "closed").chmod(0o755)
 
 
