@@ -13,9 +13,7 @@ from av.video.frame import VideoFrame
 
 from qasir.demo.corpus import FRAME_RATE, HEIGHT, WIDTH, DemoVideo, frames, plan_corpus
 from qasir.demo.sprites import sprite_licence
-from qasir.errors import VideoError
 from qasir.files.whole import write_whole
-from qasir.video.opening import open_container
 
 DEMO_TAG = "qasir demo"
 """The `comment` in every demo video's metadata, by which it is known as one."""
@@ -85,9 +83,9 @@ def render_video(video: DemoVideo, folder: Path, frame_rate: int = FRAME_RATE) -
 def is_demo_video(path: str) -> bool:
     """Whether a video file says that it is one of ours."""
     try:
-        with open_container(path) as container:
+        with av.open(path) as container:
             return container.metadata.get("comment") == DEMO_TAG
-    except VideoError:
+    except (OSError, av.error.FFmpegError):
         return False
 
 

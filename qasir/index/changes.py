@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from qasir.errors import CorpusError
 from qasir.index.index import VideoState
 from qasir.index.schemas import ENCODED, FAILED
-from qasir.video.corpus import MISSING, UNREACHABLE, Corpus, VideoFile
+from qasir.video.corpus import MISSING, Corpus, VideoFile
+from qasir.video.video_file import UNREACHABLE
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,19 @@ class Changes:
 
 def compare(corpus: Corpus, states: dict[str, VideoState], *, retry_failed: bool = False) -> Changes:
     """A video that a manifest names and that is not there counts as removed if the index has it encoded, else as
-    new; one of which nobody can say whether it is there stays as it is."""
+    new."""
     new, changed, retried = [], [], []
     listed: set[str] = set()
     for video in corpus.videos:
         state = states.get(video.video_id)
         if video.fingerprint == MISSING and state is not None and state.status == ENCODED:
             continue
+        if video.fingerprint == UNREACHABLE and state is not None:
+            listed.add(video.video_id)  # whatever is known of it stays as it is
+            continue
         listed.add(video.video_id)
         if state is None:
             new.append(video)
-        elif video.fingerprint == UNREACHABLE:
-            continue
         elif state.fingerprint != video.fingerprint:
             changed.append(video)
         elif retry_failed and state.status == FAILED:
