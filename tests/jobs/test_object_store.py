@@ -104,6 +104,20 @@ def test_a_store_that_cannot_be_listed_is_an_error_and_not_an_empty_corpus(s3):
         assert uri in str(error)
 
 
+def test_credentials_in_a_uri_end_a_job_and_are_not_repeated(tmp_path):
+    write_video(tmp_path / "a.mp4", 10)
+    secret = "s3://AKIA:wJalrXUtn@bucket"
+    for job, *options in (
+        (encode_corpus, "--videos", f"{secret}/videos", "--index", str(tmp_path / "index")),
+        (encode_corpus, "--videos", str(tmp_path), "--index", f"{secret}/index"),
+        (reindex_corpus, "--index", f"{secret}/index"),
+        (search_corpus, "--index", f"{secret}/index", "a grey wall"),
+    ):
+        status, out, _, error = call(job, *options)
+        assert (status, "carries credentials" in str(error)) == (1, True)
+        assert "wJalrXUtn" not in out + str(error)
+
+
 class OneObject(BaseHTTPRequestHandler):
     """An object store that holds one object, and counts the bytes of it that it gives away."""
 

@@ -91,6 +91,7 @@ def test_what_separates_lines_elsewhere_is_a_character_of_a_name(folder, kind):
 
 def test_bad_rows_stay_in_the_list_and_say_what_is_wrong(folder):
     secret = "wJalrXUtn"
+    os.mkfifo(folder / "pipe.mp4")
     text = "\n".join(
         [
             '{"uri": "a.mp4"}',
@@ -113,6 +114,7 @@ def test_bad_rows_stay_in_the_list_and_say_what_is_wrong(folder):
             '{"uri": "/", "video_id": "root"}',
             '{"uri": "gone.mp4"}',
             '{"uri": "a.mp4/x.mp4"}',
+            '{"uri": "pipe.mp4"}',
         ]
     )
     videos = listed(folder, "m.jsonl", text)
@@ -137,6 +139,7 @@ def test_bad_rows_stay_in_the_list_and_say_what_is_wrong(folder):
         "root": (MISSING, "a folder"),
         "gone": (MISSING, "no such file"),
         "a.mp4/x": (MISSING, "Not a directory"),
+        "pipe": (MISSING, "a pipe or a device, not a file"),
     }
     assert problems.pop("a") == (f"1-{os.stat(folder / 'a.mp4').st_mtime_ns}", "")
     assert problems.keys() == expected.keys()
