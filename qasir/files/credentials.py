@@ -1,6 +1,7 @@
 """Refuses URIs that carry credentials: what names a video or an index is written into tables, reports and logs."""
 
 import re
+from urllib.parse import unquote
 
 from qasir.errors import UriError
 
@@ -71,8 +72,9 @@ def _options(uri: re.Match[str]) -> list[re.Match[str]]:
 
 
 def _is_harmless(option: re.Match[str]) -> bool:
-    return option["name"].lower() in _OPTIONS and "@" not in option["value"]
+    return option["name"].lower() in _OPTIONS and "@" not in unquote(option["value"])
 
 
 def _is_secret(option: re.Match[str]) -> bool:
-    return not _is_harmless(option) and (_SECRET.search(option["name"]) is not None or "@" in option["value"])
+    secret = _SECRET.search(unquote(option["name"])) is not None or "@" in unquote(option["value"])
+    return secret and not _is_harmless(option)

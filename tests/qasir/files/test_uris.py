@@ -62,6 +62,8 @@ SECRET = "wJalr/XUtn+FEMI"
         (f"https://h/a.mp4?X-Amz-Signature={SECRET}&v=1", "https://h/a.mp4?X-Amz-Signature=***&v=***"),
         (f"https://h/a.mp4?sv=2&sig={SECRET}", "https://h/a.mp4?sv=***&sig=***"),
         (f"s3://bucket/a?endpoint_override=http://k:{SECRET}@h", "s3://bucket/a?endpoint_override=***"),
+        (f"s3://bucket/a?endpoint_override=http%3A//k:{SECRET}%40h", "s3://bucket/a?endpoint_override=***"),
+        (f"s3://bucket/a?s%65cret_k%65y={SECRET}", "s3://bucket/a?s%65cret_k%65y=***"),
         (f"abfs://container:{SECRET}@account.dfs.core.windows.net/a", "abfs://***@account.dfs.core.windows.net/a"),
         (f"http://me:{SECRET}@host/a.mp4", "http://***@host/a.mp4"),
     ],
