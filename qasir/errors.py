@@ -9,6 +9,10 @@ class CorpusError(QasirError):
     """The videos that were asked for cannot be listed: no such folder, nothing in it, two videos with one id."""
 
 
+class UriError(QasirError, ValueError):
+    """A path or URI that cannot be used: it carries credentials, its protocol is not read, or its name is no text."""
+
+
 class SpecError(QasirError):
     """A setting is out of range, or an index was opened with another encoder spec than its own."""
 

@@ -165,7 +165,7 @@ class Committer:
 
     def give_up(self, video: VideoFile, kind: str, message: str) -> None:
         """Record a video that cannot be finished as failed."""
-        report = Report(**asdict(video), status=FAILED, error_kind=kind, error=message)
+        report = Report(**video.columns, status=FAILED, error_kind=kind, error=message)
         self._videos.setdefault(video.video_id, _Partial()).reports = {0: report}
 
     def positions(self, video_id: str) -> list[int]:

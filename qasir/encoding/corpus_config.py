@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Len
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints
 
 from qasir.encoding.options import EncoderOptions
+from qasir.files.credentials import without_credentials
 from qasir.files.yaml_file import Wanted, YamlFile
 
 
@@ -23,14 +24,19 @@ from qasir.files.yaml_file import Wanted, YamlFile
 class IndexConfig(EncoderOptions):
     """One index: where it is, and the options that make it."""
 
-    uri: str
+    uri: Annotated[str, AfterValidator(without_credentials)]
 
 
 @dataclass(frozen=True)
 class CorpusConfig:
     """A corpus and its indexes."""
 
-    videos: Annotated[str, StringConstraints(pattern=r"\S"), Wanted("name a folder, a glob or a manifest")]
+    videos: Annotated[
+        str,
+        StringConstraints(pattern=r"\S"),
+        AfterValidator(without_credentials),
+        Wanted("name a folder, a glob or a manifest"),
+    ]
     indexes: Annotated[tuple[IndexConfig, ...], Len(1), Wanted("give a list of indexes")]
 
 

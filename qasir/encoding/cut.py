@@ -27,7 +27,10 @@ def cut_videos(
     with Alarm(time_limit_s) as alarm:
         for row in plan.to_pylist():
             alarm.set()
-            starts, stated_s = _starts(row["uri"], segment_s, most=max(1, row["size_bytes"] // max(1, segment_bytes)))
+            starts, stated_s = [0], 0.0
+            if row["problem"] is None:
+                most = max(1, row["size_bytes"] // max(1, segment_bytes))
+                starts, stated_s = _starts(row["uri"], segment_s, most=most)
             for segment, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True)):
                 cut = {"segment": segment, "n_segments": len(starts), "start_s": start, "stop_s": stop}
                 rows.append({**row, **cut, "stated_s": stated_s})

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -82,7 +82,7 @@ def decode_segments(
 def _decode_segment(
     row: dict[str, Any], specs: Sequence[EncoderSpec], allow_partial: bool, alarm: Alarm
 ) -> Iterator[Decoded]:
-    file = VideoFile(row["video_id"], row["uri"], row["size_bytes"], row["fingerprint"])
+    file = VideoFile(row["video_id"], row["uri"], row["size_bytes"], row["fingerprint"], row["problem"])
     needs = [_Need(need["index"], specs[need["index"]], frozenset(need["committed"])) for need in row["needs"]]
     groups = _groups(needs)
     tiles: list[dict[str, Any]] = []
@@ -90,8 +90,8 @@ def _decode_segment(
     clock = _Stopwatch()
     outcome: dict[str, Any]
     try:
-        if file.fingerprint == MISSING:
-            raise VideoError("io", "no such file")
+        if file.problem is not None:
+            raise VideoError("io", file.problem)
         alarm.set()
         _check_unchanged(file)
         with Video(file.uri, alive=alarm.set) as video:
@@ -118,7 +118,7 @@ def _decode_segment(
     except Exception as error:  # whatever a damaged file makes a decoder raise, it is that file's failure alone
         log.exception("%s: unexpected error", file.uri)
         outcome = _failed(VideoError("decode", f"{type(error).__name__}: {error}"))
-    if file.fingerprint != MISSING:
+    if file.problem is None:
         alarm.set()
         try:
             _check_unchanged(file)
@@ -177,7 +177,7 @@ def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], sec
         if group.tiler is not None:
             counts = {"n_sampled": group.tiler.n_sampled, "n_super_images": group.tiler.n_super_images}
         for need in group.needs:
-            yield Report(**asdict(file), **outcome, **counts, index=need.index, n_new=need.n_new, seconds=seconds)
+            yield Report(**file.columns, **outcome, **counts, index=need.index, n_new=need.n_new, seconds=seconds)
             seconds = 0.0  # one segment's time is told once
 
 

@@ -26,9 +26,14 @@ _VIDEO = [
     ("fingerprint", pa.string()),
 ]
 PLAN_SCHEMA = pa.schema(
-    [*_VIDEO, ("needs", pa.list_(pa.struct([("index", pa.int32()), ("committed", pa.list_(pa.int32()))])))]
+    [
+        *_VIDEO,
+        ("problem", pa.string()),
+        ("needs", pa.list_(pa.struct([("index", pa.int32()), ("committed", pa.list_(pa.int32()))]))),
+    ]
 )
-"""A video to encode, and of each index that needs it the positions that are committed already."""
+"""A video to encode, and of each index that needs it the positions that are committed already. problem: why there is
+nothing to open, where listing found out."""
 SEGMENT_SCHEMA = pa.schema(
     [
         *PLAN_SCHEMA,

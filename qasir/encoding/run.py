@@ -20,7 +20,7 @@ from qasir.index.index import Index
 from qasir.index.lease import Run
 from qasir.index.maintenance import TIDIED, compact, index_ids, tidy
 from qasir.index.verification import BROKEN, broken_videos, encode_again, written_since
-from qasir.video.corpus import MISSING, Corpus, VideoFile, list_files
+from qasir.video.corpus import Corpus, VideoFile, list_files
 
 log = logging.getLogger(__name__)
 
@@ -277,4 +277,4 @@ def _looked_up(video: VideoFile) -> VideoFile | None:
         (found,) = list_files([video.uri]).videos
     except (CorpusError, OSError):
         return None
-    return None if found.fingerprint == MISSING else replace(found, video_id=video.video_id, uri=video.uri)
+    return None if found.problem is not None else replace(found, video_id=video.video_id, uri=video.uri)

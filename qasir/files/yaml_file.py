@@ -13,7 +13,7 @@ from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import core_schema
 
 from qasir.errors import ConfigError
-from qasir.files.uris import is_remote
+from qasir.files.uris import is_remote, local_path
 
 Keys = Sequence[str | int]
 Kind = TypeVar("Kind")
@@ -118,7 +118,7 @@ class YamlFile:
 
     def beside(self, uri: str) -> str:
         """A URI, or a local path relative to the file's folder, absolute."""
-        return uri if is_remote(uri) else str((self.path.parent / Path(uri).expanduser()).absolute())
+        return uri if is_remote(uri) else str((self.path.parent / Path(local_path(uri)).expanduser()).absolute())
 
     def model(self, name: str) -> str:
         """A model's name; the folder of a `local-dir:` one as `beside` has it."""

@@ -6,6 +6,7 @@ from qasir.errors import CorpusError
 from qasir.index.index import VideoState
 from qasir.index.schemas import ENCODED
 from qasir.video.corpus import MISSING, Corpus, VideoFile
+from qasir.video.video_file import UNREACHABLE
 
 MOST_ATTEMPTS = 5
 """How often runs by themselves try one version of a file whose failure may pass."""
@@ -55,6 +56,9 @@ def compare(corpus: Corpus, states: dict[str, VideoState], *, retry_failed: bool
     for video in corpus.videos:
         state = states.get(video.video_id)
         if video.fingerprint == MISSING and state is not None and state.status == ENCODED:
+            continue
+        if video.fingerprint == UNREACHABLE and state is not None:
+            listed.add(video.video_id)  # whatever is known of it stays as it is
             continue
         listed.add(video.video_id)
         if state is None:

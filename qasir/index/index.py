@@ -21,7 +21,7 @@ from lance.fragment import FragmentMetadata, write_fragments
 from numpy.typing import NDArray
 
 from qasir.errors import NoIndexError, SpecError, UnreadableIndexError
-from qasir.files.uris import absolute_uri
+from qasir.files.uris import absolute_uri, same_place
 from qasir.index.damage import damaged_manifests
 from qasir.index.filters import id_filter, in_chunks
 from qasir.index.schemas import (
@@ -97,8 +97,9 @@ class Index:
 
     @classmethod
     def find(cls, uri: str) -> "Index | None":
-        """The index at `uri`, or None when nothing is there. Raises UnreadableIndexError."""
-        uri = uri.rstrip("/")
+        """The index at `uri`, or None when nothing is there. Raises UnreadableIndexError, and UriError for a URI that
+        cannot be an index's."""
+        uri = absolute_uri(uri.rstrip("/"))
         videos = find_table(f"{uri}/videos.lance")
         if videos is None:
             return None
@@ -121,7 +122,7 @@ class Index:
         return found
 
     def check_root(self, corpus_root: str) -> None:
-        if self.corpus_root != corpus_root:
+        if not same_place(self.corpus_root, corpus_root):
             raise SpecError(
                 f"the index at {self.uri} holds another corpus: its root is {self.corpus_root}, asked for {corpus_root}"
             )

@@ -24,6 +24,7 @@ from qasir.encoding.options import EncoderOptions
 from qasir.errors import QueryError
 from qasir.evaluation.metrics import DEFAULT_MV_EDGES, check_edges
 from qasir.evaluation.query_formats import FORMATS
+from qasir.files.credentials import without_credentials
 from qasir.files.yaml_file import SomeOf, Wanted, YamlFile
 from qasir.retrieval.methods.asked import asked
 from qasir.retrieval.methods.attention import Attention
@@ -168,12 +169,15 @@ class StudyConfig:
     two_stage: tuple[TwoStageChoice, ...]
 
 
+_Place = Annotated[str, StringConstraints(pattern=r"\S"), AfterValidator(without_credentials)]
+
+
 @dataclass(frozen=True)
 class _Searched:
     """What is searched, and for what, as the file has it."""
 
-    videos: Annotated[str, StringConstraints(pattern=r"\S"), Wanted("name a folder, a glob or a manifest")]
-    queries: Annotated[str, StringConstraints(pattern=r"\S"), Wanted("name a query file")]
+    videos: Annotated[_Place, Wanted("name a folder, a glob or a manifest")]
+    queries: Annotated[_Place, Wanted("name a query file")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,90 +1,69 @@
 """Lists the videos of a corpus: a folder, a glob, one file, or a manifest; local or on an object store."""
 
-import csv
-import json
+import logging
 import os
 import posixpath
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, cast
 
+import pyarrow as pa
 import pyarrow.fs as fs
-import pyarrow.parquet
-from fsspec.utils import glob_translate
 
-from qasir.errors import CorpusError
-from qasir.files.uris import is_remote
+from qasir.errors import CorpusError, UriError
+from qasir.files.credentials import check_no_credentials
+from qasir.files.stores import Store, Stores, first_line
+from qasir.files.uris import RemoteUri, is_remote, local_path, quoted_key, shown, stored_path, without_query
+from qasir.video import manifest, walk
+from qasir.video.lookup import current_fingerprint, look_up
+from qasir.video.manifest import Named
+from qasir.video.video_file import MISSING, UNREACHABLE, VideoFile, id_of
 
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".3gp",
-        ".asf",
-        ".avi",
-        ".divx",
-        ".f4v",
-        ".flv",
-        ".m2ts",
-        ".m2v",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".mxf",
-        ".ogm",
-        ".ogv",
-        ".ts",
-        ".vob",
-        ".webm",
-        ".wmv",
-        ".y4m",
-    ]
-)
-"""What counts as a video when a folder is searched; a glob or a manifest may name anything."""
-MANIFEST_SUFFIXES = frozenset({".csv", ".jsonl", ".parquet"})
-MISSING = "missing"
-"""The fingerprint of a manifest's video that is not there."""
+__all__ = [
+    "MISSING", "UNREACHABLE", "Corpus", "VideoFile", "current_fingerprint", "list_files", "list_videos",
+]  # fmt: skip
 
-
-@dataclass(frozen=True)
-class VideoFile:
-    """One video to encode. The fingerprint changes when the file does (size and modification time)."""
-
-    video_id: str
-    uri: str
-    size_bytes: int
-    fingerprint: str
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Corpus:
     """`root` is the folder, the fixed prefix of a glob, or the manifest; `source` what was listed; videos are sorted by
-    id."""
+    id.
+
+    skipped: how many files and folders a walk left out, by why (`qasir.video.walk`).
+    """
 
     root: str
     source: str
     videos: tuple[VideoFile, ...]
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 def list_videos(path: str) -> Corpus:
-    """The videos that `path` names. Raises CorpusError when there are none, or when two have one id."""
+    """The videos that `path` names. Raises CorpusError when there are none, or when two have one id.
+
+    Nothing that is wrong with one of them is an error: one that is missing or cannot be looked up stays in the list
+    with its `problem`. Walks leave out hidden files and folders, what is no file, and folders entered before.
+    """
     if not path.strip():
         raise CorpusError("--videos is empty: name a folder, a glob or a manifest (.csv, .jsonl, .parquet)")
     try:
-        root, videos = _listed(path)
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        raise CorpusError(f"cannot list {path}: {str(error).splitlines()[0]}") from error
+        check_no_credentials(path)
+        path = path if is_remote(path) else str(Path(local_path(path)).absolute())
+        root, videos, skipped = _listed(path)
+    except UriError as error:
+        raise CorpusError(str(error)) from None
+    except (OSError, pa.ArrowException) as error:
+        raise CorpusError(f"cannot list {shown(path)}: {first_line(error)}") from error
+    if skipped:
+        left_out = ", ".join(f"{n:,} {why}" for why, n in sorted(skipped.items()))
+        log.info("%s: left out %s", shown(path), left_out)
     if not videos:
-        raise CorpusError(f"no videos in {path}")
-    return Corpus(
-        root,
-        path if is_remote(path) else str(Path(path).absolute()),
-        tuple(sorted(_unique(videos), key=lambda video: video.video_id)),
-    )
+        raise CorpusError(f"no videos in {shown(path)}")
+    return _corpus(root, path if is_remote(path) else stored_path(path), videos, skipped)
 
 
 def list_files(paths: Sequence[str | Path]) -> Corpus:
@@ -93,169 +72,54 @@ def list_files(paths: Sequence[str | Path]) -> Corpus:
     Re-indexing lists that folder, unless it is told otherwise. Raises CorpusError when there are none, when they have
     no folder in common, or when two have one id.
     """
-    uris = list(dict.fromkeys(str(path) if is_remote(str(path)) else os.path.abspath(path) for path in paths))
+    uris = list(dict.fromkeys(_absolute(str(path)) for path in paths))
     if not uris:
         raise CorpusError("the list of videos is empty")
+    names = [_name(uri) for uri in uris]
     prefixes = {f"{uri.split('://', 1)[0]}://" if is_remote(uri) else "" for uri in uris}
     prefix = min(prefixes)
-    folder = posixpath.commonpath([posixpath.dirname(uri[len(prefix) :]) for uri in uris]) if len(prefixes) == 1 else ""
+    folders = [posixpath.dirname(name[len(prefix) :]) for name in names]
+    folder = posixpath.commonpath(folders) if len(prefixes) == 1 else ""
     if not folder:
-        raise CorpusError(f"{uris[0]} and {uris[-1]} have no folder in common: list them in a manifest, with ids")
-    root = prefix + folder
-    videos = _stat([(uri, _default_id(uri, root)) for uri in uris])
-    return Corpus(root, root, tuple(sorted(_unique(videos), key=lambda video: video.video_id)))
+        raise CorpusError(
+            f"{shown(uris[0])} and {shown(uris[-1])} have no folder in common: list them in a manifest, with ids"
+        )
+    start = (prefix + folder).rstrip("/") + "/"
+    videos = look_up([Named(uri, id_of(name.removeprefix(start))) for uri, name in zip(uris, names, strict=True)])
+    root = quoted_key(prefix + folder) if prefix else stored_path(folder)
+    return _corpus(root, root, videos, Counter())
 
 
-def current_fingerprint(uri: str) -> str:
-    """The fingerprint that a video has now, MISSING when it is gone. Raises OSError when that cannot be told."""
-    filesystem, inner, _ = _filesystem(uri)
-    info = filesystem.get_file_info(inner)
-    return _fingerprint(info) if info.type == fs.FileType.File else MISSING
+def _absolute(path: str) -> str:
+    try:
+        check_no_credentials(path)
+        return path if is_remote(path) else os.path.abspath(local_path(path))
+    except UriError as error:
+        raise CorpusError(str(error)) from None
 
 
-def _listed(path: str) -> tuple[str, list[VideoFile]]:
-    if _is_glob(path):
-        return _from_glob(path)
-    if PurePosixPath(path).suffix.lower() in MANIFEST_SUFFIXES:
-        return path if is_remote(path) else str(Path(path).resolve()), _from_manifest(path)
-    return _from_path(path)
+def _name(uri: str) -> str:
+    """A URI as its key is called, or a local path."""
+    if not is_remote(uri):
+        return uri
+    try:
+        parts = RemoteUri.parse(uri)
+    except UriError as error:
+        raise CorpusError(str(error)) from None
+    return f"{parts.store()}/{parts.key}"
 
 
-def _is_glob(path: str) -> bool:
-    return any(mark in path for mark in "*?[") and not (not is_remote(path) and Path(path).exists())
+def _corpus(root: str, source: str, videos: Sequence[VideoFile], skipped: Mapping[str, int]) -> Corpus:
+    unknown = [video for video in videos if video.fingerprint == UNREACHABLE]
+    if unknown:
+        log.warning(
+            "%d of %d videos cannot be looked up, %s first (%s): what an index has of them stays",
+            len(unknown), len(videos), unknown[0].uri or unknown[0].video_id, unknown[0].problem,
+        )  # fmt: skip
+    return Corpus(root, source, tuple(sorted(_unique(videos), key=lambda video: video.video_id)), skipped)
 
 
-def _filesystem(path: str) -> tuple[fs.FileSystem, str, str]:
-    """(filesystem, path in it, what to put before such a path to have a URI again)."""
-    if not is_remote(path):
-        return fs.LocalFileSystem(), str(Path(path).absolute()), ""
-    filesystem, inner = fs.FileSystem.from_uri(path)
-    scheme = path.split("://", 1)[0]
-    return filesystem, inner, f"{scheme}://"
-
-
-def _from_path(path: str) -> tuple[str, list[VideoFile]]:
-    filesystem, inner, prefix = _filesystem(path)
-    info = filesystem.get_file_info(inner)
-    if info.type == fs.FileType.NotFound:
-        raise CorpusError(f"no such folder or file: {path}")
-    if info.type == fs.FileType.File:
-        root = inner.rsplit("/", 1)[0]
-        return prefix + root, [_video(info, root, prefix)]
-    found = filesystem.get_file_info(fs.FileSelector(inner, recursive=True))
-    videos = [_video(i, inner, prefix) for i in found if _is_file(i) and i.extension.lower() in _EXTENSIONS]
-    return prefix + inner, videos
-
-
-def _from_glob(path: str) -> tuple[str, list[VideoFile]]:
-    filesystem, inner, prefix = _filesystem(path)
-    parts = inner.split("/")
-    fixed = "/".join(parts[: next(i for i, part in enumerate(parts) if any(mark in part for mark in "*?["))])
-    if filesystem.get_file_info(fixed or "/").type != fs.FileType.Directory:
-        raise CorpusError(f"no such folder: {prefix}{fixed} (the fixed part of {path})")
-    pattern = _glob_pattern(inner)
-    found = filesystem.get_file_info(fs.FileSelector(fixed or "/", recursive=True))
-    return prefix + fixed, [_video(i, fixed, prefix) for i in found if _is_file(i) and pattern.fullmatch(i.path)]
-
-
-def _glob_pattern(glob: str) -> re.Pattern[str]:
-    """`**` spans folders, `*` and `?` stay inside a name, `[...]` is a set, `[!...]` and `[^...]` are what is not in
-    it.
-
-    fsspec's translation, which takes all but two: `[^...]`, and a `**` beside other characters of a name.
-    """
-    return re.compile("|".join(glob_translate(one) for one in _plainer(glob.replace("[^", "[!"))))
-
-
-def _plainer(glob: str) -> list[str]:
-    """Globs that together are one, each `**` between two slashes: `a**b` is `a*b`, and `a*/**/*b` in folders below."""
-    mixed = re.search(r"(?<=[^/])\*\*|\*\*(?=[^/])", glob)
-    if mixed is None:
-        return [glob]
-    before, after = glob[: mixed.start()], glob[mixed.end() :]
-    return [*_plainer(f"{before}*{after}"), *_plainer(f"{before}*/**/*{after}")]
-
-
-_EXTENSIONS = frozenset(suffix[1:] for suffix in VIDEO_SUFFIXES)
-
-
-def _is_file(info: fs.FileInfo) -> bool:
-    return info.type == fs.FileType.File and not info.base_name.startswith(".")
-
-
-def _video(info: fs.FileInfo, root: str, prefix: str) -> VideoFile:
-    relative = PurePosixPath(info.path).relative_to(root or "/")
-    return VideoFile(str(relative.with_suffix("")), prefix + info.path, info.size, _fingerprint(info))
-
-
-def _fingerprint(info: fs.FileInfo) -> str:
-    return f"{info.size}-{info.mtime_ns}"
-
-
-def _from_manifest(path: str) -> list[VideoFile]:
-    filesystem, inner, prefix = _filesystem(path)
-    if filesystem.get_file_info(inner).type != fs.FileType.File:
-        raise CorpusError(f"no such manifest: {path}")
-    folder = inner.rsplit("/", 1)[0]
-    named = []
-    for where, row in _manifest_rows(path, filesystem, inner):
-        uri, video_id = row.get("uri"), row.get("video_id")
-        if not isinstance(uri, str) or not uri.strip():
-            raise CorpusError(f"{where}: no `uri`")
-        if not is_remote(uri) and not uri.startswith("/"):
-            uri = f"{prefix}{folder}/{uri}"
-        named.append((uri, str(video_id) if video_id not in (None, "") else _default_id(uri, prefix + folder)))
-    return _stat(named)
-
-
-def _manifest_rows(path: str, filesystem: fs.FileSystem, inner: str) -> Iterable[tuple[str, dict[str, Any]]]:
-    if path.lower().endswith(".parquet"):
-        try:
-            with filesystem.open_input_file(inner) as file:
-                rows = pyarrow.parquet.read_table(file).to_pylist()
-        except pyarrow.ArrowInvalid as error:
-            raise CorpusError(f"{path}: not a parquet file ({error})") from None
-        yield from ((f"{path}: row {i}", row) for i, row in enumerate(rows))
-        return
-    with filesystem.open_input_file(inner) as file:
-        text = file.read().decode("utf-8-sig")
-    if path.lower().endswith(".csv"):
-        reader = csv.DictReader(text.splitlines())
-        if "uri" not in (reader.fieldnames or ()):
-            raise CorpusError(f"{path}: no column `uri` (columns are {', '.join(reader.fieldnames or ()) or 'none'})")
-        yield from ((f"{path}:{reader.line_num}", row) for row in reader)
-        return
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise CorpusError(f"{path}:{number}: not JSON ({error.msg})") from None
-            if not isinstance(row, dict):
-                raise CorpusError(f"{path}:{number}: not a JSON object")
-            yield f"{path}:{number}", row
-
-
-def _default_id(uri: str, folder: str) -> str:
-    inside = uri.removeprefix(folder + "/")
-    inside = inside.split("://", 1)[-1].lstrip("/")
-    return str(PurePosixPath(inside).with_suffix(""))
-
-
-def _stat(named: list[tuple[str, str]]) -> list[VideoFile]:
-    """Look the files up; one that is missing stays in the list and becomes a failed row."""
-    videos = []
-    for uri, video_id in named:
-        filesystem, inner, _ = _filesystem(uri)
-        info = filesystem.get_file_info(inner)
-        if info.type == fs.FileType.File:
-            videos.append(VideoFile(video_id, uri, info.size, _fingerprint(info)))
-        else:
-            videos.append(VideoFile(video_id, uri, 0, MISSING))
-    return videos
-
-
-def _unique(videos: list[VideoFile]) -> list[VideoFile]:
+def _unique(videos: Sequence[VideoFile]) -> Sequence[VideoFile]:
     seen: dict[str, VideoFile] = {}
     for video in videos:
         other = seen.setdefault(video.video_id, video)
@@ -265,3 +129,66 @@ def _unique(videos: list[VideoFile]) -> list[VideoFile]:
                 "manifest"
             )
     return videos
+
+
+_Listed = tuple[str, Sequence[VideoFile], walk.Skipped]
+"""(root, videos, what was left out)."""
+
+
+def _listed(path: str) -> _Listed:
+    """`path` is absolute, or the URI of an object store."""
+    store, inner = Stores().at(path) if is_remote(path) else (None, path)
+    if walk.is_glob(inner) and not (store is None and os.path.exists(inner)):
+        return _from_glob(path, store, inner)
+    if manifest.suffix(path) in manifest.SUFFIXES:
+        return _from_manifest(path, store, inner)
+    return _from_path(path, store, inner)
+
+
+def _from_path(path: str, store: Store | None, inner: str) -> _Listed:
+    if store is None and os.path.isdir(inner):
+        return stored_path(inner), *walk.local_videos(inner, walk.Wanted(walk.has_video_suffix))
+    if store is None:
+        (video,) = look_up([Named(inner, id_of(posixpath.basename(inner)))])
+        if video.problem is not None:
+            what = "no such folder or file" if video.fingerprint == MISSING else video.problem
+            raise CorpusError(f"{what}: {shown(path)}")
+        return stored_path(posixpath.dirname(inner)), [video], Counter()
+    kind = _kind(store, inner)
+    if kind == fs.FileType.Directory:
+        root = without_query(store.uri(inner))
+        return root, *walk.remote_videos(store, inner, walk.Wanted(walk.has_video_suffix))
+    if kind != fs.FileType.File:
+        raise CorpusError(f"no such folder or file: {path}")
+    folder = posixpath.dirname(inner)
+    name = posixpath.basename(inner)
+    return without_query(store.uri(folder)), look_up([Named(path, id_of(name))]), Counter()
+
+
+def _from_glob(path: str, store: Store | None, inner: str) -> _Listed:
+    glob = walk.Glob.parse(inner)
+    folder = glob.folder or "/"
+    is_folder = os.path.isdir(folder) if store is None else _kind(store, folder) == fs.FileType.Directory
+    root = stored_path(glob.folder) if store is None else without_query(store.uri(folder))
+    if not is_folder:
+        raise CorpusError(f"no such folder: {root} (the fixed part of {shown(path)})")
+    if store is None:
+        return root, *walk.local_videos(folder, glob.wanted)
+    return root, *walk.remote_videos(store, folder, glob.wanted)
+
+
+def _from_manifest(path: str, store: Store | None, inner: str) -> _Listed:
+    is_file = os.path.isfile(inner) if store is None else _kind(store, inner) == fs.FileType.File
+    if not is_file:
+        raise CorpusError(f"no such manifest: {shown(path)}")
+    if store is None:
+        with open(inner, "rb") as file:
+            named = manifest.named_by(path, file)
+        return stored_path(str(Path(path).resolve())), look_up(named), Counter()
+    with store.filesystem.open_input_file(inner) as remote:
+        named = manifest.named_by(path, cast(BinaryIO, remote))
+    return without_query(path), look_up(named), Counter()
+
+
+def _kind(store: Store, inner: str) -> fs.FileType:
+    return store.filesystem.get_file_info(inner).type

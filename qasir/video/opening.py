@@ -5,10 +5,10 @@ from typing import Any
 
 import av
 import av.error
-import pyarrow.fs
 
-from qasir.errors import VideoError
-from qasir.files.uris import is_remote
+from qasir.errors import UriError, VideoError
+from qasir.files.stores import Stores
+from qasir.files.uris import is_remote, local_path
 
 _RANGE_BYTES = 1 << 20
 """What one request to an object store reads."""
@@ -20,18 +20,18 @@ def open_container(uri: str) -> Any:
         if is_remote(uri):
             return av.open(_open_bytes(uri), buffer_size=_RANGE_BYTES)
         # An explicit protocol, so that a name with a colon is still a name.
-        return av.open(f"file:{uri}", options={"protocol_whitelist": "file"})
+        return av.open(f"file:{local_path(uri)}", options={"protocol_whitelist": "file"})
     except (av.error.InvalidDataError, av.error.EOFError) as error:
         raise VideoError("not_a_video", message(error)) from None
-    except (OSError, av.error.FFmpegError) as error:
+    except (OSError, UriError, av.error.FFmpegError) as error:
         raise VideoError("io", message(error)) from None
 
 
 def _open_bytes(uri: str) -> Any:
     if not is_remote(uri):
-        return open(uri, "rb")
-    filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
-    return filesystem.open_input_file(path)
+        return open(local_path(uri), "rb")
+    store, path = Stores().at(uri)
+    return store.filesystem.open_input_file(path)
 
 
 def matroska_is_cut(uri: str) -> bool:

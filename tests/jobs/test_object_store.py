@@ -20,18 +20,10 @@ from qasir.encoding.options import EncoderOptions
 from qasir.index.index import Index
 from qasir.video.container import Clock, Video
 from tests.jobs.test_jobs import call
+from tests.stores import client_of
 from tests.videos import write_video
 
 ROOT = Path(__file__).parents[2]
-
-
-def client_of(port):
-    """The environment of a client of an S3 server on this machine."""
-    return {
-        "AWS_ACCESS_KEY_ID": "AKIAQASIR", "AWS_SECRET_ACCESS_KEY": "not-a-secret",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ALLOW_HTTP": "true", "AWS_EC2_METADATA_DISABLED": "true",
-    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +102,20 @@ def test_a_store_that_cannot_be_listed_is_an_error_and_not_an_empty_corpus(s3):
         status, _, _, error = call(encode_corpus, "--videos", uri, "--index", "s3://empty/index")
         assert status == 1
         assert uri in str(error)
+
+
+def test_credentials_in_a_uri_end_a_job_and_are_not_repeated(tmp_path):
+    write_video(tmp_path / "a.mp4", 10)
+    secret = "s3://AKIA:wJalrXUtn@bucket"
+    for job, *options in (
+        (encode_corpus, "--videos", f"{secret}/videos", "--index", str(tmp_path / "index")),
+        (encode_corpus, "--videos", str(tmp_path), "--index", f"{secret}/index"),
+        (reindex_corpus, "--index", f"{secret}/index"),
+        (search_corpus, "--index", f"{secret}/index", "a grey wall"),
+    ):
+        status, out, _, error = call(job, *options)
+        assert (status, "carries credentials" in str(error)) == (1, True)
+        assert "wJalrXUtn" not in out + str(error)
 
 
 class OneObject(BaseHTTPRequestHandler):

@@ -3,7 +3,7 @@ import pytest
 from qasir.errors import CorpusError
 from qasir.index.changes import MOST_ATTEMPTS, compare
 from qasir.index.index import VideoState
-from qasir.video.corpus import MISSING, Corpus, VideoFile
+from qasir.video.corpus import MISSING, UNREACHABLE, Corpus, VideoFile
 
 
 def corpus(**fingerprints):
@@ -74,6 +74,13 @@ def test_a_failure_that_an_older_version_recorded_counts_as_tried_once():
 def test_a_stale_video_whose_file_is_back_is_restored_and_unchanged():
     changes = compare(corpus(v="0", same="1"), {"v": failed("decode", stale=True), "same": STATES["same"]})
     assert (changes.restored, changes.todo, changes.n_unchanged) == (["v"], [], 2)
+
+
+def test_a_file_of_which_nothing_can_be_said_stays_as_it_is_and_is_new_if_it_was_never_seen():
+    listed = corpus(same=UNREACHABLE, edited="1", gone=UNREACHABLE, broken=UNREACHABLE, never=UNREACHABLE)
+    for retry_failed in (False, True):
+        changes = compare(listed, STATES, retry_failed=retry_failed)
+        assert (ids(changes.todo), changes.removed, changes.n_unchanged) == (["never"], [], 4)
 
 
 def test_too_many_removals_are_refused():

@@ -252,7 +252,8 @@ def test_plan_rows_round_trip():
     table = plan_table([VideoFile("a", "u", 1, "f")], {"a": {1: [3]}})
     (row,) = table.to_pylist()
     assert row == {
-        "video_id": "a", "uri": "u", "size_bytes": 1, "fingerprint": "f", "needs": [{"index": 1, "committed": [3]}],
+        "video_id": "a", "uri": "u", "size_bytes": 1, "fingerprint": "f", "problem": None,
+        "needs": [{"index": 1, "committed": [3]}],
     }  # fmt: skip
     (segment,) = whole_video(row).to_pylist()
     assert (segment["segment"], segment["n_segments"], segment["stop_s"]) == (0, 1, None)
