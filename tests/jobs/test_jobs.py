@@ -1,10 +1,13 @@
 import json
 from dataclasses import replace
 
+import lance
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from jobs import (
+    apply_finetuned,
     build_vector_index,
     encode_corpus,
     evaluate_retrieval,
@@ -18,7 +21,9 @@ from qasir.encoding.failures import too_many_failed
 from qasir.encoding.reindex import ReindexSummary
 from qasir.encoding.run import EncodeSummary, RunProgress
 from qasir.errors import QasirError, QueryError
+from qasir.index.index import embedding_column
 from tests.indexes import make_index
+from tests.qasir.retrieval.test_tuned import make_checkpoint
 from tests.videos import write_video
 
 
@@ -152,6 +157,24 @@ def test_exit_status_follows_the_failures(tmp_path, local_ray):
     assert "stale: 1" in out
     status, out, facts, _ = call(reindex_corpus, *args, "--plan")
     assert (status, facts["unchanged"], facts["stale"]) == (0, 4, 1)
+
+
+def test_applying_a_checkpoint_says_what_became_nan_and_fails_if_all_did(tmp_path):
+    index = make_index(tmp_path / "i", [2, 3])
+    make_checkpoint(tmp_path / "c", index.spec)
+    args = ("--index", index.uri, "--finetuned", tmp_path / "c", "--json")
+    rows = index.table("super_images").to_table().sort_by("video_id")
+    for n_bad, status in ((1, 0), (3, 1)):
+        vectors = np.stack(rows["embedding"].to_pylist())
+        vectors[-n_bad:, 0] = np.nan
+        at = rows.schema.get_field_index("embedding")
+        spoilt = rows.set_column(at, rows.schema.field(at), embedding_column(vectors))
+        spoilt = spoilt.replace_schema_metadata(index.table("super_images").schema.metadata)
+        lance.write_dataset(spoilt if n_bad < 3 else spoilt.slice(2), index.table_uri("super_images"), mode="overwrite")
+        found, out, facts, _ = call(apply_finetuned, *args, "--output", tmp_path / f"out{n_bad}")
+        assert (found, facts["failed"]) == (status, 1)
+        assert "failures: not_finite 1" in out
+        index.table("videos").delete("video_id = 'v000'")
 
 
 def test_hybrids_and_sparse_frames_from_the_command_line(demo, demo_index, dense_index, tmp_path):
