@@ -22,8 +22,9 @@ _MAX_FPS = 240.0
 class EncoderSpec:
     """How videos become rows. Two specs describe the same rows when their `identity` is equal.
 
-    image_size: pixels a side of a super image; fps: samples a second; embedding_dim: D; weights: the SHA-256 of
-    the weights file, or, as older versions wrote it, the open_clip tag or the hub's id; precision: what the image tower computes in, never "auto" here.
+    image_size: pixels a side of a super image; fps: samples a second; embedding_dim: D; weights: the SHA-256 of the
+    weights file, or, as older versions wrote it, the open_clip tag or the hub's id; precision: what the image tower
+    computes in, never "auto" here.
 
     finetuned: the folder of the fine-tuned checkpoint that was applied to the rows, "" for none; finetuned_weights: its
     SHA-256; gates: whether super images also store what a text-gated interaction weighs by.

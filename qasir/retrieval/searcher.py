@@ -227,7 +227,7 @@ class Searcher:
             return Hits(text, [], exact=True)
         ids = found.vectors.videos().video_ids
         values = method.score([query[None, :]], [ExactRanker(found.vectors)])
-        best = best_first(values, top_k)[0].tolist()
+        best = [v for v in best_first(values, top_k)[0].tolist() if np.isfinite(values[0, v])]
         granularity = finest(side.index.spec)
         wanted = [(0, ids[v]) for v in best]
         spans = moments(found.vectors, query[None, :], wanted, granularity=granularity, rule=self.rule)

@@ -17,6 +17,7 @@ from qasir.index.snapshot import matrix
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.checkpoint import Checkpoint
 from qasir.retrieval.vectors import Features, normalised
+from qasir.training.finetune.examples import check_rows
 
 _VIDEOS_TOGETHER = 256
 
@@ -34,6 +35,7 @@ def applied_spec(spec: EncoderSpec, checkpoint: Checkpoint) -> EncoderSpec:
 class Applying:
     """Applies the video side of a checkpoint over an index into another, a part of the videos at a time.
 
+    A vector that is not finite would spread over its video: it is an UnreadableIndexError that names its super image.
     Only what the output lacks is computed: run again, it goes on, follows changes and removes what is gone. Readers of
     the output see a video's old rows or its new ones.
     """
@@ -95,6 +97,8 @@ class Applying:
     def _tuned(self, rows: pa.Table) -> tuple[pa.Table, dict[str, NDArray[np.float32]]]:
         """(rows with their vectors gone through the video side, {video_id: mean of its super images})."""
         dim = self.output.spec.embedding_dim
+        columns = ["embedding", *(["cell_embeddings"] if self.output.spec.cells else [])]
+        check_rows(rows, columns, self.snapshot)
         ids, first, length = runs_of(rows["video_id"])
         tuned = self.checkpoint.video_vectors(Features(first, length, normalised(matrix(rows["embedding"], dim))))
         rows = _with(rows, "embedding", tuned.vectors)
