@@ -194,11 +194,11 @@ def test_a_video_of_too_few_frames_is_named(made, tmp_path, caplog):
 
 
 def test_a_video_that_hangs_or_kills_its_decoder_is_left_out_and_named(made, tmp_path, caplog):
-    read = partial(read_here, read=trouble, options=EncodeOptions(decode_timeout_s=5.0))
+    read = partial(read_here, read=trouble, options=EncodeOptions(decode_timeout_s=3.0))
     clips = clips_of(made.captioned.corpus, str(tmp_path / "clips.lance"), made.tiling(), 3, read)
     assert clips.video_ids == sorted(set(NOUNS) - {"dog", "car"})
     assert "2 of 5 videos cannot be read and are left out" in caplog.text
-    assert "dog (timed_out: decoding made no progress for 5.0 s)" in caplog.text
+    assert "dog (timed_out: decoding made no progress for 3.0 s)" in caplog.text
     assert "car (crashed: the process that decodes it dies of SIGSEGV)" in caplog.text
 
 
