@@ -82,6 +82,8 @@ class DistributedRanker:
         """`scored_schema` tables of all fragments."""
         images = self.vectors.snapshot.images_dataset
         missing = {fragment.fragment_id: _LOST for fragment in images.get_fragments()}
+        if not missing:  # encoded videos, of which all super images are gone
+            return
         n_read = n_not_finite = 0
         score: Any = _score
         with graph_settings(may_lose_blocks=True):  # one that is lost is counted below, and named
