@@ -19,6 +19,7 @@ def print_evaluation(result: Evaluation) -> None:
     skipped = sum(result.skipped.values())
     left_out = f", {skipped} {_PAST[result.missing]}: {result.skipped}" if skipped else ""
     print(f"{len(result.rank)} queries, {result.n_videos} videos{left_out}")
+    print_left_out(result.left_out)
     print(f"ranked by {result.method.sentence()}")
     notes = dict.fromkeys(result.saturated, f"says nothing: only {result.n_videos} videos")
     _print_metrics(result.metrics, result.ci95, notes)
@@ -30,8 +31,15 @@ def print_evaluation(result: Evaluation) -> None:
 
 def print_video_to_text(result: VideoToText) -> None:
     print(f"{len(result.video_ids)} videos, {len(result.queries)} texts")
+    print_left_out(result.left_out)
     print(f"ranked by {result.method.sentence()}")
     _print_metrics(result.metrics, result.ci95, {})
+
+
+def print_left_out(n_videos: int) -> None:
+    """Of a hybrid."""
+    if n_videos:
+        print(f"{n_videos} videos are left out, which the indexes do not both have in the same version")
 
 
 def print_compared(compared: Mapping[str, Evaluation]) -> None:

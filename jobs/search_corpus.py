@@ -7,6 +7,7 @@ import typer
 
 from jobs.command_line import Json, job
 from jobs.console import print_json, run
+from jobs.evaluation_output import print_left_out
 from jobs.options import MethodNumbers, Ranking, given_numbers
 from qasir.errors import QueryError
 from qasir.retrieval.methods.asked import asked, check_indexes
@@ -47,8 +48,12 @@ def search(
         print(f"{place:3}  {hit.video_id:{width}}  score {hit.score:.3f}  {moment}")
     if not hits.exact:
         print("from the vector index, which may miss a video; --exact scores all")
+    print_left_out(len(searcher.left_out))
     if as_json:
-        facts = {"query": query, "exact": hits.exact, "scoring": method.describe(), "where": where}
+        facts = {
+            "query": query, "exact": hits.exact, "scoring": method.describe(), "where": where,
+            "left_out": len(searcher.left_out),
+        }  # fmt: skip
         print_json({**facts, "hits": [asdict(hit) for hit in hits]})
 
 

@@ -93,6 +93,11 @@ def graph_settings(
                 logging.getLogger(name).setLevel(level)
 
 
+def retry_once() -> dict[str, int]:
+    """For tasks of a graph: Ray's default retries one whose worker dies without end."""
+    return {"max_retries": 1}
+
+
 _MOST = 10_000.0
 """What an autoscaler without a limit counts as."""
 

@@ -10,7 +10,7 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-from pipelines.cluster import connect, graph_settings, may_grow, node_cpus, total_cpus, total_gpus
+from pipelines.cluster import connect, graph_settings, may_grow, node_cpus, retry_once, total_cpus, total_gpus
 from pipelines.decoding import ReportQueue, decode_and_report
 from pipelines.workers import CUTTER_CPUS, DECODER_CPUS, WRITER_CPUS, Workers
 from qasir.encoding.child import Decode, Task
@@ -113,7 +113,7 @@ class RayStages:
                 batch_format="pyarrow",
                 num_cpus=DECODER_CPUS,
                 compute=TaskPoolStrategy(size=workers.decoders),
-                ray_remote_args_fn=_retry_once,
+                ray_remote_args_fn=retry_once,
             )
             .map_batches(
                 EncoderActor,
@@ -202,8 +202,3 @@ def _stated_s(segments: pa.Table) -> float:
 def _n_images(segments: pa.Table, spec: EncoderSpec) -> float:
     """About how many super images there are to encode; one a segment at least."""
     return max(len(segments), _stated_s(segments) * spec.fps / spec.frames_per_super_image)
-
-
-def _retry_once() -> dict[str, int]:
-    """Ray's default retries a task whose worker dies without end."""
-    return {"max_retries": 1}

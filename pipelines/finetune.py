@@ -16,7 +16,7 @@ import torch
 from ray.data import TaskPoolStrategy
 from ray.train.torch import TorchTrainer
 
-from pipelines.cluster import connect, graph_settings, node_cpus, total_gpus
+from pipelines.cluster import connect, graph_settings, node_cpus, retry_once, total_gpus
 from pipelines.listening import Listening
 from qasir.errors import QasirError
 from qasir.training.epochs import OnEpoch
@@ -93,6 +93,7 @@ def _read(plans: Sequence[pa.Table], source: VideoRows) -> Iterator[Any]:
             batch_format="pyarrow",
             num_cpus=_LOADER_CPUS,
             compute=TaskPoolStrategy(size=_LOADERS),
+            ray_remote_args_fn=retry_once,
         )
         .iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
     )

@@ -1,6 +1,7 @@
 """Scores an index on Ray Data, a task a Lance fragment, for corpora beyond one machine's memory."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,16 +9,20 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from pipelines.cluster import connect, graph_settings
-from qasir.errors import QueryError
+from pipelines.cluster import connect, graph_settings, retry_once
+from qasir.errors import QasirError, QueryError
 from qasir.index.ragged import runs_of, starts
 from qasir.retrieval.fragments import score_features, score_fragment
 from qasir.retrieval.methods.pooled import Pooled
 from qasir.retrieval.ranker import Ranker, RankerOfFeatures, features_of
-from qasir.retrieval.vector_source import VectorSource, VideoList
+from qasir.retrieval.vector_source import NOT_FINITE, VectorSource, VideoList
 from qasir.retrieval.vectors import Features
 
+log = logging.getLogger(__name__)
+
 _CPUS_A_TASK = 1.0
+_NAMED = 5
+_LOST = "its worker died, of too little memory perhaps"
 
 
 class DistributedRanker:
@@ -35,6 +40,7 @@ class DistributedRanker:
                 "jobs/apply_finetuned.py first (recipe eercf with its temporal encoder is scored on one machine)"
             )
         self.vectors = vectors
+        self._told = False
 
     def videos(self) -> VideoList:
         return self.vectors.videos()
@@ -52,12 +58,11 @@ class DistributedRanker:
     def pooled(self, queries: NDArray[np.float32], methods: Sequence[Pooled]) -> list[NDArray[np.float32]]:
         return [self._scores(queries, method) for method in methods]
 
-    @graph_settings()
     def _scores(self, queries: NDArray[np.float32], method: Pooled) -> NDArray[np.float32]:
-        """(Q, V), videos in order of their ids."""
+        """(Q, V), videos in order of their ids. Raises QasirError that names the fragments that could not be scored."""
         connect()
         place = self.videos().place
-        values = np.full((len(queries), len(place)), np.nan, np.float32)
+        values = np.full((len(queries), len(place)), -np.inf, np.float32)  # of a video that has no rows
         split = []
         for batch in self._scored(queries, method):
             whole = batch.filter(batch["scores"].is_valid())
@@ -73,24 +78,48 @@ class DistributedRanker:
             values[:, [place[video_id] for video_id in ids]] = score_features(rows, first, length, queries, method)
         return values
 
-    def _scored(self, queries: NDArray[np.float32], method: Pooled) -> Any:
+    def _scored(self, queries: NDArray[np.float32], method: Pooled) -> Iterator[pa.Table]:
+        """`scored_schema` tables of all fragments."""
         images = self.vectors.snapshot.images_dataset
+        missing = {fragment.fragment_id: _LOST for fragment in images.get_fragments()}
+        if not missing:  # encoded videos, of which all super images are gone
+            return
+        n_read = n_not_finite = 0
         score: Any = _score
-        numbers = [fragment.fragment_id for fragment in images.get_fragments()]
-        scored = ray.data.from_arrow([pa.table({"fragment": [number]}) for number in numbers]).map_batches(
-            score,
-            fn_kwargs={
-                "uri": images.uri,
-                "version": images.version,
-                "current": ray.put(self.vectors.snapshot.encoded()),
-                "queries": ray.put(queries),
-                "method": method,
-            },
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=_CPUS_A_TASK,
-        )
-        return scored.iter_batches(batch_size=None, batch_format="pyarrow")
+        with graph_settings(may_lose_blocks=True):  # one that is lost is counted below, and named
+            graph = ray.data.from_arrow([pa.table({"fragment": [number]}) for number in missing]).map_batches(
+                score,
+                fn_kwargs={
+                    "uri": images.uri,
+                    "version": images.version,
+                    "current": ray.put(self.vectors.snapshot.encoded()),
+                    "queries": ray.put(queries),
+                    "method": method,
+                },
+                batch_size=1,
+                batch_format="pyarrow",
+                num_cpus=_CPUS_A_TASK,
+                ray_remote_args_fn=retry_once,
+            )
+            batches: Any = graph.iter_batches(batch_size=None, batch_format="pyarrow")
+            for batch in batches:
+                for told in batch.filter(batch["fragment"].is_valid()).to_pylist():
+                    if told["error"] is None:
+                        missing.pop(told["fragment"], None)
+                        n_read += told["n_read"]
+                        n_not_finite += told["n_not_finite"]
+                    else:
+                        missing[told["fragment"]] = told["error"]
+                yield batch
+        if missing:
+            named = ", ".join(f"{number} ({why})" for number, why in sorted(missing.items())[:_NAMED])
+            raise QasirError(
+                f"{images.uri}: {len(missing)} of {len(images.get_fragments())} fragments were not scored: {named}; "
+                "run again, with more memory a CPU if workers were lost"
+            )
+        if n_not_finite and not self._told:
+            self._told = True
+            log.warning(NOT_FINITE, self.vectors.snapshot.uri, n_not_finite, n_read, "super images")
 
 
 def _score(fragments: pa.Table, *, current: Any, queries: Any, **options: Any) -> pa.Table:

@@ -2,8 +2,10 @@
 
 from contextlib import contextmanager
 
+import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from qasir.index.index import Index, embedding_column, now
 from qasir.index.lease import Run
@@ -76,6 +78,32 @@ def make_index(uri, lengths, *, seed=0, grid=2, cells=True, dim=DIM, prefix="v",
             writer.commit_super_images(index.write_super_images(pa.table(columns)))
         writer.upsert_videos(videos)
     return index
+
+
+def break_rows(index, positions, *, number=np.nan, cells=False, lost=()):
+    """Have an index be as an older version may have left it: {video_id: positions} of super images, or of their cells,
+    with a number that is not finite, the means of their videos too (the last one's is not there at all); lost: videos
+    whose super images and mean are gone."""
+    images, videos = (index.table(name).to_table() for name in ("super_images", "videos"))
+    keys = zip(images["video_id"].to_pylist(), images["position"].to_pylist(), strict=True)
+    broken = np.array([position in positions.get(video_id, ()) for video_id, position in keys])
+    name = "cell_embeddings" if cells else "embedding"
+    stored = np.stack(images[name].to_numpy()).astype(np.float16)
+    stored[broken, :: 1 if cells else stored.shape[1]] = number
+    images = images.set_column(images.schema.get_field_index(name), images.schema.field(name), embedding_column(stored))
+    gone = pc.is_in(images["video_id"], value_set=pa.array(lost, pa.string()))
+    rows = videos.to_pylist()
+    for row in rows:
+        if row["video_id"] in lost:
+            row["embedding"] = None
+        elif row["video_id"] in positions and not cells:
+            row["embedding"] = (
+                None if row["video_id"] == max(positions) else np.full(index.spec.embedding_dim, number, np.float16)
+            )
+    for table, new in (("super_images", images.filter(pc.invert(gone))), ("videos", rows)):
+        there = index.table(table)
+        new = new if table == "super_images" else pa.Table.from_pylist(new, schema=there.schema)
+        lance.write_dataset(new, there.uri, mode="overwrite", schema=there.schema)
 
 
 def give_texts(searcher, vectors, side=0):

@@ -1,9 +1,9 @@
 """From the options a person gives to a checked encoder spec and an open index, before any work starts."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from qasir.encoding.options import EncoderOptions
 from qasir.errors import ModelError, SpecError
@@ -14,11 +14,14 @@ from qasir.vlm.precision import resolve_precision
 from qasir.vlm.sizes import model_sizes
 from qasir.vlm.weights import VlmSource, resolve
 
+log = logging.getLogger(__name__)
+
 
 def prepare(
     options: EncoderOptions, index_uri: str, corpus: Corpus, *, device_type: Callable[[], str] | None = None
 ) -> tuple[Index, VlmSource]:
-    """Check every option and the model's weights, without loading them, and open the index or name a new one.
+    """Check every option and the model's weights, without loading them, and open the index or name a new one. The
+    source is pinned to the weights that are here: whoever loads others, on another machine say, is told.
 
     "auto" precision follows an index that is there already, so that one made on a GPU can be kept up to date without
     one; for a new one device_type() tells what encoders will run on ("cuda" or "cpu"). Raises SpecError, ModelError.
@@ -28,16 +31,19 @@ def prepare(
     check_fit(options.fit)
     check_precision(options.precision)
     existing = Index.find(index_uri)
-    source = resolve(options.model, _absolute(options.pretrained))
+    source = resolve(options.model, options.pretrained)
     precision = options.precision
     if precision == "auto" and existing is not None:
         precision = existing.spec.precision
     precision = resolve_precision(precision, device_type=device_type)
     sizes = model_sizes(source, options.image_size, cells=options.cells)
+    source = source.pinned()
+    if existing is not None and (existing.spec.model, existing.spec.pretrained) == (source.model, source.pretrained):
+        _check_weights(existing, source)
     spec = EncoderSpec(
         model=source.model,
         pretrained=source.pretrained,
-        weights=source.fingerprint(),
+        weights=source.weights,
         grid=options.grid,
         image_size=sizes.image_size,
         fps=options.fps,
@@ -74,19 +80,25 @@ def source_to_extend(index: Index) -> VlmSource:
             "then run jobs/apply_finetuned.py again"
         )
     source = resolve(index.spec.model, index.spec.pretrained or None)
-    found = source.fingerprint()
-    if found != index.spec.weights:
-        raise ModelError(
-            f"the weights of {index.spec.model!r} are not those that made the index at {index.uri}: {found} now, "
-            f"{index.spec.weights} then; put the old ones back, or encode into a new index"
-        )
+    source = source.pinned()
+    _check_weights(index, source)
     return source
 
 
-def _absolute(pretrained: str | None) -> str | None:
-    if pretrained is not None and Path(pretrained).is_file():
-        return str(Path(pretrained).absolute())
-    return pretrained
+def _check_weights(index: Index, source: VlmSource) -> None:
+    """Raises ModelError when the weights of the index's model have changed; where older versions wrote a tag's or a
+    hub's name, that cannot be told and is warned of."""
+    if index.spec.weights == source.name:
+        log.warning(
+            "the index at %s holds only the name of its weights, %s: whether they are still those that made it cannot "
+            "be told (they are %s now); an index made anew holds their hash",
+            index.uri, index.spec.weights, source.weights,
+        )  # fmt: skip
+    elif index.spec.weights != source.weights:
+        raise ModelError(
+            f"the weights of {index.spec.model!r} are not those that made the index at {index.uri}: {source.weights} "
+            f"now, {index.spec.weights} then; put the old ones back, or encode into a new index"
+        )
 
 
 def library_version() -> str:

@@ -49,7 +49,7 @@ RANKINGS_SCHEMA = pa.schema(
 @dataclass(frozen=True)
 class Evaluation:
     """The result. `queries[i]` is answered by row i of `values` (Q, V); `rank` also holds the misses, which have no
-    row."""
+    row. left_out: how many videos a hybrid did not rank, since one of its indexes lacks them."""
 
     queries: list[Query]
     missed: list[Query]
@@ -57,6 +57,7 @@ class Evaluation:
     rank: NDArray[np.int64]
     n_videos: int
     skipped: dict[str, int]
+    left_out: int
     metrics: dict[str, float]
     ci95: dict[str, tuple[float, float]]
     by_mv: list[Bin]
@@ -83,6 +84,7 @@ class Evaluation:
             "n_queries": len(self.rank),
             "n_videos": self.n_videos,
             "skipped": self.skipped,
+            "left_out": self.left_out,
             "metrics": self.metrics,
             "ci95": {name: list(bounds) for name, bounds in self.ci95.items()},
             "by_mv": [asdict(bin_) for bin_ in self.by_mv],
@@ -131,9 +133,9 @@ def evaluate(
 ) -> Evaluation:
     """Rank every video for every query and summarise.
 
-    method: one of `qasir.retrieval.methods`; the searcher's default without one. Queries
-    whose video is absent or failed are counted; with "miss" they also score as misses, at a rank past every video and
-    every K. Raises QueryError when no query can be scored.
+    method: one of `qasir.retrieval.methods`; the searcher's default without one. Queries whose video is absent, failed
+    or left out of a hybrid are counted; with "miss" they also score as misses, at a rank past every video and every K.
+    Raises QueryError when no query can be scored.
     """
     started = time.monotonic()
     check_edges(mv_edges)
@@ -142,7 +144,11 @@ def evaluate(
     method = searcher.checked(method)
     found, lost = answerable(searcher, queries)
     states = searcher.side.index.states()
-    failed = sum(1 for q in lost if q.video_id in states and states[q.video_id].status == FAILED)
+    left_out = set(searcher.left_out)
+    n_left_out = sum(query.video_id in left_out for query in lost)
+    failed = sum(
+        1 for q in lost if q.video_id not in left_out and q.video_id in states and states[q.video_id].status == FAILED
+    )
     values, rank = rank_queries(searcher, found, method)
     n_videos = len(searcher.videos().video_ids)
     missed = lost if missing == "miss" else []
@@ -156,7 +162,8 @@ def evaluate(
         values=values,
         rank=rank,
         n_videos=n_videos,
-        skipped={"not_in_index": len(lost) - failed, "failed_video": failed},
+        skipped={"not_in_index": len(lost) - failed - n_left_out, "failed_video": failed, "left_out": n_left_out},
+        left_out=len(left_out),
         metrics=summarise(rank),
         ci95=bootstrap(rank, [query.video_id for query in counted]),
         by_mv=by_moment_ratio(rank, ratio, mv_edges),
@@ -181,13 +188,14 @@ class VideoToText:
     metrics: dict[str, float]
     ci95: dict[str, tuple[float, float]]
     method: Method
+    left_out: int
 
     def to_dict(self) -> dict[str, Any]:
         """What `metrics.json` holds."""
         return {
             "direction": "video-to-text", "n_queries": len(self.video_ids), "n_texts": len(self.queries),
             "metrics": self.metrics, "ci95": {name: list(bounds) for name, bounds in self.ci95.items()},
-            "scoring": self.method.describe(),
+            "scoring": self.method.describe(), "left_out": self.left_out,
         }  # fmt: skip
 
     def rankings(self) -> pa.Table:
@@ -222,7 +230,8 @@ def evaluate_video_to_text(searcher: Searcher, queries: Sequence[Query], method:
     own[[place[query.video_id] for query in found], np.arange(len(found))] = True
     by_video = np.ascontiguousarray(values[:, rows].T)
     rank = ranks(by_video, own)
-    return VideoToText(ids, found, by_video, rank, summarise(rank), bootstrap(rank, ids), method)
+    n_left_out = len(searcher.left_out)
+    return VideoToText(ids, found, by_video, rank, summarise(rank), bootstrap(rank, ids), method, n_left_out)
 
 
 def rankings_table(evaluation: Evaluation, searcher: Searcher) -> pa.Table:

@@ -22,8 +22,9 @@ _MAX_FPS = 240.0
 class EncoderSpec:
     """How videos become rows. Two specs describe the same rows when their `identity` is equal.
 
-    image_size: pixels a side of a super image; fps: samples a second; embedding_dim: D; weights: the SHA-256 of a
-    local checkpoint, or the open_clip tag; precision: what the image tower computes in, never "auto" here.
+    image_size: pixels a side of a super image; fps: samples a second; embedding_dim: D; weights: the SHA-256 of the
+    weights file, or, as older versions wrote it, the open_clip tag or the hub's id; precision: what the image tower
+    computes in, never "auto" here.
 
     finetuned: the folder of the fine-tuned checkpoint that was applied to the rows, "" for none; finetuned_weights: its
     SHA-256; gates: whether super images also store what a text-gated interaction weighs by.
@@ -77,9 +78,16 @@ class EncoderSpec:
         return cls(**{name: value for name, value in json.loads(text).items() if name in known})
 
     def differences(self, other: "EncoderSpec") -> dict[str, tuple[Any, Any]]:
-        """{field: (ours, theirs)} over the identity."""
+        """{field: (ours, theirs)} over the identity. Weights that one knows by a hash and the other by the name under
+        which they were loaded do not differ, as far as can be told."""
         mine, theirs = self.identity, other.identity
-        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+        found = {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+        if "weights" in found and (self._is_named_by(other.weights) or other._is_named_by(self.weights)):
+            del found["weights"]
+        return found
+
+    def _is_named_by(self, weights: str) -> bool:
+        return weights == (self.pretrained or self.model)
 
 
 def check_grid(grid: int) -> None:

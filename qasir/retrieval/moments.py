@@ -68,7 +68,7 @@ def moments(
         by_video.setdefault(video_id, []).append(i)
     found = np.zeros((len(wanted), 2))
     for ids in in_chunks(sorted(by_video)):
-        loaded = vectors.load(granularity, ids)
+        loaded = vectors.load(granularity, ids).covering(ids)
         for video_id in ids:
             which, rows = by_video[video_id], loaded.rows(video_id)
             similarity = queries[[wanted[i][0] for i in which]] @ loaded.features.vectors[rows].T

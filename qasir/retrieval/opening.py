@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,6 +23,10 @@ from qasir.retrieval.vector_source import HeldVectors, StoredVectors, VectorSour
 log = logging.getLogger(__name__)
 
 _NAMED = 5
+
+MOST_APART = 0.1
+"""The largest share of the larger of two indexes' videos that the other may not know, or have in another version: a
+night's additions, but not another corpus. One video is always allowed."""
 
 MakeRanker = Callable[[VectorSource], Ranker]
 
@@ -47,7 +52,8 @@ def open_tables(uri: str, *, version: str | None = None) -> Snapshot:
 def open_hybrid(large: str, small: str) -> Searcher:
     """Open two indexes of one corpus for hybrid search: the expensive model's, then the cheap one's.
 
-    Raises NoIndexError when one is missing, QueryError when they are over different corpora.
+    Videos that one of them lacks are left out (`together`), and `left_out` of the searcher names them. Raises
+    NoIndexError when an index is missing, QueryError when they are over different corpora.
     """
     return open_searcher([large, small])
 
@@ -94,32 +100,81 @@ def side_of(
 
 
 def together(large: Side, small: Side) -> Searcher:
-    """A searcher of two indexes of one corpus. Videos that failed in one of them are left out.
+    """A searcher of two indexes of one corpus, of the videos that both have in the same version of the file.
 
-    Raises QueryError when one index knows videos that the other does not, and says which are missing where.
+    The others are left out, and the searcher says which (`left_out`): those that failed in one index, those that it
+    does not know yet or no longer, since it is a run behind, and those of which it has another version. Raises
+    QueryError when more than MOST_APART of the larger index's videos are of the latter two kinds, and says which;
+    NoIndexError when none are left.
     """
-    _check_same_corpus(large, small)
     lists = [side.ranker.videos() for side in (large, small)]
-    both = sorted(set(lists[0].video_ids) & set(lists[1].video_ids))
+    apart = _Apart.of(large, small)
+    both = sorted((set(lists[0].video_ids) & set(lists[1].video_ids)) - apart.changed)
+    apart.check(max(len(videos.video_ids) for videos in lists))
     if not both:
         raise NoIndexError(f"no video is encoded in both {large.index.uri} and {small.index.uri}")
-    left_out = len(set(lists[0].video_ids) ^ set(lists[1].video_ids))
+    left_out = sorted((set(lists[0].video_ids) | set(lists[1].video_ids)) - set(both))
     if left_out:
-        log.warning("%d videos are left out: encoded in one index and failed in the other", left_out)
+        log.warning("%d videos are left out: %s", len(left_out), apart.sentence(left_out))
     numbers = [np.array([videos.place[video_id] for video_id in both], dtype=np.int64) for videos in lists]
-    return Searcher([large, small], Fusion(large=large.default, small=small.default), among=numbers)
+    default = Fusion(large=large.default, small=small.default)
+    return Searcher([large, small], default, among=numbers, left_out=left_out)
 
 
-def _check_same_corpus(large: Side, small: Side) -> None:
-    known = {}
-    for side in (large, small):
-        rows = side.snapshot.videos(["video_id", "status"])
-        known[side.index.uri] = dict(zip(rows["video_id"].to_pylist(), rows["status"].to_pylist(), strict=True))
-    complaints = []
-    for here, there in ((large.index.uri, small.index.uri), (small.index.uri, large.index.uri)):
-        missing = sorted(v for v, status in known[there].items() if status == ENCODED and v not in known[here])
-        if missing:
-            more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-            complaints.append(f"{here} lacks {', '.join(missing[:_NAMED])}{more}")
-    if complaints:
-        raise QueryError(f"the indexes are not over one corpus: {'; '.join(complaints)}")
+@dataclass(frozen=True)
+class _Apart:
+    """What two indexes of one corpus do not have in common, beside failures. lacking: {index: the encoded videos of the
+    other one that it does not know}; changed: videos that both have, of different versions of the file."""
+
+    lacking: dict[str, list[str]]
+    changed: set[str]
+
+    @classmethod
+    def of(cls, large: Side, small: Side) -> "_Apart":
+        known: list[dict[str, tuple[str, str]]] = []
+        for side in (large, small):
+            rows = side.snapshot.videos(["video_id", "status", "fingerprint"])
+            columns = (rows[name].to_pylist() for name in ("status", "fingerprint"))
+            known.append(dict(zip(rows["video_id"].to_pylist(), zip(*columns, strict=True), strict=True)))
+        lacking = {
+            side.index.uri: sorted(
+                v for v, (status, _) in known[1 - i].items() if status == ENCODED and v not in known[i]
+            )
+            for i, side in enumerate((large, small))
+        }
+        changed = {
+            v
+            for v, (status, fingerprint) in known[0].items()
+            if status == ENCODED and v in known[1] and known[1][v][0] == ENCODED and known[1][v][1] != fingerprint
+        }
+        return cls(lacking, changed)
+
+    @property
+    def n(self) -> int:
+        return len(self.changed) + sum(map(len, self.lacking.values()))
+
+    def check(self, n_videos: int) -> None:
+        """Raises QueryError when these are too many for two indexes of one corpus, of which the larger one has so many
+        videos."""
+        if self.n > max(1, MOST_APART * n_videos):
+            complaints = [f"{uri} lacks {_some(videos)}" for uri, videos in self.lacking.items() if videos]
+            if self.changed:
+                complaints.append(f"they have different versions of {_some(sorted(self.changed))}")
+            raise QueryError(
+                f"the indexes are not over one corpus: {'; '.join(complaints)} (more than {MOST_APART:.0%} of the "
+                "videos): bring both up to date by jobs/reindex_corpus.py, or name two of one corpus"
+            )
+
+    def sentence(self, left_out: Sequence[str]) -> str:
+        """Why these are left out."""
+        lacking = len({video_id for videos in self.lacking.values() for video_id in videos} & set(left_out))
+        changed = len(self.changed & set(left_out))
+        return (
+            f"{lacking} are known to one index only, {changed} in different versions of the file, "
+            f"{len(left_out) - lacking - changed} encoded in one index only"
+        )
+
+
+def _some(video_ids: Sequence[str]) -> str:
+    more = f" and {len(video_ids) - _NAMED} more" if len(video_ids) > _NAMED else ""
+    return ", ".join(video_ids[:_NAMED]) + more

@@ -121,4 +121,5 @@ class RankerOfFeatures:
 def features_of(vectors: VectorSource, granularity: str, videos: NDArray[np.int64]) -> Features:
     """The vectors of some videos of a source, by rising numbers."""
     ids = vectors.videos().video_ids
-    return vectors.load(granularity, [ids[v] for v in videos.tolist()]).features
+    wanted = [ids[v] for v in videos.tolist()]
+    return vectors.load(granularity, wanted).covering(wanted).features

@@ -39,7 +39,8 @@ def score_each(
     device: str = "cpu",
     precision: str = "fp32",
 ) -> list[NDArray[np.float32]]:
-    """For every method, (Q, V) exact scores of queries (Q, D), L2-normalised, against every video.
+    """For every method, (Q, V) exact scores of queries (Q, D), L2-normalised, against every video; minus infinity for a
+    video of which nothing can be used.
 
     precision: "bf16" computes Q S^T in bfloat16, the rest in float32. Beside the features and the results this holds
     about four blocks of at most 2^20 numbers, or of one video times 2048 queries where that is more.
@@ -56,6 +57,9 @@ def score_each(
             _score_blocks(queries, rows, [(method, out)], device, precision)
     if whole:
         _score_blocks(queries, features, whole, device, precision)
+    if len(features.unusable):
+        for out in values:
+            out[:, features.unusable] = -np.inf
     return values
 
 

@@ -48,6 +48,7 @@ class Searcher:
     otherwise.
 
     among: for each side, (V,) rising numbers of its videos that are ranked, the same videos for all; by default all.
+    left_out: ids of the videos that are encoded in an index and not ranked for that.
     """
 
     def __init__(
@@ -57,10 +58,12 @@ class Searcher:
         rule: MomentRule | None = None,
         *,
         among: Sequence[NDArray[np.int64]] = (),
+        left_out: Sequence[str] = (),
     ) -> None:
         self.sides = tuple(sides)
         self.default = default
         self.rule = rule or MomentRule()
+        self.left_out = tuple(left_out)
         self.rankers: list[Ranker] = [side.ranker for side in sides]
         if among:
             self.rankers = [RankerOfSome(side.ranker, numbers) for side, numbers in zip(sides, among, strict=True)]
@@ -227,7 +230,7 @@ class Searcher:
             return Hits(text, [], exact=True)
         ids = found.vectors.videos().video_ids
         values = method.score([query[None, :]], [ExactRanker(found.vectors)])
-        best = best_first(values, top_k)[0].tolist()
+        best = [v for v in best_first(values, top_k)[0].tolist() if np.isfinite(values[0, v])]
         granularity = finest(side.index.spec)
         wanted = [(0, ids[v]) for v in best]
         spans = moments(found.vectors, query[None, :], wanted, granularity=granularity, rule=self.rule)

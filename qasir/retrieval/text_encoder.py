@@ -30,10 +30,11 @@ class TextEncoder:
         self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
     def vlm(self) -> Vlm:
-        """The index's model, loaded. Raises ModelError when its weights are gone."""
+        """The index's model, loaded. Raises ModelError when its weights are gone, or are no longer those that made the
+        index, whose texts would be vectors of another space."""
         if self._vlm is None:
             source = resolve(self._spec.model, self._spec.pretrained or None)
-            self._vlm = Vlm(source, image_size=self._spec.image_size)
+            self._vlm = Vlm(source.pinned(self._spec.weights), image_size=self._spec.image_size)
         return self._vlm
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qasir.errors import NoIndexError
+from qasir.errors import NoIndexError, UnreadableIndexError
 from qasir.index.snapshot import VECTOR_INDEX, Snapshot, matrix
 from qasir.index.writer import Writer
-from qasir.retrieval.vectors import normalised
+from qasir.retrieval.vectors import is_finite, normalised
 
 _FEWEST_ROWS = 256
 _ROWS_A_PARTITION = 1000
@@ -69,7 +69,14 @@ def build(writer: Writer) -> int:
     n_partitions = partitions(n_rows)
     chosen = np.random.default_rng(0).choice(n_rows, min(n_rows, n_partitions * _SAMPLES_A_PARTITION), replace=False)
     sample = dataset.take(np.sort(chosen).tolist(), columns=["embedding"])["embedding"]
-    found = centroids(normalised(matrix(sample, index.spec.embedding_dim)), n_partitions)
+    stored = matrix(sample, index.spec.embedding_dim)
+    usable = stored[is_finite(stored)]
+    if len(usable) < n_partitions:
+        raise UnreadableIndexError(
+            f"the index at {index.uri}: {len(stored) - len(usable)} of {len(stored)} super images looked at have "
+            "numbers that are not finite: run jobs/reindex_corpus.py --repair first"
+        )
+    found = centroids(normalised(usable), n_partitions)
     with writer.changing("super_images") as held:
         held.create_index(
             "embedding",

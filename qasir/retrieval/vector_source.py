@@ -1,6 +1,12 @@
 """Where vectors come from: the tables of an index, as they are stored; `qasir.retrieval.tuned` has them through a
-checkpoint."""
+checkpoint.
 
+A stored vector that is not finite, as encoders of older versions could write it, is no evidence: it is left out where
+vectors are read, here and in `qasir.retrieval.fragments`, and so has no part in any score, mean or moment. A video that
+has no other, or no super images though it should, has one vector of NaN and scores minus infinity.
+"""
+
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +17,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from qasir.errors import NoIndexError, QueryError
-from qasir.index.ragged import numbered, ragged_rows, runs_of
+from qasir.index.ragged import numbered, ragged_rows, runs_of, starts
 from qasir.index.snapshot import IS_ENCODED, Snapshot, matrix
-from qasir.retrieval.vectors import Features, normalised
+from qasir.retrieval.vectors import Features, Kept, is_finite, normalised
+
+log = logging.getLogger(__name__)
 
 _ROWS_AT_ONCE = 1 << 16
 
@@ -52,6 +60,26 @@ class FeatureTable:
         videos = np.array([self.place[video_id] for video_id in ids], dtype=np.int64)
         rows = ragged_rows(self.features.first[videos], self.features.length[videos])
         return FeatureTable(ids, self.features.take(videos), self.start_s[rows], self.end_s[rows])
+
+    def covering(self, video_ids: Sequence[str]) -> "FeatureTable":
+        """Exactly these videos, sorted ids; one that has no rows has one of NaN, at no time."""
+        if self.video_ids == list(video_ids):
+            return self
+        there = self.take(video_ids)
+        lacking = [video_id for video_id in video_ids if video_id not in self.place]
+        ids = [*there.video_ids, *lacking]
+        vectors = _with_nan(there.features.vectors, len(lacking))
+        gates = None if there.features.gates is None else _with_nan(there.features.gates, len(lacking))
+        nowhere = np.zeros(len(lacking))
+        first = np.concatenate([there.features.first, len(there.features.vectors) + np.arange(len(lacking))])
+        length = np.concatenate([there.features.length, np.ones(len(lacking), np.int64)])
+        order = np.argsort(np.array(ids, dtype=object), kind="stable")
+        return FeatureTable(
+            list(video_ids),
+            Features(first[order], length[order], vectors, gates),
+            np.concatenate([there.start_s, nowhere]),
+            np.concatenate([there.end_s, nowhere]),
+        )
 
 
 @dataclass(frozen=True)
@@ -105,6 +133,7 @@ class StoredVectors:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+        self._told: set[str] = set()
 
     def is_indexed(self) -> bool:
         return self.snapshot.is_indexed()
@@ -118,7 +147,16 @@ class StoredVectors:
         )
 
     def video_vectors(self) -> NDArray[np.float32]:
-        return normalised(matrix(self._encoded("embedding")["embedding"], self.snapshot.spec.embedding_dim))
+        """A mean that is not there, or not finite, is made of the super images."""
+        rows = self._encoded("embedding")
+        stored = np.full((len(rows), self.snapshot.spec.embedding_dim), np.nan, np.float16)
+        is_there = rows["embedding"].is_valid()
+        stored[is_there.to_numpy()] = matrix(rows["embedding"].filter(is_there), self.snapshot.spec.embedding_dim)
+        vectors = normalised(stored)
+        if not (finite := is_finite(stored)).all():
+            ids = rows["video_id"].filter(pa.array(~finite)).to_pylist()
+            vectors[~finite] = self.load("super-image", ids).covering(ids).features.means
+        return vectors
 
     def _encoded(self, *columns: str) -> pa.Table:
         condition = f"{IS_ENCODED} AND n_super_images > 0"
@@ -133,11 +171,10 @@ class StoredVectors:
         columns = ["start_s", "end_s", "embedding", *(["gate_embedding"] if spec.gates else [])]
         rows = self.snapshot.super_images(columns, video_ids=video_ids)
         ids, first, length = runs_of(rows["video_id"])
-        order, first = _by_length(first, length)
-        vectors = _ordered(matrix(rows["embedding"], spec.embedding_dim), order)
-        gates = _ordered(matrix(rows["gate_embedding"], spec.embedding_dim), order) if spec.gates else None
-        start, end = rows["start_s"].to_numpy(), rows["end_s"].to_numpy()
-        return FeatureTable(ids, Features(first, length, vectors, gates), start[order], end[order])
+        vectors = matrix(rows["embedding"], spec.embedding_dim)
+        gates = matrix(rows["gate_embedding"], spec.embedding_dim) if spec.gates else None
+        spans = _Spans(rows["start_s"].to_numpy(), rows["end_s"].to_numpy())
+        return self._table("super images", ids, first, length, spans, vectors, gates)
 
     def _cells(self, video_ids: Sequence[str] | None) -> FeatureTable:
         spec = self.snapshot.spec
@@ -152,8 +189,36 @@ class StoredVectors:
         if len(first):
             length = np.add.reduceat(filled.sum(axis=1), first)
             first = np.cumsum(length) - length
+        return self._table("cells", ids, first, length, _Spans(start, end), stored, None)
+
+    def _table(
+        self, what: str, ids: list[str], first: NDArray[np.int64], length: NDArray[np.int64], spans: "_Spans",
+        vectors: NDArray[np.float16], gates: NDArray[np.float16] | None,
+    ) -> FeatureTable:  # fmt: skip
+        """Of rows that lie one video after another, those that can be used."""
+        finite = is_finite(vectors) if gates is None else is_finite(vectors) & is_finite(gates)
+        if not finite.all():
+            self._tell(what, finite)
+            kept = Kept.of(finite, first)
+            first, length = starts(kept.length)
+            spans, vectors = spans.take(kept.rows), kept.of_vectors(vectors)
+            gates = None if gates is None else kept.of_vectors(gates)
         order, first = _by_length(first, length)
-        return FeatureTable(ids, Features(first, length, _ordered(stored, order)), start[order], end[order])
+        spans = spans.take(order)
+        features = Features(first, length, _ordered(vectors, order), None if gates is None else _ordered(gates, order))
+        return FeatureTable(ids, features, spans.start_s, spans.end_s)
+
+    def _tell(self, what: str, finite: NDArray[np.bool_]) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            log.warning(NOT_FINITE, self.snapshot.uri, int((~finite).sum()), len(finite), what)
+
+
+NOT_FINITE = (
+    "the index at %s: %d of %d %s that were read have numbers that are not finite, and are left out; "
+    "jobs/reindex_corpus.py --repair encodes their videos again"
+)
+"""A warning: of which index, how many of how many of what."""
 
 
 class HeldVectors:
@@ -190,8 +255,7 @@ class HeldVectors:
         if video_ids is not None:
             return self._source.load(granularity, video_ids) if self._images is None else self._images.take(video_ids)
         if self._images is None:
-            self.videos()
-            self._images = self._source.load()
+            self._images = self._source.load().covering(self.videos().video_ids)
         return self._images
 
 
@@ -232,6 +296,22 @@ def check_granularity(granularity: str, has_cells: bool, uri: str) -> None:
         raise QueryError(f"granularity {granularity!r}: choose one of {', '.join(GRANULARITIES)}")
     if granularity == "cell" and not has_cells:
         raise QueryError(f"the index at {uri} was made with --no-cells: it has no cell embeddings")
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """(n,) seconds, of a row each."""
+
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+
+    def take(self, rows: NDArray[np.int64]) -> "_Spans":
+        return _Spans(self.start_s[rows], self.end_s[rows])
+
+
+def _with_nan(vectors: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+    """The vectors (m, D) and n more of NaN."""
+    return np.concatenate([vectors, np.full((n, vectors.shape[1]), np.nan, np.float32)])
 
 
 def _by_length(first: NDArray[np.int64], length: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -19,7 +19,8 @@ from qasir.vlm.weights import VlmSource, register_packaged
 
 
 def build(source: VlmSource, image_size: int | None) -> Any:
-    """The open_clip model with its weights. Raises ModelError when they cannot be loaded.
+    """The open_clip model with its weights. Raises ModelError when they cannot be loaded, or are others than those that
+    the source is pinned to.
 
     image_size: pixels a side; None is the model's own.
     """
@@ -27,6 +28,7 @@ def build(source: VlmSource, image_size: int | None) -> Any:
     pretrained = str(source.checkpoint or source.pretrained) if not source.model.startswith("local-dir:") else None
     try:
         model = open_clip.create_model(source.model, pretrained or None, require_pretrained=True, pretrained_text=False)
+        source.check()  # afterwards: a repository that changed meanwhile is found out
         if image_size is None or image_size == side_of(model):
             return model
         # Resized from the loaded float32 weights, not while loading: half-precision checkpoints cannot be interpolated.

@@ -21,8 +21,8 @@ from qasir.encoding.failures import too_many_failed
 from qasir.encoding.reindex import ReindexSummary
 from qasir.encoding.run import EncodeSummary, RunProgress
 from qasir.errors import QasirError, QueryError
-from qasir.index.index import embedding_column
-from tests.indexes import make_index
+from qasir.index.index import Index, embedding_column
+from tests.indexes import make_index, writing
 from tests.qasir.retrieval.test_tuned import make_checkpoint
 from tests.videos import write_video
 
@@ -177,6 +177,21 @@ def test_applying_a_checkpoint_says_what_became_nan_and_fails_if_all_did(tmp_pat
         index.table("videos").delete("video_id = 'v000'")
 
 
+def test_a_hybrid_says_how_many_videos_it_leaves_out(tmp_path):
+    uris = [make_index(tmp_path / name, [2] * 10, dim=192).uri for name in ("large", "small")]
+    with writing(Index.open(uris[0])) as writer:
+        writer.remove(["v003"])
+    both = ("--index", uris[0], "--index", uris[1], "--hybrid", "fusion", "--json")
+    status, text, facts, _ = call(search_corpus, *both, "a penguin")
+    assert (status, facts["left_out"]) == (0, 1)
+    assert "1 videos are left out" in text
+    queries = tmp_path / "q.jsonl"
+    queries.write_text("".join(f'{{"query_id": "{v}", "query": "a cat", "video_id": "v{v:03}"}}\n' for v in range(5)))
+    status, text, facts, _ = call(evaluate_retrieval, *both, "--queries", queries)
+    assert (status, facts["left_out"], facts["skipped"]["left_out"]) == (0, 1, 1)
+    assert "1 videos are left out" in text
+
+
 def test_hybrids_and_sparse_frames_from_the_command_line(demo, demo_index, dense_index, tmp_path):
     queries = demo / "queries.jsonl"
     both = ("--index", dense_index.uri, "--index", demo_index.uri)
@@ -198,7 +213,7 @@ def test_hybrids_and_sparse_frames_from_the_command_line(demo, demo_index, dense
     )
     assert (status, facts["scoring"]["top_k"]) == (0, 2)
     status, text, facts, _ = call(search_corpus, *both, "--hybrid", "cascade", "--cascade-k", 2, "--json", "a penguin")
-    assert (status, len(facts["hits"])) == (0, 4)
+    assert (status, len(facts["hits"]), facts["left_out"]) == (0, 4, 0)
     args = ("--index", dense_index.uri, "--queries", queries, "--json")
     sparse, dense = call(evaluate_retrieval, *args, "--aggregation", "sparse:2")[2], call(evaluate_retrieval, *args)[2]
     assert sparse["gflops"]["encoding_per_video"] < 0.3 * dense["gflops"]["encoding_per_video"]

@@ -1,16 +1,18 @@
 """Picks example queries and gathers what the report shows of them: thumbnails, attention, moments."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from qasir.evaluation.evaluate import Evaluation
 from qasir.evaluation.query import Query
 from qasir.evaluation.report.evaluation_charts import Span, timeline
-from qasir.index.snapshot import Snapshot, matrix
+from qasir.index.snapshot import Snapshot
 from qasir.retrieval.methods.method import Method
 from qasir.retrieval.searcher import Searcher, best_first
 
@@ -84,9 +86,12 @@ def _video(searcher: Searcher, method: Method, asked: Query, video: int, rank: i
     video_id = searcher.videos().video_ids[video]
     side = searcher.side
     text = side.texts.encode([asked.text])[0]
-    table = side.vectors.load("super-image", [video_id])
+    table = side.vectors.load("super-image", [video_id]).covering([video_id])
     similarity = table.features.vectors @ text
-    weights = method.attention(similarity, searcher.pointer)
+    if len(table.features.unusable):
+        similarity = weights = np.zeros(1, np.float32)
+    else:
+        weights = method.attention(similarity, searcher.pointer)
     spans = [
         Span(start, end, float(w / max(weights.max(), 1e-9)))
         for start, end, w in zip(table.start_s.tolist(), table.end_s.tolist(), weights, strict=True)
@@ -101,45 +106,50 @@ def _video(searcher: Searcher, method: Method, asked: Query, video: int, rank: i
         video_id=video_id,
         score=score,
         is_true=is_true,
-        images=_images(side.snapshot, video_id, text, weights, shown, peak),
+        images=_images(
+            side.snapshot,
+            video_id,
+            text,
+            {float(table.start_s[i]): float(weights[i]) for i in shown},
+            float(table.start_s[peak]),
+        ),
         n_hidden=len(weights) - len(shown),
         line=timeline(float(searcher.videos().durations_s[video]), spans, Span(start, end), true),
     )
 
 
 def cell_light(text: NDArray[np.float32], cells: NDArray[np.float32], n_valid: int) -> list[float]:
-    """How well each cell fits the query, from 0 (worst of the filled ones) to 1 (best); blank cells get 0."""
+    """How well each cell fits the query, from 0 (worst of the filled ones) to 1 (best); blank cells, and those that are
+    not finite, get 0."""
     similarity = cells[:n_valid] @ text
+    finite = np.isfinite(similarity)
+    similarity = np.where(finite, similarity, similarity[finite].min() if finite.any() else 0.0)
     spread = float(similarity.max() - similarity.min())
     light = (similarity - similarity.min()) / spread if spread > 0 else np.ones(n_valid)
     return [*light.astype(float).tolist(), *([0.0] * (len(cells) - n_valid))]
 
 
 def _images(
-    snapshot: Snapshot, video_id: str, text: NDArray[np.float32], weights: NDArray[np.float32],
-    positions: Sequence[int], peak: int,
-) -> list[ShownImage]:  # fmt: skip
+    snapshot: Snapshot, video_id: str, text: NDArray[np.float32], weights: Mapping[float, float], peak_s: float
+) -> list[ShownImage]:
+    """The super images that start at the times of weights, in order of time."""
     spec = snapshot.spec
     stored = [name for name, there in (("cell_embeddings", spec.cells), ("thumbnail", spec.thumbnails)) if there]
     rows = snapshot.super_images(["start_s", "end_s", "n_valid", *stored], video_ids=[video_id])
-    cells = (
-        matrix(rows["cell_embeddings"], spec.grid**2 * spec.embedding_dim)
-        .astype(np.float32)
-        .reshape(len(rows), spec.grid**2, -1)
-        if spec.cells
-        else None
-    )
     out = []
-    for i in positions:
-        row = rows.slice(i, 1).to_pylist()[0]
+    for row in rows.filter(pc.is_in(rows["start_s"], pa.array(list(weights), pa.float64()))).to_pylist():
+        light = []
+        if spec.cells:
+            cells = np.array(row["cell_embeddings"], np.float32).reshape(spec.grid**2, spec.embedding_dim)
+            light = cell_light(text, cells, row["n_valid"])
         out.append(
             ShownImage(
                 picture=data_uri(row["thumbnail"]) if spec.thumbnails else None,
                 start_s=row["start_s"],
                 end_s=row["end_s"],
-                weight=float(weights[i]),
-                light=cell_light(text, cells[i], row["n_valid"]) if cells is not None else [],
-                is_peak=i == peak,
+                weight=weights[row["start_s"]],
+                light=light,
+                is_peak=row["start_s"] == peak_s,
             )
         )
     return out

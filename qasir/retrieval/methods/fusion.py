@@ -46,13 +46,17 @@ class Fusion(Hybrid):
     def _standardised(
         self, queries: Queries, rankers: Sequence[Ranker], among: NDArray[np.bool_] | None = None
     ) -> list[NDArray[np.float32]]:
-        return [
-            standardised(side.score([some], [ranker], among))
+        """Each side's scores, over the videos that both can use."""
+        scores = [
+            side.score([some], [ranker], among)
             for side, some, ranker in zip(self.sides(), queries, rankers, strict=True)
         ]
+        usable = np.all([np.isfinite(values) for values in scores], axis=0)
+        return [standardised(np.where(usable, values, -np.inf)) for values in scores]
 
     def _weighted(self, large: NDArray[np.float32], small: NDArray[np.float32]) -> NDArray[np.float32]:
-        return (self.weight * large + (1.0 - self.weight) * small).astype(np.float32)
+        parts = [(self.weight, large), (1.0 - self.weight, small)]
+        return np.sum([w * values for w, values in parts if w], axis=0, dtype=np.float32)  # 0 times infinity is NaN
 
     def choices(self, n_videos: int) -> Mapping[str, Sequence[Any]]:
         return {"weight": WEIGHTS}
@@ -64,9 +68,14 @@ class Fusion(Hybrid):
 
 
 def standardised(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each row (a query's scores) to mean 0 and population standard deviation 1; a constant row becomes 0."""
-    centred = values - values.mean(axis=1, keepdims=True)
-    deviation = values.std(axis=1, keepdims=True)
+    """Each row (a query's scores) to mean 0 and population standard deviation 1; a constant row becomes 0. Videos that
+    score minus infinity have no part in either, and keep it."""
+    finite = np.isfinite(values)
+    counted = finite | ~finite.any(axis=1, keepdims=True)
+    values = np.where(finite, values, 0.0)
+    centred = values - values.mean(axis=1, keepdims=True, where=counted)
+    deviation = values.std(axis=1, keepdims=True, where=counted)
     # Of a constant row, what rounding leaves is not a deviation.
     flat = deviation <= 1e-6 * np.maximum(np.abs(values).max(axis=1, keepdims=True), 1e-30)
-    return np.where(flat, 0.0, centred / np.where(flat, 1.0, deviation)).astype(np.float32)
+    standard = np.where(flat, 0.0, centred / np.where(flat, 1.0, deviation))
+    return np.where(finite, standard, -np.inf).astype(np.float32)

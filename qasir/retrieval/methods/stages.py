@@ -50,27 +50,29 @@ def second_stage(
     for start in range(0, len(chosen), _QUERIES_TOGETHER):
         some = range(start, min(start + _QUERIES_TOGETHER, len(chosen)))
         videos = np.unique(np.concatenate([chosen[q] for q in some]))
+        if not len(videos):
+            values[some] = coarse[some]
+            continue
         read = {name: ranker.features(name, videos) for name in granularities}
         for q in some:
-            scores = fine(Second(q, chosen[q], np.searchsorted(videos, chosen[q]), read))[0]
-            values[q] = _ranked_below(coarse[q], chosen[q], scores)
+            second = Second(q, chosen[q], np.searchsorted(videos, chosen[q]), read)
+            values[q] = _ranked_below(coarse[q], chosen[q], fine(second)[0]) if len(chosen[q]) else coarse[q]
     return values
 
 
 def recalled(coarse: NDArray[np.float32], k: int, among: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """(at most k,) videos with the highest coarse scores (V,) among those that count, in order of their numbers."""
-    if among is not None:
-        some = np.flatnonzero(among)
-        return some[recalled(coarse[some], k)]
-    if k >= len(coarse):
-        return np.arange(len(coarse))
-    return np.sort(np.argpartition(coarse, -k)[-k:])
+    """(at most k,) videos with the highest coarse scores (V,) among those that count, in order of their numbers; none
+    that scores minus infinity."""
+    some = np.flatnonzero(np.isfinite(coarse) if among is None else among & np.isfinite(coarse))
+    return some if k >= len(some) else some[np.sort(np.argpartition(coarse[some], -k)[-k:])]
 
 
 def _ranked_below(
     coarse: NDArray[np.float32], videos: NDArray[np.int64], fine: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(V,) scores that rank the re-scored videos by `fine` and the others, in coarse order, below them."""
-    values = coarse - _BELOW - max(0.0, float(coarse.max()) - float(fine.min()) if len(fine) else 0.0)
+    """(V,) scores that rank the re-scored videos by `fine` and the others, in coarse order, below them; those that have
+    minus infinity in either last."""
+    known = fine[np.isfinite(fine)]
+    values = coarse - _BELOW - (max(0.0, float(coarse.max()) - float(known.min())) if len(known) else 0.0)
     values[videos] = fine
     return values.astype(np.float32)

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qasir.errors import QueryError, UnreadableIndexError
+from qasir.errors import QasirError, QueryError, UnreadableIndexError
 from qasir.evaluation.query import Query
 from qasir.index.ragged import numbered, ragged_rows
 from qasir.index.snapshot import Snapshot, matrix
-from qasir.retrieval.vectors import normalised
+from qasir.retrieval.vectors import is_finite, normalised
 from qasir.training.finetune.objective import Batch
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,13 @@ def batches_of(data: Pairs, batches: Sequence[NDArray[np.int64]], read: Read) ->
     waiting: list[pa.Table] = []
     for batch, plan in zip(batches, plans, strict=True):
         while sum(map(len, waiting)) < len(plan):
-            waiting.append(next(tables))
+            table = next(tables, None)
+            if table is None:
+                raise QasirError(
+                    f"{sum(map(len, waiting))} of a batch's {len(plan)} videos were read and no more came: started "
+                    "again, the training goes on from its last epoch"
+                )
+            waiting.append(table)
         rows = pa.concat_tables(waiting)
         waiting = [rows.slice(len(plan))]
         yield collate(batch, data, rows.slice(0, len(plan)))
@@ -186,18 +192,20 @@ def settled_batch_size(asked: int, n_pairs: int, world: int) -> int:
 
 def check_numbers(snapshot: Snapshot, *, cells: bool = False) -> None:
     """Raises UnreadableIndexError that names the first super image with a vector that is not finite."""
-    columns = ["video_id", "position", "embedding"]
-    widths = {"embedding": snapshot.spec.embedding_dim}
-    if cells and snapshot.spec.cells:
-        columns.append("cell_embeddings")
-        widths["cell_embeddings"] = snapshot.spec.embedding_dim * snapshot.spec.frames_per_super_image
-    for batch in snapshot.images_dataset.to_batches(columns=columns):
-        rows = pa.Table.from_batches([batch])
-        for name, width in widths.items():
-            wrong = ~np.isfinite(matrix(rows[name], width)).all(axis=1)
-            if wrong.any():
-                row = rows.slice(int(wrong.argmax()), 1).to_pylist()[0]
-                raise UnreadableIndexError(
-                    f"{snapshot.uri}: super image {row['position']} of {row['video_id']} has a number in its {name} "
-                    "that is not finite (NaN or infinite): encode the video again"
-                )
+    columns = ["embedding", *(["cell_embeddings"] if cells and snapshot.spec.cells else [])]
+    for batch in snapshot.images_dataset.to_batches(columns=["video_id", "position", *columns]):
+        check_rows(pa.Table.from_batches([batch]), columns, snapshot)
+
+
+def check_rows(rows: pa.Table, columns: Sequence[str], snapshot: Snapshot) -> None:
+    """`check_numbers` of some rows that were read already."""
+    dim = snapshot.spec.embedding_dim
+    widths = {"embedding": dim, "cell_embeddings": dim * snapshot.spec.frames_per_super_image}
+    for name in columns:
+        finite = is_finite(matrix(rows[name], widths[name]))
+        if not finite.all():
+            row = rows.select(["video_id", "position"]).slice(int(finite.argmin()), 1).to_pylist()[0]
+            raise UnreadableIndexError(
+                f"{snapshot.uri}: super image {row['position']} of {row['video_id']} has a number in its {name} "
+                "that is not finite (NaN or infinite): jobs/reindex_corpus.py --repair encodes the video again"
+            )

@@ -35,6 +35,7 @@ def applied_spec(spec: EncoderSpec, checkpoint: Checkpoint) -> EncoderSpec:
 class Applying:
     """Applies the video side of a checkpoint over an index into another, a part of the videos at a time.
 
+    A video with a vector that is not finite, which would spread over all of it, fails as `not_finite`.
     Only what the output lacks is computed: run again, it goes on, follows changes and removes what is gone. Readers of
     the output see a video's old rows or its new ones.
     """

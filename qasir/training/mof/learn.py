@@ -12,7 +12,8 @@ from qasir.evaluation.query import fingerprint
 from qasir.files.whole import write_bytes
 from qasir.training.epochs import OnEpoch, run_epochs
 from qasir.training.mof.before_and_after import before_and_after
-from qasir.training.mof.clip_table import ReadClips, clips_of, read_here
+from qasir.training.mof.clip_reading import read_here
+from qasir.training.mof.clip_table import ReadClips, clips_of
 from qasir.training.mof.mallopt import give_back_large_blocks
 from qasir.training.mof.material import Captioned, Material
 from qasir.training.mof.mof_training import MofSettings, MofTraining

@@ -82,7 +82,7 @@ def test_queries_without_a_video_are_counted_or_missed(searcher, queries):
     lost = [Query("x", "a cat", "nowhere"), Query("y", "a dog", "nowhere")]
     skipped = evaluate(searcher, [*queries, *lost], Attention())
     missed = evaluate(searcher, [*queries, *lost], Attention(), missing="miss")
-    assert skipped.skipped == missed.skipped == {"not_in_index": 2, "failed_video": 0}
+    assert skipped.skipped == missed.skipped == {"not_in_index": 2, "failed_video": 0, "left_out": 0}
     assert len(skipped.rank) == len(queries)
     assert missed.rank[-2:].tolist() == [101, 101]
     n = len(queries)
@@ -97,6 +97,7 @@ def test_metrics_json_has_the_promised_keys(searcher, queries):
         "n_queries",
         "n_videos",
         "skipped",
+        "left_out",
         "metrics",
         "ci95",
         "by_mv",
@@ -207,6 +208,25 @@ def test_a_hybrid_is_evaluated_beside_its_models(searcher, queries, tmp_path):
     page = render_report(results["fusion"], hybrid, title="t", compared=results)
     assert "Performance against cost" in page
     assert rankings_table(results["cascade"], hybrid).num_rows == 4 * len(queries)
+
+
+def test_queries_about_videos_that_a_hybrid_leaves_out_are_counted_as_such(searcher, queries, tmp_path):
+    small = make_like(searcher, tmp_path / "small")
+    gone = queries[0].video_id
+    with writing(small.side.index) as writer:
+        writer.remove([gone])
+    hybrid = together(searcher.sides[0], searcher_of(small.side.index).sides[0])
+    asked = [*queries, Query("elsewhere", "a cat", "elsewhere")]
+    about = sum(query.video_id == gone for query in queries)
+    assert hybrid.left_out == (gone,)
+    for missing in ("skip", "miss"):
+        found = evaluate(hybrid, asked, Fusion(0.7), missing=missing)
+        assert (found.n_videos, found.left_out) == (3, 1)
+        assert found.skipped == {"not_in_index": 1, "failed_video": 0, "left_out": about}
+        assert len(found.rank) == len(queries) - about + (about + 1 if missing == "miss" else 0)
+    page = render_report(found, hybrid, title="t")
+    assert f"<b>{about}</b> about the 1 videos that only one" in page
+    assert evaluate_video_to_text(hybrid, asked, Fusion(0.7)).to_dict()["left_out"] == 1
 
 
 def make_like(searcher, uri):

@@ -316,7 +316,55 @@ def test_indexes_of_different_corpora_say_what_is_missing_where(made, tmp_path):
 
 def test_videos_that_failed_in_one_index_are_left_out(made, tmp_path):
     small = make_index(tmp_path / "small", LENGTHS[:-1], failed=[f"v{len(LENGTHS) - 1:03}", "x/bad"])
-    assert len(open_hybrid(made.uri, small.uri).videos().video_ids) == len(LENGTHS) - 1
+    searcher = open_hybrid(made.uri, small.uri)
+    assert len(searcher.videos().video_ids) == len(LENGTHS) - 1
+    assert searcher.left_out == ("v006",)
+
+
+@pytest.mark.parametrize("method", [Fusion(), Cascade(3)], ids=["fusion", "cascade"])
+@pytest.mark.parametrize("is_large", [True, False], ids=["large", "small"])
+def test_a_hybrid_of_which_one_index_is_a_commit_ahead_answers_from_what_both_have(tmp_path, caplog, method, is_large):
+    """As if the others were in neither, filters too; and it says how many they are, and why."""
+    indexes = [make_index(tmp_path / name, [2] * 30, seed=seed) for seed, name in enumerate(("large", "small"))]
+    uris = [index.uri for index in indexes]
+    ahead, behind = indexes if is_large else indexes[::-1]
+    with writing(behind) as writer:
+        writer.remove(["v004"])
+    (row,) = ahead.snapshot().videos(where="video_id = 'v007'").to_pylist()
+    images = ahead.snapshot().super_images(video_ids=["v007"])
+    again = pa.array(["newer"] * len(images), pa.string())
+    images = images.set_column(images.schema.get_field_index("fingerprint"), "fingerprint", again)
+    with writing(ahead) as writer:
+        writer.commit_super_images(ahead.write_super_images(images))
+        writer.upsert_videos([row | {"fingerprint": "newer"}])
+    searcher = open_hybrid(*uris)
+    assert searcher.left_out == ("v004", "v007")
+    assert "2 videos are left out: 1 are known to one index only, 1 in different versions of the file" in caplog.text
+    queries = [unit(np.random.default_rng(i).standard_normal((4, DIM))) for i in range(2)]
+    names, _ = (give_texts(searcher, vectors, side) for side, vectors in enumerate(queries))
+    scores = searcher.score_vectors(queries, method)
+    hits = searcher.search(names[0], 30, method, where="video_id < 'v010'")
+    assert {hit.video_id for hit in hits} == {f"v{v:03}" for v in range(10) if v not in (4, 7)}
+    for index in indexes:
+        with writing(index) as writer:
+            writer.remove(["v004", "v007"])
+    np.testing.assert_allclose(scores, open_hybrid(*uris).score_vectors(queries, method), atol=1e-6)
+
+
+def test_a_tenth_apart_is_one_corpus_and_more_are_two(tmp_path):
+    large, small = (make_index(tmp_path / name, [1] * 20) for name in ("large", "small"))
+    with writing(small) as writer:
+        writer.remove(["v001"])
+    rows = small.snapshot().videos().to_pylist()
+    with writing(small) as writer:
+        writer.upsert_videos([rows[0] | {"fingerprint": "other"}])
+    assert len(open_hybrid(large.uri, small.uri).left_out) == 2
+    with writing(small) as writer:
+        writer.upsert_videos([rows[1] | {"fingerprint": "other"}])
+    with pytest.raises(
+        QueryError, match=r"small lacks v001; they have different versions of v000, v002 \(more than 10%"
+    ):
+        open_hybrid(large.uri, small.uri)
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])

@@ -14,12 +14,13 @@ from qasir.retrieval.methods.text_gated import TextGated
 from qasir.retrieval.modules import Architecture, FineTuned
 from qasir.retrieval.opening import open_index, searcher_of
 from qasir.retrieval.recipe import Recipe
-from qasir.retrieval.tuned import choose
+from qasir.retrieval.tuned import TunedVectors, choose
+from qasir.retrieval.vector_source import StoredVectors
 from qasir.training.finetune.checkpoint_writing import save_checkpoint
 from qasir.training.finetune.fine_tuning import Settings
 from qasir.training.finetune.tuned_index import Applying
 from qasir.training.state import TrainingState
-from tests.indexes import DIM, give_texts, make_index, writing
+from tests.indexes import DIM, break_rows, give_texts, make_index, writing
 from tests.qasir.training.finetune.made_up import unit_rows
 
 LENGTHS = [3, 1, 6, 2]
@@ -201,3 +202,15 @@ def test_checkpoints_find_their_index(index, tmp_path):
         choose([there], {"a": index.spec})
     with pytest.raises(QueryError, match="two fine-tuned checkpoints fit"):
         choose([here, make_checkpoint(tmp_path / "e", index.spec)], specs)
+
+
+def test_vectors_that_are_not_finite_do_not_spread_over_a_video(index, tmp_path):
+    """Attention over time would make NaN of them all; on the fly the others count, and applied the video fails."""
+    checkpoint = make_checkpoint(tmp_path / "c", index.spec)
+    broken = make_index(tmp_path / "broken", [3, 4, 2], grid=index.spec.grid)
+    break_rows(broken, {"v001": [1], "v002": [0, 1]})
+    table = TunedVectors(StoredVectors(broken.snapshot()), checkpoint).load()
+    assert np.isfinite(table.features.vectors).all(axis=1).tolist() == [False, True, True, True, True, True, True]
+    assert table.video_ids[table.features.unusable[0]] == "v002"
+    assert run(Applying(broken, checkpoint, str(tmp_path / "out")))["failed"] == 2
+    assert Index.open(str(tmp_path / "out")).states()["v001"].error_kind == "not_finite"

@@ -2,10 +2,18 @@ import lance
 import numpy as np
 import pytest
 
-from qasir.errors import QueryError, UnreadableIndexError
+from qasir.errors import QasirError, QueryError, UnreadableIndexError
 from qasir.evaluation.query import Query
 from qasir.retrieval.vector_source import StoredVectors
-from qasir.training.finetune.examples import Pairs, VideoRows, check_numbers, collate, load_videos, settled_batch_size
+from qasir.training.finetune.examples import (
+    Pairs,
+    VideoRows,
+    batches_of,
+    check_numbers,
+    collate,
+    load_videos,
+    settled_batch_size,
+)
 from tests.indexes import DIM, make_index
 from tests.qasir.training.finetune.made_up import unit_rows
 
@@ -84,6 +92,16 @@ def test_a_batch_larger_than_the_data_is_made_smaller(caplog):
         settled_batch_size(4, 3, 2)
     with pytest.raises(QueryError, match="batch size 1"):
         settled_batch_size(1, 100, 1)
+
+
+def test_a_batch_of_which_a_part_does_not_come_back_is_an_error(snapshot):
+    pairs = pairs_of(snapshot, 0, 1, 2)
+
+    def read(plans):
+        yield load_videos(plans[0].slice(0, 2), VideoRows.of(snapshot, cells=False))
+
+    with pytest.raises(QasirError, match="2 of a batch's 3 videos were read and no more came"):
+        list(batches_of(pairs, [np.arange(3)], read))
 
 
 @pytest.mark.parametrize("column", ["embedding", "cell_embeddings"])

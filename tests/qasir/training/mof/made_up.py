@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from qasir.evaluation.query import Query
+from qasir.training.mof.clips import read_clips
 from qasir.training.mof.learn import train_mof
 from qasir.training.mof.material import Captioned
 from qasir.training.mof.mof_training import MofSettings
@@ -43,6 +44,10 @@ def write_model(folder: Path) -> str:
     return f"local-dir:{folder}"
 
 
+def read_in_this_process(videos, tiling, n_frames):
+    return (read_clips(some, tiling, n_frames) for some in videos)
+
+
 @dataclass(frozen=True)
 class Made:
     """Videos, a query about each, and a model, in a folder."""
@@ -67,4 +72,6 @@ class Made:
         return Tiling(Fraction(1), 1, SIDE)
 
     def train(self, output: Path, settings: MofSettings = QUICK, **options):
+        """Decodes in this process: starting a child takes longer than all of these videos."""
+        options = {"read": read_in_this_process, **options}
         return train_mof(self.vlm(), self.captioned, self.captioned, settings, output, **options)

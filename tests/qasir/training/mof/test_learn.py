@@ -2,26 +2,31 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from qasir.encoding.options import EncodeOptions
 from qasir.errors import QasirError, QueryError, SpecError
 from qasir.evaluation.query import Query
+from qasir.training.mof.clip_reading import read_here
 from qasir.training.mof.clip_table import clips_of
-from qasir.training.mof.clips import read_clips
+from qasir.training.mof.clips import READ_SCHEMA, failure, read_clips
 from qasir.training.mof.frame_table import FrameTable
 from qasir.training.mof.learn import train_mof
 from qasir.training.mof.material import Captioned
 from qasir.training.mof.meta_gradient import Objective
 from qasir.training.mof.mof_training import FRAMES_TABLE, MODEL, MofSettings
 from qasir.training.mof.pixels import PixelScale
-from qasir.video.corpus import list_videos
+from qasir.video.corpus import Corpus, VideoFile, list_videos
 from tests.qasir.training.dying import writes_survived
 from tests.qasir.training.mof.made_up import NOUNS, QUICK, SIDE, Made
+from tests.qasir.training.mof.readers import trouble
 from tests.videos import write_video
 
 
@@ -186,6 +191,51 @@ def test_a_video_of_too_few_frames_is_named(made, tmp_path, caplog):
     clips = clips_of(made.captioned.corpus, str(tmp_path / "clips.lance"), made.tiling(), 5, read)
     assert all(len(frames) == 1 for frames in clips.load(NOUNS))
     assert "1 videos gave fewer than 5 frames, cat first" in caplog.text
+
+
+def test_a_video_that_hangs_or_kills_its_decoder_is_left_out_and_named(made, tmp_path, caplog):
+    read = partial(read_here, read=trouble, options=EncodeOptions(decode_timeout_s=3.0))
+    clips = clips_of(made.captioned.corpus, str(tmp_path / "clips.lance"), made.tiling(), 3, read)
+    assert clips.video_ids == sorted(set(NOUNS) - {"dog", "car"})
+    assert "2 of 5 videos cannot be read and are left out" in caplog.text
+    assert "dog (timed_out: decoding made no progress for 3.0 s)" in caplog.text
+    assert "car (crashed: the process that decodes it dies of SIGSEGV)" in caplog.text
+
+
+def test_whatever_decoding_raises_is_that_video_s_failure(made):
+    """An image size that no frame can be scaled to, say."""
+    videos = pa.table({"video_id": ["cat"], "uri": [str(made.folder / "videos" / "cat.mp4")]})
+    (row,) = read_clips(videos, replace(made.tiling(), image_size=-3), 3).to_pylist()
+    assert row["error"].startswith("decode: ")
+    assert (row["n_frames"], row["n_there"]) == (0, 0)
+
+
+def test_a_video_of_which_nothing_is_said_is_an_error_and_no_table_is_made(made, tmp_path):
+    def read(videos, tiling, n_frames):
+        return (read_clips(some, tiling, n_frames) for some in videos if some["video_id"][0].as_py() != "dog")
+
+    for _ in range(2):
+        with pytest.raises(QasirError, match="1 of 5 videos did not come back: dog"):
+            clips_of(made.captioned.corpus, str(tmp_path / "clips.lance"), made.tiling(), 3, read)
+
+
+@pytest.mark.parametrize(("n_videos", "n_broken", "is_too_many"), [(5, 4, False), (20, 2, False), (20, 3, True)])
+def test_a_tenth_of_the_videos_may_fail(made, tmp_path, n_videos, n_broken, is_too_many):
+    corpus = Corpus("/v", "/v", tuple(VideoFile(f"v{v:02}", f"{v}", 1, "f") for v in range(n_videos)))
+
+    def read(videos, tiling, n_frames):
+        for number, some in enumerate(videos):
+            video_id = some["video_id"][0].as_py()
+            there = {"video_id": video_id, "n_frames": 1, "frames": bytes(3 * SIDE * SIDE), "n_there": 9}
+            whole = pa.Table.from_pylist([there], schema=READ_SCHEMA)
+            yield failure(video_id, "io", "gone") if number < n_broken else whole
+
+    uri = str(tmp_path / "clips.lance")
+    if is_too_many:
+        with pytest.raises(QasirError, match=r"3 of 20 videos cannot be read, more than 10%.*v00 \(io: gone\); v01"):
+            clips_of(corpus, uri, made.tiling(), 1, read)
+    else:
+        assert len(clips_of(corpus, uri, made.tiling(), 1, read).video_ids) == n_videos - n_broken
 
 
 def test_no_video_that_can_be_read(made, tmp_path):
