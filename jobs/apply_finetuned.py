@@ -9,7 +9,7 @@ import typer
 from tqdm import tqdm
 
 from jobs.command_line import Json, job
-from jobs.console import print_json, run
+from jobs.console import print_json, run, say
 from qasir.index.index import Index
 from qasir.index.lease import Run
 from qasir.retrieval.checkpoint import load_checkpoint
@@ -38,7 +38,7 @@ def apply(
         counts = applying.run(tell)
         held.counts = counts
     seconds = time.perf_counter() - since
-    print(
+    say(
         f"{counts['applied']} videos applied, {counts['unchanged']} unchanged, {counts['removed']} removed in "
         f"{output}, {seconds:.1f} s"
     )

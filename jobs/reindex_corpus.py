@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.command_line import Given, Json, job
-from jobs.console import print_json, run
+from jobs.console import print_json, run, say
 from jobs.encode_corpus import GpusPerEncoder, target
 from jobs.progress import EncodingProgress, failures_line
 from pipelines.reindex import reindex_corpus
@@ -79,14 +79,14 @@ def _configured(entry: IndexConfig, corpus: Corpus, gpus_per_encoder: float | No
 
 def _print(summary: ReindexSummary, uri: str, *, plan: bool) -> None:
     would = "would be " if plan else ""
-    print(
+    say(
         f"{uri}: {summary.new} new, {summary.changed} changed, {summary.retried} failed before: {would}encoded; "
         f"{summary.removed} {would}removed; {summary.unchanged} unchanged"
     )
     if summary.failed:
-        print(f"{summary.failed} failed; {failures_line(summary.failures_by_kind)}")
+        say(f"{summary.failed} failed; {failures_line(summary.failures_by_kind)}")
     if not plan:
-        print(f"version {summary.version}, {summary.seconds:.1f} s")
+        say(f"version {summary.version}, {summary.seconds:.1f} s")
 
 
 def _facts(indexes: list[Index], summaries: list[ReindexSummary], *, several: bool) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from lance.fragment import FragmentMetadata, write_fragments
 from numpy.typing import NDArray
 
 from qasir.errors import NoIndexError, SpecError, UnreadableIndexError
+from qasir.files.readable import reason
 from qasir.files.uris import absolute_uri
 from qasir.index.filters import id_filter, in_chunks, quote
 from qasir.index.schemas import (
@@ -33,6 +34,7 @@ from qasir.index.schemas import (
 )
 from qasir.index.snapshot import Snapshot, matrix
 from qasir.index.spec import EncoderSpec
+from qasir.index.trouble import names_its_uri
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class VideoState:
     status: str
 
 
+@names_its_uri
 class Index:
     """An open index. `uri` is a folder or an object-store URI; the rest comes from its tables.
 
@@ -237,7 +240,7 @@ def _find_table(uri: str) -> lance.LanceDataset | None:
     except (ValueError, OSError) as error:
         if "was not found" in str(error):
             return None
-        raise UnreadableIndexError(f"cannot read {uri}: {str(error).splitlines()[0]}") from error
+        raise UnreadableIndexError(f"cannot read {uri}: {reason(error)}") from error
 
 
 def embedding_column(values: NDArray[np.floating[Any]]) -> pa.FixedSizeListArray:

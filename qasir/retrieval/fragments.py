@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from qasir.index.ragged import runs_of
 from qasir.index.schemas import embedding_type
 from qasir.index.snapshot import matrix, readable
+from qasir.index.trouble import named
 from qasir.retrieval.methods.pooled import Pooled
 from qasir.retrieval.scoring import score
 from qasir.retrieval.vectors import Features, normalised
@@ -34,9 +35,10 @@ def score_fragment(
     """fragments: one row with a `fragment` number of the dataset at uri; current: video_id, fingerprint and
     n_super_images of the encoded videos; queries (Q, D)."""
     (number,) = fragments["fragment"].to_pylist()
-    dataset = lance.dataset(uri, version=version)
-    (fragment,) = [one for one in dataset.get_fragments() if one.fragment_id == number]
-    rows = fragment.to_table(columns=COLUMNS)
+    with named(uri):
+        dataset = lance.dataset(uri, version=version)
+        (fragment,) = [one for one in dataset.get_fragments() if one.fragment_id == number]
+        rows = fragment.to_table(columns=COLUMNS)
     rows = readable(rows, current).sort_by([("video_id", "ascending"), ("position", "ascending")])
     whole = dict(zip(current["video_id"].to_pylist(), current["n_super_images"].to_pylist(), strict=True))
     ids, first, length = runs_of(rows["video_id"])

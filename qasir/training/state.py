@@ -104,7 +104,10 @@ def flat(values: Mapping[str, Any]) -> dict[str, Any]:
 def _read(path: Path) -> TrainingState:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        return TrainingState(**stored)
+        state = TrainingState(**stored)
+        if not isinstance(state.asked, dict) or not isinstance(state.history, list):
+            raise TypeError("another shape")
+        return state
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ModelError(
             f"{path} cannot be read as a training's state ({type(error).__name__}): remove it to start anew"

@@ -15,6 +15,7 @@ import pyarrow.parquet
 from fsspec.utils import glob_translate
 
 from qasir.errors import CorpusError
+from qasir.files.readable import reason
 from qasir.files.uris import is_remote
 
 VIDEO_SUFFIXES = frozenset(
@@ -77,7 +78,7 @@ def list_videos(path: str) -> Corpus:
     try:
         root, videos = _listed(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise CorpusError(f"cannot list {path}: {str(error).splitlines()[0]}") from error
+        raise CorpusError(f"cannot list {path}: {reason(error)}") from error
     if not videos:
         raise CorpusError(f"no videos in {path}")
     return Corpus(

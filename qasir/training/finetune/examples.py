@@ -20,6 +20,7 @@ from qasir.errors import QueryError, UnreadableIndexError
 from qasir.evaluation.query import Query
 from qasir.index.ragged import numbered, ragged_rows
 from qasir.index.snapshot import Snapshot, matrix
+from qasir.index.trouble import named
 from qasir.retrieval.vectors import normalised
 from qasir.training.finetune.objective import Batch
 
@@ -64,11 +65,11 @@ def load_here(plans: Sequence[pa.Table], source: VideoRows) -> Iterator[pa.Table
 
 def load_videos(plan: pa.Table, source: VideoRows) -> pa.Table:
     """`PLAN_SCHEMA` rows -> `VIDEO_SCHEMA` rows with their vectors; a stage."""
-    dataset = lance.dataset(source.uri, version=source.version)
     columns = ["embedding", *(["n_valid", "cell_embeddings"] if source.n_cells else [])]
     numbers = plan["rows"].combine_chunks()
     flat = numbers.flatten() if not isinstance(numbers, pa.ChunkedArray) else pa.concat_arrays(numbers.chunks).flatten()
-    rows = dataset.take(flat.to_pylist(), columns=columns)
+    with named(source.uri):
+        rows = lance.dataset(source.uri, version=source.version).take(flat.to_pylist(), columns=columns)
     vectors = matrix(rows["embedding"], source.dim)
     cells = matrix(rows["cell_embeddings"], source.n_cells * source.dim) if source.n_cells else None
     filled = np.asarray(rows["n_valid"]) if source.n_cells else None
@@ -191,13 +192,14 @@ def check_numbers(snapshot: Snapshot, *, cells: bool = False) -> None:
     if cells and snapshot.spec.cells:
         columns.append("cell_embeddings")
         widths["cell_embeddings"] = snapshot.spec.embedding_dim * snapshot.spec.frames_per_super_image
-    for batch in snapshot.images_dataset.to_batches(columns=columns):
-        rows = pa.Table.from_batches([batch])
-        for name, width in widths.items():
-            wrong = ~np.isfinite(matrix(rows[name], width)).all(axis=1)
-            if wrong.any():
-                row = rows.slice(int(wrong.argmax()), 1).to_pylist()[0]
-                raise UnreadableIndexError(
-                    f"{snapshot.uri}: super image {row['position']} of {row['video_id']} has a number in its {name} "
-                    "that is not finite (NaN or infinite): encode the video again"
-                )
+    with named(snapshot.uri):
+        for batch in snapshot.images_dataset.to_batches(columns=columns):
+            rows = pa.Table.from_batches([batch])
+            for name, width in widths.items():
+                wrong = ~np.isfinite(matrix(rows[name], width)).all(axis=1)
+                if wrong.any():
+                    row = rows.slice(int(wrong.argmax()), 1).to_pylist()[0]
+                    raise UnreadableIndexError(
+                        f"{snapshot.uri}: super image {row['position']} of {row['video_id']} has a number in its "
+                        f"{name} that is not finite (NaN or infinite): encode the video again"
+                    )
