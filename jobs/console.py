@@ -103,13 +103,13 @@ def _ended_by_sigterm() -> Iterator[threading.Event]:
 
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLineFormatter("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(OneLineFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("qasir").setLevel(logging.INFO)
     logging.getLogger("pipelines").setLevel(logging.INFO)
 
 
-class _OneLineFormatter(logging.Formatter):
+class OneLineFormatter(logging.Formatter):
     """What names bring along for the terminal is written out. A message stays one line, but for its traceback."""
 
     def format(self, record: logging.LogRecord) -> str:

@@ -6,7 +6,7 @@ import unicodedata
 _RUST_PLACE = re.compile(r",?\s*/[^\s,()]+\.rs:\d+:\d+")
 _WRAPPING = re.compile(
     r"^(?:External error|Query Execution error|Error applying filter expression to batch|LanceError\(IO\)"
-    r"|Generic \w+ error|Arrow error|Invalid user input|DataFusion error): "
+    r"|Generic [\w/]+ error|Arrow error|Invalid user input|DataFusion error): "
 )
 _JOINERS = "\u200c\u200d"
 """Of the format characters those that names in Persian or Hindi, and some emoji, are written with."""
@@ -19,8 +19,8 @@ def reason(error: BaseException) -> str:
     Lance's kinds within kinds and places in its source, Ray's and Arrow's further lines are left out; a file that the
     system's error is about is named.
     """
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        text = f"{error.strerror}: {error.filename!s}"
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename is None else f"{error.strerror}: {error.filename!s}"
     else:
         lines = [line.strip() for line in _RUST_PLACE.sub("", str(error)).splitlines()]
         text = next(filter(None, lines), "")

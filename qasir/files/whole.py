@@ -39,4 +39,5 @@ def _partial(path: Path) -> Iterator[Path]:
     except OSError as error:
         with suppress(OSError):
             partial.unlink()
-        raise StorageError(f"cannot write {path}: {error.strerror or reason(error)}") from error
+        why = os.strerror(error.errno) if error.errno else reason(error)
+        raise StorageError(f"cannot write {path}: {why}") from error

@@ -14,7 +14,7 @@ from qasir.files.readable import reason
 
 Kind = TypeVar("Kind")
 
-_STORAGE = re.compile(r"LanceError\(IO\)|^(?:External error: )?Not found: |\(os error \d+\)|Generic \w+ error: ")
+_STORAGE = re.compile(r"LanceError\(IO\)|^(?:External error: )?Not found: |\(os error \d+\)|Generic [\w/]+ error: ")
 """How Lance marks what is not the caller's fault, in whichever of Python's errors it comes: an `OSError`; an
 `ArrowInvalid`, from a scan; a `ValueError`, for an object store's 400, 401, 403 and 503."""
 _ADVICE = {
@@ -22,8 +22,8 @@ _ADVICE = {
     r"os error 27\b": "the file system or a limit takes no file so large: write it elsewhere",
     r"os error 30\b": "it is read-only: mount it for writing, or write elsewhere",
     r"os error (?:1|13)\b": "this user may not: change its permissions",
-    r"failed to fill whole buffer|Invalid range|sufficient data|Not found: |corrupt|magic": (
-        "a file of it is cut short or missing: put it back from a copy, roll back to a tag, or encode into a new index"
+    r"failed to fill whole buffer|Invalid range|sufficient data|Not found: |corrupt|magic|failed to decode": (
+        "a file of it is damaged or missing: put it back from a copy, roll back to a tag, or encode into a new index"
     ),
     r"\b40[013]\b|Unauthenticated|Unauthorized|Forbidden|AccessDenied": "the object store refuses: check credentials",
     r"error sending request|\b50[0-9]\b|\b429\b|timed? ?out|retries": (
