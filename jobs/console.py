@@ -8,9 +8,10 @@ import shlex
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 import typer
@@ -62,6 +63,7 @@ def _status(app: typer.Typer) -> int:
     except BaseException as error:
         line = explained(error, shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]))
         if line is None:
+            sys.excepthook = _show_bug
             raise
         _complain(f"error: {line}")
         return FAILED
@@ -69,6 +71,10 @@ def _status(app: typer.Typer) -> int:
 
 def _complain(line: str) -> None:
     print(line, file=sys.stderr)  # noqa: T201
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    _complain(printable("".join(traceback.format_exception(error)).rstrip(), keep="\n\t"))
 
 
 def _after_flushing(status: int) -> int:

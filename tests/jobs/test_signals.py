@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from qasir.encoding.encode import encode
+from qasir.encoding.options import EncoderOptions
+from qasir.encoding.run import RunProgress
 from qasir.index.index import Index
 from tests.videos import write_video
 
@@ -66,6 +69,19 @@ from jobs.console import run, say
 def main() -> None:
     for i in range(100_000):
         say(str(i))
+
+
+run(job(main))
+"""
+
+
+BUG = """
+from jobs.command_line import job
+from jobs.console import run
+
+
+def main() -> None:
+    raise TypeError(chr(0x1b) + "[2J" + chr(0x202e))
 
 
 run(job(main))
@@ -175,3 +191,33 @@ def test_a_job_on_a_local_ray_ends_like_any_other(videos, tmp_path):
     opened = Index.open(str(index))
     assert opened.table("super_images").count_rows() > 0
     assert opened.table("runs").to_table()["ended"].null_count == 0
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_the_library_ends_its_decoder_on_what_a_programs_own_handler_raises(tmp_path, kind):
+    write_video(tmp_path / "videos" / "a.mp4", 300)
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+    def stop(now: RunProgress) -> None:
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
+        if now.super_images >= 16 and now.done == 0:
+            raise kind
+
+    model = EncoderOptions(grid=1, fps=5.0, image_size=96, thumbnails=False)
+    with pytest.raises(kind):
+        encode(tmp_path / "videos", tmp_path / "index", model=model, on_progress=stop)
+    children = subprocess.run(
+        ["ps", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=True
+    )
+    assert "encoding.child" not in children.stdout
+    index = Index.open(str(tmp_path / "index"))
+    assert index.table("super_images").count_rows() >= 16
+    assert index.table("runs").to_table()["ended"].null_count == 0
+
+
+def test_the_traceback_of_a_bug_cannot_steer_a_terminal(tmp_path):
+    process = started([program(tmp_path, BUG)])
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.startswith("Traceback (most recent call last):\n")
+    assert said.endswith("TypeError: \\x1b[2J\\u202e\n")
