@@ -2,6 +2,7 @@
 ran out. What is left, a TypeError say, is a bug of ours, and is shown with its traceback."""
 
 import sys
+from concurrent.futures import BrokenExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,8 @@ def explained(error: BaseException, doing: str) -> str | None:
         return f"cannot connect: {reason(error)} (in {doing})"
     if isinstance(error, OSError) and error.filename is not None:
         return reason(error)
+    if isinstance(error, BrokenExecutor):
+        return f"a worker process died, of lack of memory say: {reason(error)} (in {doing})"
     if is_storage(error) or isinstance(error, pa.ArrowException) or _is_rays(error) or _is_panic(error):
         return f"{reason(error)} (in {doing})"
     return None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from qasir.errors import ModelError, SpecError
+from qasir.files.readable import reason
 from qasir.files.whole import write_bytes
 
 LAST = "last.pt"
@@ -71,7 +72,7 @@ class TrainingState:
             trained.load_state_dict(self.parts)
         except (KeyError, RuntimeError, ValueError, TypeError, OSError) as error:
             raise ModelError(
-                f"{folder / LAST} does not fit what is trained ({error}): remove it to start anew"
+                f"{folder / LAST} does not fit what is trained ({reason(error)}): remove it to start anew"
             ) from error
 
     def save(self, trained: Stateful, folder: Path) -> None:

@@ -208,7 +208,7 @@ def _manifest_rows(path: str, filesystem: fs.FileSystem, inner: str) -> Iterable
             with filesystem.open_input_file(inner) as file:
                 rows = pyarrow.parquet.read_table(file).to_pylist()
         except pyarrow.ArrowInvalid as error:
-            raise CorpusError(f"{path}: not a parquet file ({error})") from None
+            raise CorpusError(f"{path}: not a parquet file ({reason(error)})") from None
         yield from ((f"{path}: row {i}", row) for i, row in enumerate(rows))
         return
     with filesystem.open_input_file(inner) as file:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from concurrent.futures import BrokenExecutor
 
 import pyarrow as pa
 import pytest
@@ -82,6 +83,7 @@ FAMILIES = [
     (ray.exceptions.GetTimeoutError("no answer in 3 s"), "no answer in 3 s (in job)"),
     (ray.exceptions.RayTaskError("f", "Traceback ...", QasirError("of a task")).as_instanceof_cause(), "of a task"),
     (ray.exceptions.RayTaskError("f", "Traceback ...", OSError(13, "No", "/x")).as_instanceof_cause(), "No: /x"),
+    (BrokenExecutor("A process was terminated"), "a worker process died, of lack of memory say: A process was"),
     (QasirError("no \x1b[31mred\n  and a second line"), "no \\x1b[31mred"),
 ]
 
