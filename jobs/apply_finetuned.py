@@ -9,7 +9,7 @@ import typer
 from tqdm import tqdm
 
 from jobs.command_line import Json, job
-from jobs.console import print_json, run
+from jobs.console import print_json, run, say
 from qasir.index.index import Index
 from qasir.index.lease import Run
 from qasir.retrieval.checkpoint import load_checkpoint
@@ -37,12 +37,12 @@ def apply(
         counts = applying.run(held.writer, tell)
         held.counts = counts
     seconds = time.perf_counter() - since
-    print(
+    say(
         f"{counts['applied']} videos applied, {counts['unchanged']} unchanged, {counts['removed']} removed in "
         f"{output}, {seconds:.1f} s"
     )
     if counts["failed"]:
-        print(f"failures: not_finite {counts['failed']}")
+        say(f"failures: not_finite {counts['failed']}")
     if as_json:
         print_json({**counts, "seconds": seconds, "output": output})
     if counts["failed"] and not counts["applied"]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from jobs.command_line import Json, job
-from jobs.console import print_json, run
+from jobs.console import print_json, run, say
 from qasir.index.index import Index
 from qasir.index.lease import Run
 from qasir.retrieval import vector_index
@@ -21,7 +21,7 @@ def build_vector_index(
     with Run(opened, "build_vector_index") as held:
         n_rows = vector_index.build(held.writer)
     seconds = time.perf_counter() - since
-    print(f"{n_rows:,} super images indexed in {vector_index.partitions(n_rows)} partitions, {seconds:.1f} s")
+    say(f"{n_rows:,} super images indexed in {vector_index.partitions(n_rows)} partitions, {seconds:.1f} s")
     if as_json:
         print_json({"super_images": n_rows, "partitions": vector_index.partitions(n_rows), "seconds": seconds})
 

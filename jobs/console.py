@@ -1,34 +1,124 @@
-"""What every job shares as a program: logs to stderr, errors in one line, results to stdout."""
+"""What every job shares as a program: logs to stderr, errors in one line, results to stdout, its end by a signal."""
 
+import io
 import json
 import logging
+import os
+import shlex
+import signal
 import sys
-from collections.abc import Mapping
-from typing import Any
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
 
 import typer
 
-from qasir.errors import QasirError
+from jobs.explaining import explained
+from qasir.files.readable import printable
 
-_INTERRUPTED = 130
-"""The exit status that Typer makes of a KeyboardInterrupt."""
+FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+"""Exit statuses besides 0: an error or too many failures, options that make no sense, Ctrl-C, SIGTERM."""
+_KEPT = "what was committed is kept, and the same command goes on from there"
 
 
-def run(app: typer.Typer) -> None:
-    """Run a job as a program: user errors become one line on stderr and exit status 1."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("qasir").setLevel(logging.INFO)
-    logging.getLogger("pipelines").setLevel(logging.INFO)
-    try:
-        app()
-    except QasirError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except SystemExit as end:
-        if end.code == _INTERRUPTED:
-            print("interrupted; what was committed is kept, and the same command goes on from there", file=sys.stderr)
-        raise
+def run(app: typer.Typer) -> NoReturn:
+    """Run a job as a program, to its exit status.
+
+    Errors that users meet are one line on stderr; a bug of ours shows its traceback. SIGTERM ends a job as Ctrl-C does:
+    by a KeyboardInterrupt, on which it commits what is done.
+    """
+    _log_to_stderr()
+    with _ended_by_sigterm() as told:
+        status = _status(app)
+    if status == INTERRUPTED:
+        status = TERMINATED if told.is_set() else INTERRUPTED
+        _complain(f"{'terminated' if told.is_set() else 'interrupted'}; {_KEPT}")
+    sys.exit(_after_flushing(status))
+
+
+def say(line: str = "") -> None:
+    """Print a line of results. What names, tags or queries bring along for the terminal is written out."""
+    print(printable(line), flush=True)  # noqa: T201  the one place that prints
 
 
 def print_json(facts: Mapping[str, Any]) -> None:
-    print(json.dumps(facts, default=str), flush=True)
+    say(json.dumps(facts, default=str))
+
+
+def _status(app: typer.Typer) -> int:
+    try:
+        return app(standalone_mode=False) or 0
+    except typer.TyperException as misused:
+        said = io.StringIO()
+        misused.show(said)  # type: ignore[attr-defined]
+        _complain(printable(said.getvalue().rstrip(), keep="\n"))
+        return getattr(misused, "exit_code", USAGE)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED
+    except BaseException as error:
+        line = explained(error, shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]))
+        if line is None:
+            sys.excepthook = _show_bug
+            raise
+        _complain(f"error: {line}")
+        return FAILED
+
+
+def _complain(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    _complain(printable("".join(traceback.format_exception(error)).rstrip(), keep="\n\t"))
+
+
+def _after_flushing(status: int) -> int:
+    """The status, or that of a job nobody listened to, as in `job | head -1`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it when it ends
+        return status or FAILED
+    return status
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[threading.Event]:
+    """SIGTERM interrupts as Ctrl-C does, and is told by the event; a second one ends the process at once."""
+    told = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        told.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+        yield told
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLineFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("qasir").setLevel(logging.INFO)
+    logging.getLogger("pipelines").setLevel(logging.INFO)
+
+
+class OneLineFormatter(logging.Formatter):
+    """What names bring along for the terminal is written out. A message stays one line, but for its traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        shown = logging.makeLogRecord(vars(record))
+        shown.msg, shown.args = printable(record.getMessage()), None
+        return printable(super().format(shown), keep="\n\t")

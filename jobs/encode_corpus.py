@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from jobs.command_line import Given, Json, job
-from jobs.console import print_json, run
+from jobs.console import print_json, run, say
 from jobs.progress import EncodingProgress, failure_lines, throughput_lines
 from pipelines.cluster import encoder_device
 from pipelines.encode import encode_corpus
@@ -83,7 +83,7 @@ def encode(
         super_images=sum(s.super_images for s in summaries),
         video_seconds=max(s.video_seconds for s in summaries),
     ):
-        print(line)
+        say(line)
     if as_json:
         each = [{"index": done.index.uri, **asdict(s)} for done, s in zip(targets, summaries, strict=True)]
         print_json(asdict(summaries[0]) if config is None else {"indexes": each})
@@ -105,12 +105,12 @@ def _is_demo(corpus: Corpus) -> bool:
 
 
 def _print(summary: EncodeSummary, uri: str) -> None:
-    print(f"{summary.encoded} encoded, {summary.failed} failed, {summary.unchanged} unchanged in {uri}")
+    say(f"{summary.encoded} encoded, {summary.failed} failed, {summary.unchanged} unchanged in {uri}")
     for line in failure_lines(summary):
-        print(line)
+        say(line)
     if summary.encoded:
         rate = summary.video_seconds / summary.seconds
-        print(
+        say(
             f"{summary.super_images} super images from {summary.video_seconds:,.0f} s of video in "
             f"{summary.seconds:.1f} s ({rate:,.0f} video-seconds a second)"
         )

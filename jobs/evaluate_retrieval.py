@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.command_line import Given, Json, job
-from jobs.console import print_json, run
+from jobs.console import print_json, run, say
 from jobs.evaluation_output import json_text, print_compared, print_evaluation, print_video_to_text
 from jobs.options import MethodNumbers, Ranking, given_numbers
 from qasir.errors import QueryError
@@ -94,7 +94,7 @@ def evaluate_retrieval(
         method = chosen(
             tuning, asking.read(asking.validation_queries), method, keep={*own, *argument_of(ranking.aggregation or "")}
         )
-        print(f"chosen on {asking.validation_queries}: {json.dumps(method.describe())}")
+        say(f"chosen on {asking.validation_queries}: {json.dumps(method.describe())}")
     if asking.direction == VIDEO_TO_TEXT:
         found = evaluate_video_to_text(searcher, queries, method)
         print_video_to_text(found)
@@ -112,7 +112,7 @@ def evaluate_retrieval(
         _write(asking.output, facts(result, compared), rankings_table(result, searcher))
         page = render_report(result, searcher, title=f"Retrieval on {asking.queries.name}", compared=compared)
         write_whole(asking.output / "index.html", page)
-        print(f"report: {asking.output / 'index.html'}")
+        say(f"report: {asking.output / 'index.html'}")
     if as_json:
         print_json(facts(result, compared))
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from jobs.console import say
 from qasir.evaluation.evaluate import Evaluation, VideoToText
 from qasir.evaluation.metrics import METRICS
 from qasir.evaluation.moment_metrics import NAMES
@@ -18,36 +19,36 @@ def json_text(found: Mapping[str, Any]) -> str:
 def print_evaluation(result: Evaluation) -> None:
     skipped = sum(result.skipped.values())
     left_out = f", {skipped} {_PAST[result.missing]}: {result.skipped}" if skipped else ""
-    print(f"{len(result.rank)} queries, {result.n_videos} videos{left_out}")
+    say(f"{len(result.rank)} queries, {result.n_videos} videos{left_out}")
     print_left_out(result.left_out)
-    print(f"ranked by {result.method.sentence()}")
+    say(f"ranked by {result.method.sentence()}")
     notes = dict.fromkeys(result.saturated, f"says nothing: only {result.n_videos} videos")
     _print_metrics(result.metrics, result.ci95, notes)
     if result.moments:
-        print(f"{'moments from':14}" + "".join(f"{name:>13}" for name in NAMES))
+        say(f"{'moments from':14}" + "".join(f"{name:>13}" for name in NAMES))
     for granularity, row in result.moments.items():
-        print(f"{granularity + 's':14}" + "".join(f"{row[name][0]:13.1f}" for name in NAMES))
+        say(f"{granularity + 's':14}" + "".join(f"{row[name][0]:13.1f}" for name in NAMES))
 
 
 def print_video_to_text(result: VideoToText) -> None:
-    print(f"{len(result.video_ids)} videos, {len(result.queries)} texts")
+    say(f"{len(result.video_ids)} videos, {len(result.queries)} texts")
     print_left_out(result.left_out)
-    print(f"ranked by {result.method.sentence()}")
+    say(f"ranked by {result.method.sentence()}")
     _print_metrics(result.metrics, result.ci95, {})
 
 
 def print_left_out(n_videos: int) -> None:
     """Of a hybrid."""
     if n_videos:
-        print(f"{n_videos} videos are left out, which the indexes do not both have in the same version")
+        say(f"{n_videos} videos are left out, which the indexes do not both have in the same version")
 
 
 def print_compared(compared: Mapping[str, Evaluation]) -> None:
-    print(f"{'':10}{'R@1':>7}{'SumR':>8}   {'95 %':14}{'GFLOPs a video':>15}{'a query':>9}")
+    say(f"{'':10}{'R@1':>7}{'SumR':>8}   {'95 %':14}{'GFLOPs a video':>15}{'a query':>9}")
     for name, each in compared.items():
         low, high = each.ci95["SumR"]
         interval = f"{low:.1f} to {high:.1f}"
-        print(
+        say(
             f"{name:10}{each.metrics['R@1']:7.1f}{each.metrics['SumR']:8.1f}   {interval:14}"
             f"{each.cost.encoding_per_video:15.4g}{each.cost.scoring_per_query:9.3g}"
         )
@@ -56,9 +57,9 @@ def print_compared(compared: Mapping[str, Evaluation]) -> None:
 def _print_metrics(
     metrics: Mapping[str, float], ci95: Mapping[str, tuple[float, float]], notes: Mapping[str, str]
 ) -> None:
-    print(f"{'metric':8}{'value':>9}   95 % interval")
+    say(f"{'metric':8}{'value':>9}   95 % interval")
     for name in METRICS:
         low, high = ci95[name]
         digits = 3 if name == "MRR" else 1
         note = notes.get(name, f"{low:.{digits}f} to {high:.{digits}f}")
-        print(f"{name:8}{metrics[name]:9.{digits}f}   {note}")
+        say(f"{name:8}{metrics[name]:9.{digits}f}   {note}")

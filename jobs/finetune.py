@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.command_line import Given, Json, job
-from jobs.console import print_json, run
+from jobs.console import print_json, run, say
 from pipelines.finetune import finetune as train
 from qasir.evaluation.query_files import read_queries
 from qasir.options import Doc, Flag, refuse_useless
@@ -59,15 +59,15 @@ def finetune(
 
     def tell(record: dict[str, Any]) -> None:
         told.append(record)
-        print(epoch_line(told, settings.epochs), flush=True)
+        say(epoch_line(told, settings.epochs))
 
     result = train(*data.splits(), settings, data.output, workers=workers, on_epoch=tell)
     best, before = result["best"], result["zero_shot"]
-    print(
+    say(
         f"best epoch {best['epoch']}: validation SumR {best['SumR']:.1f}, zero-shot {before['SumR']:.1f} "
         f"({result['parameters']:,} parameters, {result['seconds']:.0f} s)"
     )
-    print(f"checkpoint: {data.output}")
+    say(f"checkpoint: {data.output}")
     if as_json:
         facts = {name: value for name, value in result.items() if name != "history"}
         print_json({**facts, "output": str(data.output)})

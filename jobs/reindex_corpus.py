@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.command_line import Given, Json, job
-from jobs.console import print_json, run
+from jobs.console import print_json, run, say
 from jobs.encode_corpus import MAX_FAILED, GpusPerEncoder, MaxFailed, target
 from jobs.progress import EncodingProgress, failure_lines
 from pipelines.reindex import reindex_corpus
@@ -89,20 +89,20 @@ def _configured(entry: IndexConfig, corpus: Corpus, gpus_per_encoder: float | No
 
 def _print(summary: ReindexSummary, uri: str, *, plan: bool) -> None:
     would = "would be " if plan else ""
-    print(
+    say(
         f"{uri}: {summary.new} new, {summary.changed} changed, {summary.retried} failed before: {would}encoded; "
         f"{summary.removed} {would}removed; {summary.unchanged} unchanged"
     )
     if summary.failed:
-        print(f"{summary.failed} failed")
+        say(f"{summary.failed} failed")
     for line in failure_lines(summary):
-        print(line)
+        say(line)
     if summary.repaired is not None:
-        print(_mended(summary.repaired))
+        say(_mended(summary.repaired))
     if plan:
-        print(_held(summary.holding))
+        say(_held(summary.holding))
     else:
-        print(f"version {summary.version}, {summary.seconds:.1f} s")
+        say(f"version {summary.version}, {summary.seconds:.1f} s")
 
 
 def _mended(done: Repaired) -> str:

@@ -7,7 +7,7 @@ import typer
 from tqdm import tqdm
 
 from jobs.command_line import Json, job
-from jobs.console import print_json, run
+from jobs.console import print_json, run, say
 from qasir.demo.render import render_corpus
 from qasir.errors import QasirError
 
@@ -24,7 +24,7 @@ def render_demo(
             rendered, queries = render_corpus(output, videos, seed, on_video=lambda _: bar.update())
         except ValueError as error:
             raise QasirError(str(error)) from None
-    print(f"{videos} videos ({rendered} rendered now) and {queries} queries in {output}")
+    say(f"{videos} videos ({rendered} rendered now) and {queries} queries in {output}")
     if as_json:
         print_json({"videos": videos, "rendered": rendered, "queries": queries, "output": str(output)})
 

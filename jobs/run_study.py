@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobs.command_line import Json, job
-from jobs.console import print_json, run
+from jobs.console import print_json, run, say
 from jobs.progress import EncodingProgress
 from pipelines.study import Step
 from pipelines.study import run_study as study
@@ -32,8 +32,8 @@ def run_study(
     title = f"Study of {queries.parent.name}/{queries.name}"
     write_whole(output / "index.html", render_study(results, title=title, tuned=asked.validation is not None))
     n_failed = sum(not result.is_done for result in results)
-    print(f"{len(results)} settings, {n_failed} of them could not be built")
-    print(f"report: {output / 'index.html'}")
+    say(f"{len(results)} settings, {n_failed} of them could not be built")
+    say(f"report: {output / 'index.html'}")
     if as_json:
         print_json(
             {
@@ -55,7 +55,7 @@ def _print(step: Step) -> None:
         what += ", as before" if step.was_there else f", {row['seconds']:.1f} s"
     else:
         what = f"cannot be built: {row['reason']}"
-    print(f"{step.number}/{step.planned} {row['label']}: {what}", flush=True)
+    say(f"{step.number}/{step.planned} {row['label']}: {what}")
 
 
 app = job(run_study)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from jobs.command_line import Json, job
-from jobs.console import print_json, run
+from jobs.console import print_json, run, say
 from jobs.evaluation_output import print_left_out
 from jobs.options import MethodNumbers, Ranking, given_numbers
 from qasir.errors import QueryError
@@ -41,13 +41,13 @@ def search(
     method = asked(defaults, ranking.aggregation, ranking.hybrid, given_numbers(numbers))
     hits = searcher.search(query, top_k, method, where=where, exact=exact)
     if not hits:
-        print(f"no video fits the filter {where!r}")
+        say(f"no video fits the filter {where!r}")
     width = max((len(hit.video_id) for hit in hits), default=0)
     for place, hit in enumerate(hits, start=1):
         moment = f"moment {_clock(hit.start_s)} to {_clock(hit.end_s)}"
-        print(f"{place:3}  {hit.video_id:{width}}  score {hit.score:.3f}  {moment}")
+        say(f"{place:3}  {hit.video_id:{width}}  score {hit.score:.3f}  {moment}")
     if not hits.exact:
-        print("from the vector index, which may miss a video; --exact scores all")
+        say("from the vector index, which may miss a video; --exact scores all")
     print_left_out(len(searcher.left_out))
     if as_json:
         facts = {

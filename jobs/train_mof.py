@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.command_line import Given, Json, job
-from jobs.console import print_json, run
+from jobs.console import print_json, run, say
 from pipelines.mof import train_mof as train
 from qasir.evaluation.query_files import read_queries
 from qasir.options import Doc, Flag, refuse_useless
@@ -56,17 +56,17 @@ def train_mof(
 
     def tell(record: dict[str, Any]) -> None:
         told.append(record)
-        print(epoch_line(told, settings.epochs), flush=True)
+        say(epoch_line(told, settings.epochs))
 
     sets = data.sets()
     result = train(Vlm(resolve(model, pretrained)), *sets, settings, data.output, on_epoch=tell)
     best = result["best"]
-    print(
+    say(
         f"best epoch {best['epoch']}: validation SumR {best['SumR']:.1f} at {settings.frames} raw frames, "
         f"{result['before']['SumR']:.1f} before training; peak memory {result['peak_mib']:.0f} MiB, "
         f"{result['seconds']:.0f} s"
     )
-    print(f"checkpoint: --model {model} --pretrained {data.output / MODEL}")
+    say(f"checkpoint: --model {model} --pretrained {data.output / MODEL}")
     if as_json:
         facts = {name: value for name, value in result.items() if name != "history"}
         print_json({**facts, "output": str(data.output)})

@@ -9,7 +9,7 @@ import torch
 import typer
 
 from jobs.command_line import Json, job
-from jobs.console import print_json, run
+from jobs.console import print_json, run, say
 from qasir.demo.towers import export, export_folder, model_config, packaged_config
 from qasir.demo.train_packaged import train
 from qasir.demo.training_plan import TrainingPlan
@@ -51,7 +51,7 @@ def train_packaged_vlm(
         export(losses.model, losses.vocabulary, output)
     else:
         export_folder(losses.model, losses.vocabulary, sizes, output)
-    print(f"{state.position} steps; weights in {output}")
+    say(f"{state.position} steps; weights in {output}")
     if as_json:
         last = state.history[-1:]
         print_json({"steps": state.position, "output": str(output), "plan": asdict(plan), "last": last})

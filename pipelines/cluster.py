@@ -3,6 +3,8 @@ process."""
 
 import logging
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,18 +26,22 @@ _LOUD = ("ray.data", "ray.data._internal.progress")
 
 
 def connect() -> None:
-    """Start or join Ray once a process, quietly: logs of workers go to Ray's session folder."""
+    """Start or join Ray once a process, quietly: logs of workers go to Ray's session folder. What the program does on
+    SIGTERM, which Ray would replace, stays."""
     if not ray.is_initialized():
         local = not os.environ.get("RAY_ADDRESS")
         with warnings.catch_warnings(), _environment(_RAY_SETTINGS if local else {}):
             # Ray starts its daemons from this process; they use none of Lance, which warns of any fork.
             warnings.filterwarnings("ignore", message="lance is not fork-safe")
+            before = signal.getsignal(signal.SIGTERM)
             ray.init(
                 "local" if local else None,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
                 include_dashboard=False if local else None,
             )
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

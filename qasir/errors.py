@@ -33,6 +33,11 @@ class UnreadableIndexError(QasirError):
     """Something is where the index should be, but it cannot be read as one."""
 
 
+class StorageError(QasirError, OSError):
+    """A disk, a file system or an object store refuses: it is full, read-only or out of reach, or a file of an index is
+    cut short. An OSError too, for whoever tries again after one."""
+
+
 class IndexHeldError(QasirError):
     """Another job is writing the index."""
 

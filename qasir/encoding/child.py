@@ -56,7 +56,8 @@ class DecodeRequest:
 def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints to stdout must not end up among the answers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it too, and ends this process
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent hears of it too, and ends this process
+        signal.signal(number, signal.SIG_IGN)
     asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
     try:

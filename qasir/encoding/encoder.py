@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from qasir.encoding.rows import ENCODED_SCHEMA, SUPER_IMAGE_COLUMNS, failure_row
+from qasir.files.readable import reason
 from qasir.index.spec import EncoderSpec
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Encoder:
             rows = [self._encoded(index, images) for index, images in enumerate(_by_index(tiles, len(self.specs)))]
         except Exception as error:
             log.exception("encoding a batch of %d super images", len(tiles))
-            return failure_row(f"the encoder failed: {type(error).__name__}: {error}", ENCODED_SCHEMA)
+            return failure_row(f"the encoder failed: {type(error).__name__}: {reason(error)}", ENCODED_SCHEMA)
         table = pa.concat_tables(
             [ENCODED_SCHEMA.empty_table(), *(part for part in rows if part is not None)], promote_options="default"
         )

@@ -19,6 +19,7 @@ from qasir.index.changes import compare
 from qasir.index.index import Index
 from qasir.index.lease import Run
 from qasir.index.maintenance import TIDIED, compact, index_ids, tidy
+from qasir.index.trouble import named
 from qasir.index.verification import BROKEN, broken_videos, encode_again, written_since
 from qasir.video.corpus import Corpus, VideoFile, list_files
 
@@ -116,6 +117,11 @@ def verify_after_kill(lease: Run) -> None:
     encoded again."""
     if lease.is_clean:
         return
+    with named(lease.index.uri):
+        _verify(lease)
+
+
+def _verify(lease: Run) -> None:
     among = None if lease.last_clean is None else written_since(lease.index, lease.last_clean)
     broken = broken_videos(lease.index, among)
     if broken:

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from qasir.encoding.rows import SUPER_IMAGE_COLUMNS, WRITTEN_SCHEMA, failure_row
+from qasir.errors import StorageError
+from qasir.files.readable import reason
 from qasir.index.index import Index, embedding_column, finite_rows
 
 log = logging.getLogger(__name__)
@@ -24,10 +26,12 @@ def write_rows(rows: pa.Table, indexes: Sequence[Index]) -> pa.Table:
         return failure_row(failures[0].as_py(), WRITTEN_SCHEMA)
     try:
         return pa.Table.from_pylist(list(_written(rows, indexes)), schema=WRITTEN_SCHEMA)
+    except StorageError as error:
+        return failure_row(str(error), WRITTEN_SCHEMA)
     except Exception as error:
         log.exception("writing a batch of %d rows", len(rows))
-        message = f"writing to {', '.join(index.uri for index in indexes)} failed: {type(error).__name__}: {error}"
-        return failure_row(message, WRITTEN_SCHEMA)
+        uris = ", ".join(index.uri for index in indexes)
+        return failure_row(f"writing to {uris} failed: {type(error).__name__}: {reason(error)}", WRITTEN_SCHEMA)
 
 
 def _written(rows: pa.Table, indexes: Sequence[Index]) -> Iterator[dict[str, Any]]:

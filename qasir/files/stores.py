@@ -10,6 +10,7 @@ import pyarrow.fs as fs
 
 from qasir.errors import UriError
 from qasir.files.credentials import check_no_credentials, redacted
+from qasir.files.readable import reason
 from qasir.files.uris import RemoteUri
 
 PROTOCOLS = ("abfs", "abfss", "gcs", "gs", "hdfs", "hf", "s3", "viewfs")
@@ -70,15 +71,10 @@ class Stores:
             with _io_threads(self._connections):
                 filesystem, path = fs.FileSystem.from_uri(probe)
         except (ValueError, ImportError, NotImplementedError) as error:  # ArrowInvalid is a ValueError
-            return UriError(first_line(error).replace(probe, redacted(probe)))
+            return UriError(reason(error).replace(probe, redacted(probe)))
         except OSError as error:
             return error
         return Store(filesystem, parts, path.removesuffix(_PROBE))
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, which C++ libraries follow with a stack."""
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 @contextmanager

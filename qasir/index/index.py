@@ -21,6 +21,7 @@ from lance.fragment import FragmentMetadata, write_fragments
 from numpy.typing import NDArray
 
 from qasir.errors import NoIndexError, SpecError, UnreadableIndexError
+from qasir.files.readable import reason
 from qasir.files.uris import absolute_uri, same_place
 from qasir.index.damage import damaged_manifests
 from qasir.index.filters import id_filter, in_chunks
@@ -38,6 +39,7 @@ from qasir.index.schemas import (
 )
 from qasir.index.snapshot import IS_STALE, Snapshot, matrix
 from qasir.index.spec import EncoderSpec
+from qasir.index.trouble import names_its_uri
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,7 @@ class VideoState:
 _STATE = [column.name for column in fields(VideoState)]
 
 
+@names_its_uri
 class Index:
     """An open index. `uri` is a folder or an object-store URI; the rest comes from its tables.
 
@@ -278,7 +281,7 @@ def find_table(uri: str) -> lance.LanceDataset | None:
         if "was not found" in str(error):
             return None
         _refuse_damaged(uri)
-        raise UnreadableIndexError(f"cannot read {uri}: {str(error).splitlines()[0]}") from error
+        raise UnreadableIndexError(f"cannot read {uri}: {reason(error)}") from error
     if not table.schema.names:  # what Lance makes of a manifest of zeros
         _refuse_damaged(uri)
     return table

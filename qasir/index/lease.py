@@ -27,6 +27,7 @@ from qasir.index.index import Index, now, to_json
 from qasir.index.maintenance import compact_runs
 from qasir.index.process import Process, clock_s
 from qasir.index.runs import Row, Runs
+from qasir.index.trouble import named
 from qasir.index.verification import Clean, clean_now, last_clean
 from qasir.index.writer import Writer
 
@@ -39,6 +40,9 @@ _TRIES = 20
 _LIBRARIES = ("qasir", "torch", "open_clip_torch", "av", "ray", "pyarrow", "pylance", "lancedb", "numpy")
 
 State = Literal["free", "held", "unseen"]
+
+_HELD: set[str] = set()
+"""The runs of this process that have not ended; the end of one may not have been recorded, on a full disk say."""
 
 
 class Run:
@@ -79,17 +83,20 @@ class Run:
         self._beat = threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True)
 
     def __enter__(self) -> "Run":
-        self._runs.prepare()
-        self._take()
+        with named(self.index.uri):
+            self._runs.prepare()
+            self._take()
+        _HELD.add(self.run_id)
         self._beat.start()
         try:
-            if self._mend is not None:
-                self._mend(self.index)
-            self.index.make()
-            upgrade(self.index)
-            self.last_clean = last_clean(self._runs, before=self.epoch)
-            self.is_clean = self.last_clean is not None and self.last_clean == clean_now(self.index)
-            self.writer = Writer(self.index, self.epoch, self.check)
+            with named(self.index.uri):
+                if self._mend is not None:
+                    self._mend(self.index)
+                self.index.make()
+                upgrade(self.index)
+                self.last_clean = last_clean(self._runs, before=self.epoch)
+                self.is_clean = self.last_clean is not None and self.last_clean == clean_now(self.index)
+                self.writer = Writer(self.index, self.epoch, self.check)
         except BaseException as error:
             self._end(error)
             raise
@@ -190,6 +197,7 @@ class Run:
     def _end(self, error: BaseException | None) -> None:
         self._over.set()
         self._beat.join()
+        _HELD.discard(self.run_id)
         ended = now()
         values: Row = {"ended": ended, "heartbeat": ended}
         try:
@@ -248,7 +256,8 @@ def holding(index: Index) -> Holding | None:
 def _state(row: Row) -> State:
     if not row["process"]:
         return "unseen"
-    alive = Process.from_json(row["process"]).is_alive()
+    process = Process.from_json(row["process"])
+    alive = row["run_id"] in _HELD if process == Process.this() else process.is_alive()
     if alive is None:
         return "unseen"
     silent_s = clock_s() - row["heard_s"]

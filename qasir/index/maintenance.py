@@ -14,6 +14,7 @@ from lance import LanceDataset
 
 from qasir.index.index import Index, now
 from qasir.index.schemas import DATA_TABLES, ENCODED
+from qasir.index.trouble import named
 from qasir.index.writer import Writer
 
 TIDIED = "orphans_deleted"
@@ -71,7 +72,8 @@ def tidy(writer: Writer, planned: Mapping[str, str]) -> int:
     planned: {video_id: fingerprint} of the videos about to be encoded, of which what is there is kept.
     """
     index = writer.index
-    rows = index.table("super_images").to_table(columns=["video_id", "fingerprint"])
+    with named(index.uri):
+        rows = index.table("super_images").to_table(columns=["video_id", "fingerprint"])
     versions = rows.group_by(["video_id", "fingerprint"]).aggregate([([], "count_all")])
     current = {video_id: s.fingerprint for video_id, s in index.states().items() if s.status == ENCODED}
     orphans = [
@@ -143,7 +145,8 @@ def drop_old(writer: Writer, keep: timedelta) -> None:
                 if old < f"{_TAG}{since:{_TAG_TIME}}" and old not in kept:
                     dataset.tags.delete(old)
             _drop_versions(dataset, since)
-    _drop_versions(writer.index.table("runs"), now() - max(keep, _SHORTEST_RUNS))
+    with named(writer.index.uri):
+        _drop_versions(writer.index.table("runs"), now() - max(keep, _SHORTEST_RUNS))
 
 
 def _drop_versions(dataset: LanceDataset, since: datetime) -> None:

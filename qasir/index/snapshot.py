@@ -16,10 +16,12 @@ from lance import LanceDataset
 from numpy.typing import NDArray
 
 from qasir.errors import QueryError
+from qasir.files.readable import reason
 from qasir.index.filters import check_condition, quote
 from qasir.index.ragged import numbered, ragged_rows, runs_of
 from qasir.index.schemas import ENCODED
 from qasir.index.spec import EncoderSpec
+from qasir.index.trouble import is_storage, names_its_uri
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -66,6 +68,7 @@ class RowMap:
         return order, self.row_id[order]
 
 
+@names_its_uri
 class Snapshot:
     """Both data tables of an index, pinned. Readers use only rows of super images whose video is encoded under the same
     fingerprint, and everything here returns only those."""
@@ -87,10 +90,11 @@ class Snapshot:
             check_condition(where)
             # In parentheses, because Lance takes the longest condition that the text begins with and ignores the rest.
             return self.videos_dataset.to_table(columns=names, filter=f"({where})")
-        except (ValueError, OSError) as error:
-            reason = str(error).split("SELECT 1 FROM")[0].split(", /")[0].splitlines()[0]
+        except (ValueError, RuntimeError) as error:
+            if is_storage(error):
+                raise
             raise QueryError(
-                f"the filter {where!r} is not a SQL condition ({reason}); the columns of `videos` are "
+                f"the filter {where!r} is not a SQL condition ({reason(error)}); the columns of `videos` are "
                 f"{', '.join(self.videos_dataset.schema.names)}"
             ) from error
 

@@ -16,6 +16,7 @@ from lance.fragment import FragmentMetadata
 from qasir.index.filters import id_filter, in_chunks, quote
 from qasir.index.index import Index
 from qasir.index.schemas import DATA_TABLES, ENCODED, FAILED, STALE_MARK, videos_schema
+from qasir.index.trouble import named
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ class Writer:
         dataset = self.index.table(name)
         before = dataset.version
         self._notice(name, before != self._versions.pop(name, before))
-        yield dataset
+        with named(self.index.uri):
+            yield dataset
         table = self.index.table(name)
         self._versions[name] = table.version
         if commits is None:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from qasir.errors import ModelError, SpecError
+from qasir.files.readable import reason
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.modules import Architecture, FineTuned
 from qasir.retrieval.recipe import Recipe
@@ -25,6 +26,12 @@ from qasir.retrieval.vectors import Features
 WEIGHTS, CONFIG, CURVES = "finetuned.safetensors", "config.json", "curves.svg"
 _STORED_ONLY = ("cells", "thumbnails", "gates")
 """Parts of an encoder spec that say what is stored, not what the stored vectors are."""
+
+
+_UNREADABLE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError, SafetensorError
+)  # fmt: skip
+"""What is raised for a file out of reach, JSON of another shape, and weights that are damaged or do not fit."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +84,26 @@ def load_checkpoint(folder: str | Path, *, device: str = "cpu") -> Checkpoint:
     for path in (config_path, weights_path):
         if not path.is_file():
             raise ModelError(f"no fine-tuned checkpoint in {folder}: {path.name} is missing")
-    stored = weights_path.read_bytes()
-    sha = hashlib.sha256(stored).hexdigest()
     try:
-        config = json.loads(config_path.read_text())
+        stored = weights_path.read_bytes()
+        sha = hashlib.sha256(stored).hexdigest()
+        config = json.loads(config_path.read_text(encoding="utf-8"))
         if sha != config["weights"]:
             raise ModelError(
                 f"{weights_path} is not the file that {CONFIG} beside it was written for (cut short, or replaced)"
             )
         model = FineTuned(config["dim"], _made(Architecture, config["architecture"]))
         model.load_state_dict(load(stored))
+        if not all(weights.isfinite().all() for weights in model.parameters()):
+            raise ModelError(f"{weights_path} holds numbers that are not finite (NaN or infinite): train it again")
         recipe = _made(Recipe, config["recipe"])
         spec = EncoderSpec(**config["encoder"])
-    except (json.JSONDecodeError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"the fine-tuned checkpoint in {folder} cannot be read: {error}") from error
-    return Checkpoint(folder, model.to(device).eval(), recipe, spec, f"sha256:{sha}", config["trained"])
+        trained = dict(config["trained"])
+    except KeyError as error:
+        raise ModelError(f"the fine-tuned checkpoint in {folder} cannot be read: {CONFIG} lacks {error}") from error
+    except _UNREADABLE as error:
+        raise ModelError(f"the fine-tuned checkpoint in {folder} cannot be read: {reason(error)}") from error
+    return Checkpoint(folder, model.to(device).eval(), recipe, spec, f"sha256:{sha}", trained)
 
 
 def _made(kind: Any, values: dict[str, Any]) -> Any:

@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from qasir.files.readable import reason
 from qasir.index.ragged import ragged_rows, runs_of, starts
 from qasir.index.schemas import embedding_type
 from qasir.index.snapshot import matrix, readable
+from qasir.index.trouble import named
 from qasir.retrieval.methods.pooled import Pooled
 from qasir.retrieval.scoring import score
 from qasir.retrieval.vectors import Features, Kept, is_finite, normalised
@@ -50,7 +52,7 @@ def score_fragment(
         parts, told = _scored(number, uri, version, current, queries, method)
     except Exception as error:
         log.exception("fragment %d of %s", number, uri)
-        parts, told = [], {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+        parts, told = [], {"error": f"{type(error).__name__}: {reason(error)}"}
     last = pa.Table.from_pylist([{"fragment": number, **told}])
     return pa.concat_tables([schema.empty_table(), *parts, last], promote_options="default")
 
@@ -59,9 +61,10 @@ def _scored(
     number: int, uri: str, version: int, current: pa.Table, queries: NDArray[np.float32], method: Pooled
 ) -> tuple[list[pa.Table], dict[str, Any]]:
     """(the rows of one fragment, what is told of it)."""
-    dataset = lance.dataset(uri, version=version)
-    (fragment,) = [one for one in dataset.get_fragments() if one.fragment_id == number]
-    rows = fragment.to_table(columns=COLUMNS)
+    with named(uri):
+        dataset = lance.dataset(uri, version=version)
+        (fragment,) = [one for one in dataset.get_fragments() if one.fragment_id == number]
+        rows = fragment.to_table(columns=COLUMNS)
     rows = readable(rows, current).sort_by([("video_id", "ascending"), ("position", "ascending")])
     whole = dict(zip(current["video_id"].to_pylist(), current["n_super_images"].to_pylist(), strict=True))
     ids, first, length = runs_of(rows["video_id"])

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from lance import LanceDataset
 from numpy.typing import NDArray
 
 from qasir.errors import NoIndexError, UnreadableIndexError
 from qasir.index.snapshot import VECTOR_INDEX, Snapshot, matrix
+from qasir.index.trouble import named
 from qasir.index.writer import Writer
 from qasir.retrieval.vectors import is_finite, normalised
 
@@ -59,8 +61,12 @@ def build(writer: Writer) -> int:
     IVF with 8-bit scalar quantisation; the centroids come from a seeded k-means over a sample. Raises NoIndexError when
     there are too few super images for one to make sense.
     """
+    with named(writer.index.uri):
+        return _build(writer, writer.index.table("super_images"))
+
+
+def _build(writer: Writer, dataset: LanceDataset) -> int:
     index = writer.index
-    dataset = index.table("super_images")
     n_rows = dataset.count_rows()
     if n_rows < _FEWEST_ROWS:
         raise NoIndexError(
@@ -113,15 +119,16 @@ def centroids(sample: NDArray[np.float32], n: int) -> NDArray[np.float32]:
 def nearest(snapshot: Snapshot, query: NDArray[np.float32], probing: Probing) -> list[str]:
     """Distinct video ids of the super images nearest to one query (D,), nearest first; rows added since the index was
     built are among those looked at, rows that are not readable are passed over."""
-    rows = snapshot.images_dataset.scanner(
-        columns=["_distance"],
-        with_row_id=True,
-        nearest={
-            "column": "embedding",
-            "q": query.astype(np.float16),
-            "k": probing.candidates,
-            "minimum_nprobes": probing.partitions,
-            "maximum_nprobes": probing.partitions,
-        },
-    ).to_table()
+    with named(snapshot.uri):
+        rows = snapshot.images_dataset.scanner(
+            columns=["_distance"],
+            with_row_id=True,
+            nearest={
+                "column": "embedding",
+                "q": query.astype(np.float16),
+                "k": probing.candidates,
+                "minimum_nprobes": probing.partitions,
+                "maximum_nprobes": probing.partitions,
+            },
+        ).to_table()
     return snapshot.rows().videos_at(rows["_rowid"].to_numpy())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from qasir.errors import ModelError, SpecError
+from qasir.files.readable import reason
 from qasir.files.whole import write_bytes
 
 LAST = "last.pt"
@@ -71,7 +72,7 @@ class TrainingState:
             trained.load_state_dict(self.parts)
         except (KeyError, RuntimeError, ValueError, TypeError, OSError) as error:
             raise ModelError(
-                f"{folder / LAST} does not fit what is trained ({error}): remove it to start anew"
+                f"{folder / LAST} does not fit what is trained ({reason(error)}): remove it to start anew"
             ) from error
 
     def save(self, trained: Stateful, folder: Path) -> None:
@@ -104,7 +105,10 @@ def flat(values: Mapping[str, Any]) -> dict[str, Any]:
 def _read(path: Path) -> TrainingState:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        return TrainingState(**stored)
+        state = TrainingState(**stored)
+        if not isinstance(state.asked, dict) or not isinstance(state.history, list):
+            raise TypeError("another shape")
+        return state
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ModelError(
             f"{path} cannot be read as a training's state ({type(error).__name__}): remove it to start anew"

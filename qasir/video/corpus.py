@@ -14,7 +14,8 @@ import pyarrow.fs as fs
 
 from qasir.errors import CorpusError, UriError
 from qasir.files.credentials import check_no_credentials
-from qasir.files.stores import Store, Stores, first_line
+from qasir.files.readable import reason
+from qasir.files.stores import Store, Stores
 from qasir.files.uris import RemoteUri, is_remote, local_path, quoted_key, shown, stored_path, without_query
 from qasir.video import manifest, walk
 from qasir.video.lookup import current_fingerprint, look_up
@@ -57,7 +58,7 @@ def list_videos(path: str) -> Corpus:
     except UriError as error:
         raise CorpusError(str(error)) from None
     except (OSError, pa.ArrowException) as error:
-        raise CorpusError(f"cannot list {shown(path)}: {first_line(error)}") from error
+        raise CorpusError(f"cannot list {shown(path)}: {reason(error)}") from error
     if skipped:
         left_out = ", ".join(f"{n:,} {why}" for why, n in sorted(skipped.items()))
         log.info("%s: left out %s", shown(path), left_out)

@@ -8,7 +8,8 @@ import pyarrow.fs as fs
 
 from qasir.errors import UriError
 from qasir.files.credentials import redacted
-from qasir.files.stores import Stores, first_line
+from qasir.files.readable import reason
+from qasir.files.stores import Stores
 from qasir.files.uris import is_remote, local_path, shown, stored_path
 from qasir.video.manifest import Named
 from qasir.video.video_file import Look, VideoFile
@@ -101,7 +102,7 @@ def _remote(stores: Stores, uri: str) -> Look:
         store, path = stores.at(uri)
         info = store.filesystem.get_file_info(path)
     except (OSError, ValueError, NotImplementedError) as error:  # UriError and ArrowInvalid are ValueErrors
-        return Look.unreachable(first_line(error))
+        return Look.unreachable(reason(error))
     if info.type == fs.FileType.File:
         return Look.of(info.size, info.mtime_ns)
     return Look.missing("no such file" if info.type == fs.FileType.NotFound else "a folder")

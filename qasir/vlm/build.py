@@ -15,6 +15,7 @@ import open_clip  # isort: skip
 from open_clip.transformer import VisionTransformer  # isort: skip
 
 from qasir.errors import ModelError
+from qasir.files.readable import reason
 from qasir.vlm.weights import VlmSource, register_packaged
 
 
@@ -29,6 +30,7 @@ def build(source: VlmSource, image_size: int | None) -> Any:
     try:
         model = open_clip.create_model(source.model, pretrained or None, require_pretrained=True, pretrained_text=False)
         source.check()  # afterwards: a repository that changed meanwhile is found out
+        _check_numbers(model)
         if image_size is None or image_size == side_of(model):
             return model
         # Resized from the loaded float32 weights, not while loading: half-precision checkpoints cannot be interpolated.
@@ -44,17 +46,27 @@ def build(source: VlmSource, image_size: int | None) -> Any:
         raise cannot_load(source, image_size, error) from error
 
 
+def _check_numbers(model: torch.nn.Module) -> None:
+    """Raises ValueError that names the first weights with a number that is not finite."""
+    for name, weights in model.named_parameters():
+        if not torch.isfinite(weights).all():
+            raise ValueError(f"its {name} holds numbers that are not finite (NaN or infinite)")
+
+
 UNLOADABLE = (
-    RuntimeError, ValueError, OSError, KeyError, AssertionError, EOFError, StopIteration, pickle.UnpicklingError,
-    SafetensorError,
+    RuntimeError, ValueError, OSError, LookupError, TypeError, AttributeError, AssertionError, EOFError, StopIteration,
+    MemoryError, pickle.UnpicklingError, SafetensorError,
 )  # fmt: skip
 """What open_clip, torch and safetensors raise for a checkpoint that is damaged, empty, hostile or of another model."""
 
 
 def cannot_load(source: VlmSource, image_size: int | None, error: BaseException) -> ModelError:
-    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    why = _NO_WEIGHTS if isinstance(error, pickle.UnpicklingError) else reason(error)
     size = f" at {image_size} px" if image_size is not None else ""
-    return ModelError(f"cannot load {source.model!r} with {source.pretrained!r}{size}: {first_line}")
+    return ModelError(f"cannot load {source.model!r} with {source.pretrained!r}{size}: {why}")
+
+
+_NO_WEIGHTS = "it is damaged, or holds more than weights, code that would run here say: ask for a .safetensors file"
 
 
 def projects_patches(tower: Any) -> bool:

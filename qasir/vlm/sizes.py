@@ -50,4 +50,5 @@ def _check_weights(source: VlmSource, model: Any) -> None:
     device = "cpu" if path.suffix == ".safetensors" else "meta"  # safetensors' are mapped, and read where they are used
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*meta parameter")
+        warnings.filterwarnings("ignore", message="Detected pickle protocol")  # the error that follows says enough
         open_clip.factory.load_checkpoint(model, str(path), device=device)

@@ -18,6 +18,7 @@ import qasir.vlm.torchvision_shim  # noqa: F401  (must come before open_clip)
 import open_clip  # isort: skip
 
 from qasir.errors import ModelError
+from qasir.files.readable import reason
 
 PACKAGED = "packaged"
 """The `pretrained` of a model whose weights come with the library."""
@@ -66,7 +67,7 @@ class VlmSource:
             if self._tag:
                 return Path(open_clip.pretrained.download_pretrained(self._tag))
         except (RuntimeError, ValueError, OSError) as error:
-            raise ModelError(f"cannot get the weights {self.name!r} of {self.model!r}: {_first_line(error)}") from error
+            raise ModelError(f"cannot get the weights {self.name!r} of {self.model!r}: {reason(error)}") from error
         raise ModelError(f"the weights {self.name!r} of {self.model!r} are not there")
 
     def fingerprint(self) -> str:
@@ -77,7 +78,7 @@ class VlmSource:
             about = os.stat(path)
             return f"{_SHA256}{_sha256_of(str(path), about.st_ino, about.st_size, about.st_mtime_ns)}"
         except OSError as error:
-            raise ModelError(f"cannot read the weights {path}: {_first_line(error)}") from error
+            raise ModelError(f"cannot read the weights {path}: {reason(error)}") from error
 
     def pinned(self, weights: str | None = None) -> "VlmSource":
         """The same, of which only weights with this fingerprint may be loaded, anywhere; those that are here now
@@ -177,7 +178,3 @@ def _no_pretrained(model: str, pretrained: str | None) -> None:
 def _tags(model: str) -> str:
     tags = open_clip.list_pretrained_tags_by_model(model)
     return f"its tags are {', '.join(tags)}" if tags else "it has no tags"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -20,6 +20,7 @@ from qasir.errors import QasirError, QueryError, UnreadableIndexError
 from qasir.evaluation.query import Query
 from qasir.index.ragged import numbered, ragged_rows
 from qasir.index.snapshot import Snapshot, matrix
+from qasir.index.trouble import named
 from qasir.retrieval.vectors import is_finite, normalised
 from qasir.training.finetune.objective import Batch
 
@@ -64,11 +65,11 @@ def load_here(plans: Sequence[pa.Table], source: VideoRows) -> Iterator[pa.Table
 
 def load_videos(plan: pa.Table, source: VideoRows) -> pa.Table:
     """`PLAN_SCHEMA` rows -> `VIDEO_SCHEMA` rows with their vectors; a stage."""
-    dataset = lance.dataset(source.uri, version=source.version)
     columns = ["embedding", *(["n_valid", "cell_embeddings"] if source.n_cells else [])]
     numbers = plan["rows"].combine_chunks()
     flat = numbers.flatten() if not isinstance(numbers, pa.ChunkedArray) else pa.concat_arrays(numbers.chunks).flatten()
-    rows = dataset.take(flat.to_pylist(), columns=columns)
+    with named(source.uri):
+        rows = lance.dataset(source.uri, version=source.version).take(flat.to_pylist(), columns=columns)
     vectors = matrix(rows["embedding"], source.dim)
     cells = matrix(rows["cell_embeddings"], source.n_cells * source.dim) if source.n_cells else None
     filled = np.asarray(rows["n_valid"]) if source.n_cells else None
@@ -193,8 +194,9 @@ def settled_batch_size(asked: int, n_pairs: int, world: int) -> int:
 def check_numbers(snapshot: Snapshot, *, cells: bool = False) -> None:
     """Raises UnreadableIndexError that names the first super image with a vector that is not finite."""
     columns = ["embedding", *(["cell_embeddings"] if cells and snapshot.spec.cells else [])]
-    for batch in snapshot.images_dataset.to_batches(columns=["video_id", "position", *columns]):
-        check_rows(pa.Table.from_batches([batch]), columns, snapshot)
+    with named(snapshot.uri):
+        for batch in snapshot.images_dataset.to_batches(columns=["video_id", "position", *columns]):
+            check_rows(pa.Table.from_batches([batch]), columns, snapshot)
 
 
 def check_rows(rows: pa.Table, columns: Sequence[str], snapshot: Snapshot) -> None:
