@@ -21,14 +21,16 @@ from av.video.stream import VideoStream
 
 from qasir.errors import VideoError
 from qasir.video.lookahead import Inexact, Lookahead
-from qasir.video.opening import matroska_is_cut, message, open_container
+from qasir.video.limits import check_length, check_size, decoding, out_of_memory
+from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container
 
 log = logging.getLogger(__name__)
 
-MAX_FRAME_PIXELS = 8192 * 4352
-"""Frames with more pixels than this (a little over 8K) are refused before memory is taken."""
 MAX_GAP_S = 3600
 """A frame cannot be on display for longer than this: larger jumps are broken timestamps."""
+_LOOKED_AHEAD_S, _LOOKED_AHEAD_BYTES = 3600, 8 << 20
+"""A small file that goes on for so long has its timestamps read to the end before more of it is decoded. In a larger
+one only the longest duration of all could be exceeded, and its bytes are as many as those of any video."""
 _SOUGHT_EXACTLY = ("mov", "matroska")
 """Demuxers with an index of keyframes by exact time."""
 
@@ -118,6 +120,7 @@ class Video:
     def __init__(self, uri: str, *, alive: Callable[[], None] = lambda: None) -> None:
         self.uri = uri
         self._alive = alive
+        self._ends_in_time = False
         self._open()
         context = self._stream.codec_context
         self.width, self.height = context.width, context.height
@@ -128,14 +131,16 @@ class Video:
         self._container = open_container(self.uri)
         try:
             self._stream = self._video_stream()
+            assert self._stream.time_base is not None
+            self._time_base = self._stream.time_base
+            self._n_bytes = max(0, self._container.size)
+            check_length(self._promised_s(), self._n_bytes, "the header promises")
         except VideoError:
             self._container.close()
             raise
-        assert self._stream.time_base is not None
-        self._time_base = self._stream.time_base
-        self._stream.codec_context.thread_count = (
-            1  # many videos are decoded at once; a decoder's own threads only wait
-        )
+        context = self._stream.codec_context
+        context.options = dict(DECODER_OPTIONS)
+        context.thread_count = 1  # many videos are decoded at once; a decoder's own threads only wait
 
     def __enter__(self) -> "Video":
         return self
@@ -158,6 +163,13 @@ class Video:
             return None
         return float(Fraction(self._container.duration, av.time_base))
 
+    def _promised_s(self) -> float:
+        """How long the header says that the video stream is, or else the file; 0 where it does not say."""
+        if self.stated_duration_s is None:
+            return 0.0
+        stated = self._stream.duration
+        return self.stated_duration_s if stated is None else float(stated * self._time_base)
+
     def _video_stream(self) -> VideoStream:
         streams = [s for s in self._container.streams.video if not _is_cover(s)]
         if not streams:
@@ -166,7 +178,7 @@ class Video:
         stream = streams[0]
         if stream.codec_context is None:
             raise VideoError("unsupported_codec", "no decoder for the video stream")
-        _check_size(stream.codec_context.width, stream.codec_context.height)
+        check_size(stream.codec_context.width, stream.codec_context.height)
         return stream
 
     def samples(self, clocks: Sequence[Clock], *, allow_partial: bool = False) -> Generator[Sample, None, End]:
@@ -206,12 +218,37 @@ class Video:
     def _shown(self, frames: Iterator[tuple[VideoFrame, int]], hands: list[_Hand]) -> Iterator[Sample]:
         """Gives every sample its frame; frames come as (frame, tick until which it is on display)."""
         for frame, until in frames:
+            self._check_end(until)
             for clock, hand in enumerate(hands):
                 while hand.tick < until and not hand.done:  # until is whole, so a rounded-down time compares exactly
                     yield Sample(clock, hand.index, frame)
                     hand.advance()
             if all(hand.done for hand in hands):
                 return
+
+    def _check_end(self, tick: int) -> None:
+        """Whether a video may go on until `tick`. Raises VideoError("too_long"), for a small file already when it is
+        its end that lies too late."""
+        seconds = float(tick * self._time_base)
+        check_length(seconds, self._n_bytes, "timestamps go on for")
+        if seconds > _LOOKED_AHEAD_S and self._n_bytes <= _LOOKED_AHEAD_BYTES and not self._ends_in_time:
+            check_length(self._last_timestamp_s(), self._n_bytes, "timestamps go on for")
+            self._ends_in_time = True
+
+    def _last_timestamp_s(self) -> float:
+        """The end of the last frame, from the first one's timestamp, read without decoding anything."""
+        first = end = None
+        with open_container(self.uri) as container:
+            stream = container.streams[self._stream.index]
+            try:
+                for packet in container.demux(stream):
+                    self._alive()
+                    if packet.pts is not None:
+                        first = packet.pts if first is None else min(first, packet.pts)
+                        end = max(end or packet.pts, packet.pts + (packet.duration or 0))
+            except av.error.FFmpegError:
+                pass  # whoever decodes it meets that too
+        return float((end - first) * self._time_base) if first is not None and end is not None else 0.0
 
     def _sampled_frames(self, hands: list[_Hand], reading: _Reading) -> Iterator[tuple[VideoFrame, int]]:
         def next_sample(tick: int) -> int | None:
@@ -223,7 +260,7 @@ class Video:
         )  # fmt: skip
         last = 0
         for frame, at, until in lookahead.frames():
-            _check_size(frame.width, frame.height)
+            check_size(frame.width, frame.height)
             if until is not None:
                 last = at
                 yield frame, until
@@ -281,14 +318,17 @@ class Video:
                 if packet.is_corrupt:
                     damage("a packet is cut short or marked corrupt")
                 try:
-                    frames = packet.decode()
+                    with decoding():
+                        frames = packet.decode()
                 except av.error.FFmpegError as error:
                     damage(message(error))
                     continue
                 for frame in frames:
                     assert isinstance(frame, VideoFrame)
-                    _check_size(frame.width, frame.height)
+                    check_size(frame.width, frame.height)
                     yield frame
+        except MemoryError:
+            raise out_of_memory() from None
         except av.error.FFmpegError as error:
             damage(message(error))
         if n_packets < self._stream.frames:
@@ -304,7 +344,3 @@ def _is_cover(stream: VideoStream) -> bool:
     """Cover art travels as a video stream of one picture."""
     return bool(stream.disposition & Disposition.attached_pic)
 
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_FRAME_PIXELS:
-        raise VideoError("too_large", f"frames of {width}x{height} px; the limit is {MAX_FRAME_PIXELS:,} pixels")

@@ -19,6 +19,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from qasir.video.limits import out_of_memory
+
 _REORDER = 32
 """Packets past a keyframe to know all timestamps before it: twice what any codec can reorder."""
 _MAX_PACKETS, _MAX_BYTES = 1024, 32 << 20
@@ -122,6 +124,8 @@ class Lookahead:
             self._alive()
             try:
                 packet = next(self._packets, None)
+            except MemoryError:
+                raise out_of_memory() from None
             except av.error.FFmpegError as error:
                 raise Inexact(str(error)) from None
             if packet is None or packet.size == 0:
@@ -178,6 +182,8 @@ class Lookahead:
                 self._restart()
                 self._expected = 0
                 packet = next(self._packets, None)
+            except MemoryError:
+                raise out_of_memory() from None
             except (av.error.FFmpegError, OSError, ValueError) as error:
                 raise Inexact(str(error)) from None
             if packet is not None and packet.is_keyframe and packet.pts is not None and packet.pts <= target:
@@ -219,6 +225,8 @@ class Lookahead:
             return self._codec.decode(packet) if packet is None else packet.decode()
         except av.error.EOFError:
             return []
+        except MemoryError:
+            raise out_of_memory() from None
         except av.error.FFmpegError as error:
             raise Inexact(str(error)) from None
 
