@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qasir.encoding.alarm import Alarm
+from qasir.encoding.memory import MemoryLimit
 from qasir.encoding.reports import Report, report_rows
 from qasir.encoding.rows import REPORT_SCHEMA, TILE_SCHEMA
 from qasir.errors import VideoError
@@ -22,6 +23,7 @@ from qasir.index.schemas import ENCODED, FAILED
 from qasir.index.spec import EncoderSpec
 from qasir.video.container import End, Video
 from qasir.video.corpus import MISSING, VideoFile
+from qasir.video.limits import out_of_memory
 from qasir.video.tile import SuperImage, Tiler, Tiling, Wanted, super_images
 
 log = logging.getLogger(__name__)
@@ -65,17 +67,21 @@ def decode_segments(
     *,
     allow_partial: bool = False,
     time_limit_s: float | None = None,
+    memory_limit: int | None = None,
 ) -> Iterator[Decoded]:
     """Decode and tile each segment for the indexes that need it.
 
     One bad file is one failed report an index. time_limit_s: kills this process when a decoder makes no progress for so
-    long.
+    long. memory_limit: bytes that decoding a segment may take; a file that needs more is "too_large".
     """
-    with Alarm(time_limit_s) as alarm:
+    with Alarm(time_limit_s) as alarm, MemoryLimit(memory_limit) as memory:
         for row in segments.to_pylist():
+            memory.renew()
             for part in _decode_segment(row, specs, allow_partial, alarm):
                 alarm.off()  # whoever takes it may take their time
+                memory.off()  # and their memory
                 yield part
+                memory.set()
                 alarm.set()
 
 
@@ -111,9 +117,8 @@ def _decode_segment(
                     with clock.stopped():
                         yield Decoded(pa.Table.from_pylist(tiles, schema=TILE_SCHEMA), REPORT_SCHEMA.empty_table())
                     tiles, n_bytes = [], 0
-    except VideoError as error:
-        log.warning("%s: %s: %s", file.uri, error.kind, error)
-        outcome = {"status": FAILED, "error_kind": error.kind, "error": str(error)}
+    except (VideoError, MemoryError) as error:
+        outcome = _failed(file, error if isinstance(error, VideoError) else out_of_memory())
     except Exception as error:  # whatever a damaged file makes a decoder raise, it is that file's failure alone
         log.exception("%s: unexpected error", file.uri)
         outcome = {"status": FAILED, "error_kind": "decode", "error": f"{type(error).__name__}: {error}"}
@@ -145,6 +150,12 @@ def _encoded(video: Video, end: End) -> dict[str, Any]:
         "status": ENCODED, "duration_s": end.duration_s, "width": video.width, "height": video.height,
         "fps": video.frame_rate, "codec": video.codec, "decode_errors": end.decode_errors,
     }  # fmt: skip
+
+
+def _failed(file: VideoFile, error: VideoError) -> dict[str, Any]:
+    """Those of a segment of a video that cannot be used."""
+    log.warning("%s: %s: %s", file.uri, error.kind, error)
+    return {"status": FAILED, "error_kind": error.kind, "error": str(error)}
 
 
 def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], seconds: float) -> Iterator[Report]:

@@ -20,8 +20,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from qasir.errors import VideoError
-from qasir.video.lookahead import Inexact, Lookahead
 from qasir.video.limits import check_length, check_size, decoding, out_of_memory
+from qasir.video.lookahead import Inexact, Lookahead
 from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container
 
 log = logging.getLogger(__name__)
@@ -343,4 +343,3 @@ class Video:
 def _is_cover(stream: VideoStream) -> bool:
     """Cover art travels as a video stream of one picture."""
     return bool(stream.disposition & Disposition.attached_pic)
-
