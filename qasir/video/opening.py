@@ -113,6 +113,7 @@ def _ebml_size(data: bytes, at: int) -> tuple[int, int]:
 def message(error: BaseException) -> str:
     """The decoder's own words, without the path that the row already has."""
     if isinstance(error, av.error.FFmpegError):
-        detail = f" ({error.log[1]}: {error.log[2].strip()})" if error.log else ""
+        said: Any = error.log  # (level, who, what), whatever its annotation says
+        detail = f" ({said[1]}: {said[2].strip()})" if said else ""
         return f"{error.strerror}{detail}"
     return getattr(error, "strerror", None) or str(error)
