@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 
 MAX_GAP_S = 3600
 """A frame cannot be on display for longer than this: larger jumps are broken timestamps."""
-_LOOKED_AHEAD_S, _LOOKED_AHEAD_BYTES = 3600, 8 << 20
-"""A small file that goes on for so long has its timestamps read to the end before more of it is decoded. In a larger
-one only the longest duration of all could be exceeded, and its bytes are as many as those of any video."""
+_LOOKED_AHEAD_S, _LOOKED_AHEAD_BYTES = 3600, 64 << 20
+"""A file of so few bytes that goes on for so long, and for longer than its header promises, has its timestamps read to
+the end before more of it is decoded. A larger one is stopped where it is too long."""
 _SOUGHT_EXACTLY = ("mov", "matroska")
 """Demuxers with an index of keyframes by exact time."""
 
@@ -134,7 +134,8 @@ class Video:
             assert self._stream.time_base is not None
             self._time_base = self._stream.time_base
             self._n_bytes = max(0, self._container.size)
-            check_length(self._promised_s(), self._n_bytes, "the header promises")
+            self._promised_s = self._header_promises_s()
+            check_length(self._promised_s, self._n_bytes, "the header promises")
         except VideoError:
             self._container.close()
             raise
@@ -163,7 +164,7 @@ class Video:
             return None
         return float(Fraction(self._container.duration, av.time_base))
 
-    def _promised_s(self) -> float:
+    def _header_promises_s(self) -> float:
         """How long the header says that the video stream is, or else the file; 0 where it does not say."""
         if self.stated_duration_s is None:
             return 0.0
@@ -231,9 +232,11 @@ class Video:
         its end that lies too late."""
         seconds = float(tick * self._time_base)
         check_length(seconds, self._n_bytes, "timestamps go on for")
-        if seconds > _LOOKED_AHEAD_S and self._n_bytes <= _LOOKED_AHEAD_BYTES and not self._ends_in_time:
+        if self._ends_in_time or seconds <= max(_LOOKED_AHEAD_S, self._promised_s + 1):
+            return
+        if self._n_bytes <= _LOOKED_AHEAD_BYTES:
             check_length(self._last_timestamp_s(), self._n_bytes, "timestamps go on for")
-            self._ends_in_time = True
+        self._ends_in_time = True
 
     def _last_timestamp_s(self) -> float:
         """The end of the last frame, from the first one's timestamp, read without decoding anything."""

@@ -13,8 +13,9 @@ MAX_FRAME_PIXELS = 8192 * 4352
 """Frames with more pixels than this (a little over 8K) are refused before memory is taken."""
 MAX_DURATION_S = 7 * 24 * 3600
 """No video lasts longer than a week. Cameras that run for longer begin a new file every few hours."""
-LONG_S = 24 * 3600
-"""A day is believed of any file: a still, or a slide-show whose pictures hardly differ, has next to no bytes."""
+LONG_S = 25 * 3600
+"""A day and a little is believed of any file: a still, or a slide-show whose pictures hardly differ, has next to no
+bytes."""
 MAX_SECONDS_A_BYTE = 1
 """What lasts longer than a day has a byte a second at least. A still repeated once a second takes 25 bytes to say that
 nothing has changed, one picture in ten minutes of 640x360 takes 10 bytes a second."""
