@@ -22,6 +22,10 @@ nothing has changed, one picture in ten minutes of 640x360 takes 10 bytes a seco
 _REFUSED = re.compile(r"(?:Picture|Frame) size (\d+)x(\d+) exceeds")
 """How `av_image_check_size2`, which all of FFmpeg's decoders ask, and dav1d say that max_pixels is exceeded."""
 
+_NO_BUFFER, _NO_SUCH_FRAME = "get_buffer() failed", "image parameters invalid"
+"""How all of them say that they got no memory for a frame, unless they say before it that there can be no such frame.
+H.264's goes on without that frame."""
+
 
 def check_size(width: int, height: int) -> None:
     """Raises VideoError("too_large")."""
@@ -71,7 +75,9 @@ def decoding() -> Iterator[None]:
 
 
 def _check_refusals(said: list[tuple[int, str, str]]) -> None:
-    for _, _, text in said:
-        refused = _REFUSED.search(text)
-        if refused:
-            check_size(int(refused[1]), int(refused[2]))
+    text = "".join(line for _, _, line in said)
+    refused = _REFUSED.search(text)
+    if refused:
+        check_size(int(refused[1]), int(refused[2]))
+    if _NO_BUFFER in text and _NO_SUCH_FRAME not in text:
+        raise out_of_memory()
