@@ -21,19 +21,19 @@ from qasir.video.corpus import list_videos
 from tests.qasir.encoding.stubs import SPEC, encode_stubbed
 from tests.videos import write_video
 
-LITTLE = 24 << 20
+LITTLE = 100 << 20
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """Frames of 8K, which H.264's decoder passes over where it gets no memory for them."""
+    """A frame of 8K and 200 MiB, which H.264's decoder passes over where it gets no memory for it."""
     path = tmp_path_factory.mktemp("large") / "b.mp4"
-    frame = av.VideoFrame(8192, 4320, "yuv420p")
+    frame = av.VideoFrame(8192, 4320, "yuv444p10le")
     for plane in frame.planes:
         plane.update(bytes(plane.buffer_size))
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = 8192, 4320, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = 8192, 4320, "yuv444p10le"
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
