@@ -40,3 +40,13 @@ def without_limit(segments, specs, *, time_limit_s, **options):
     """A decoder that takes no time limit."""
     assert time_limit_s is None
     yield from decode_segments(segments, specs, time_limit_s=time_limit_s, **options)
+
+
+def note_when(segments, specs, **options):
+    """A decoder that takes half a second, and writes beside its video when it began and ended."""
+    (uri,) = segments["uri"].to_pylist()
+    began = time.monotonic()
+    time.sleep(0.5)
+    with open(f"{uri}.when", "w") as file:
+        file.write(f"{began} {time.monotonic()}")
+    yield from ()
