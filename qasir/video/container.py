@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from qasir.errors import VideoError
-from qasir.video.limits import check_length, check_size, decoding, out_of_memory
+from qasir.video.limits import check_length, check_size, decoding
 from qasir.video.lookahead import Inexact, Lookahead
 from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container
 
@@ -330,9 +330,7 @@ class Video:
                     assert isinstance(frame, VideoFrame)
                     check_size(frame.width, frame.height)
                     yield frame
-        except MemoryError:
-            raise out_of_memory() from None
-        except av.error.FFmpegError as error:
+        except av.error.FFmpegError as error:  # no memory too, where a packet is said to be larger than there is any
             damage(message(error))
         if n_packets < self._stream.frames:
             damage(f"the file is cut short: {n_packets} of {self._stream.frames} packets", is_mine=reads_the_end)

@@ -124,8 +124,6 @@ class Lookahead:
             self._alive()
             try:
                 packet = next(self._packets, None)
-            except MemoryError:
-                raise out_of_memory() from None
             except av.error.FFmpegError as error:
                 raise Inexact(str(error)) from None
             if packet is None or packet.size == 0:
@@ -182,8 +180,6 @@ class Lookahead:
                 self._restart()
                 self._expected = 0
                 packet = next(self._packets, None)
-            except MemoryError:
-                raise out_of_memory() from None
             except (av.error.FFmpegError, OSError, ValueError) as error:
                 raise Inexact(str(error)) from None
             if packet is not None and packet.is_keyframe and packet.pts is not None and packet.pts <= target:

@@ -1,6 +1,7 @@
 """Opens videos by path or URI, as containers of video and nothing else, and knows what a container says of its own
 completeness."""
 
+import errno
 import os
 from typing import Any
 
@@ -39,6 +40,10 @@ def open_container(uri: str) -> Any:
         return container or _opened(uri)
     except MemoryError:
         raise out_of_memory() from None
+    except av.error.PermissionError as error:
+        if error.errno == errno.EPERM and _may_be_read(uri):  # -1, by which some demuxers give up
+            raise VideoError("not_a_video", "its demuxer gives up without a reason") from None
+        raise VideoError("io", message(error)) from None
     except OSError as error:
         raise VideoError("io", message(error)) from None
     except av.error.ArgumentError as error:
@@ -72,6 +77,15 @@ def _opened(uri: str, *, stream_options: list[dict[str, str]] | None = None, **o
                        buffer_size=_RANGE_BYTES, **how)  # fmt: skip
     # An explicit protocol, so that a name with a colon is still a name.
     return av.open(f"file:{uri}", options={**_OPTIONS, "protocol_whitelist": "file", **options}, **how)
+
+
+def _may_be_read(uri: str) -> bool:
+    try:
+        with _open_bytes(uri) as file:
+            file.read(1)
+    except OSError:
+        return False
+    return True
 
 
 def _open_bytes(uri: str) -> Any:
