@@ -3,7 +3,6 @@
 import resource
 import shutil
 
-import av
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -19,7 +18,7 @@ from qasir.errors import SpecError
 from qasir.index.schemas import ENCODED, FAILED
 from qasir.video.corpus import list_videos
 from tests.qasir.encoding.stubs import SPEC, encode_stubbed
-from tests.videos import write_video
+from tests.videos import write_blank, write_video
 
 LITTLE = 100 << 20
 
@@ -28,15 +27,7 @@ LITTLE = 100 << 20
 def large(tmp_path_factory):
     """A frame of 8K and 200 MiB, which H.264's decoder passes over where it gets no memory for it."""
     path = tmp_path_factory.mktemp("large") / "b.mp4"
-    frame = av.VideoFrame(8192, 4320, "yuv444p10le")
-    for plane in frame.planes:
-        plane.update(bytes(plane.buffer_size))
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = 8192, 4320, "yuv444p10le"
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+    return write_blank(path, (8192, 4320), "libx264", "yuv444p10le", preset="ultrafast")
 
 
 @pytest.fixture

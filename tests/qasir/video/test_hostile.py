@@ -12,7 +12,7 @@ from qasir.errors import VideoError
 from qasir.video.container import Clock, Video
 from qasir.video.limits import LONG_S, MAX_DURATION_S, longest_s
 from qasir.video.opening import open_container
-from tests.videos import read, write_every_codec, write_video
+from tests.videos import read, write_blank, write_every_codec, write_video
 
 
 def kind_of(uri):
@@ -98,21 +98,8 @@ def growth(path):
     return kind, int(mib)
 
 
-MOST_MIB = 60
-"""A frame of 8000 x 8000 pixels alone takes 92."""
-
-
-def write_huge(path, codec, pix_fmt="yuv420p", side=8000, **options):
-    """A frame of 8000 x `side` black pixels, which is a small file."""
-    frame = av.VideoFrame(8000, side, pix_fmt)
-    for plane in frame.planes:
-        plane.update(bytes(plane.buffer_size))
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=10, options=options)
-        stream.width, stream.height, stream.pix_fmt = 8000, side, pix_fmt
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+HUGE, MOST_MIB = (8000, 8000), 60
+"""Such a frame alone takes 92 MiB."""
 
 
 @pytest.mark.parametrize(
@@ -131,14 +118,14 @@ def write_huge(path, codec, pix_fmt="yuv420p", side=8000, **options):
 )
 def test_a_frame_over_the_limit_costs_no_memory(tmp_path, name, codec, pix_fmt):
     options = {"libx264": {"preset": "ultrafast"}, "libvpx": {"deadline": "realtime", "cpu-used": "8"}}
-    kind, mib = growth(write_huge(tmp_path / name, codec, pix_fmt, **options.get(codec, {})))
+    kind, mib = growth(write_blank(tmp_path / name, HUGE, codec, pix_fmt, **options.get(codec, {})))
     assert kind == "too_large"
     assert mib < MOST_MIB
 
 
 def test_frames_that_grow_over_the_limit_midway_cost_no_memory(tmp_path):
     small = write_video(tmp_path / "small.h264", 300)
-    write_huge(tmp_path / "huge.h264", "libx264", preset="ultrafast")
+    write_blank(tmp_path / "huge.h264", HUGE, "libx264", preset="ultrafast")
     path = tmp_path / "v.h264"
     path.write_bytes(small.read_bytes() + (tmp_path / "huge.h264").read_bytes())
     kind, mib = growth(path)
