@@ -53,7 +53,7 @@ headers changed; two files spliced) and encoded them as any corpus is encoded.
 
 - Each is a row: {n_encoded:,} encoded, {n_failed:,} failed with a kind that [operations.md](operations.md) lists.
 - The largest decoding process held {mib:,} MiB; the bound is {bound:,} MiB.
-- It took {seconds:,.0f} s with one decoding process, of which {limit:.0f} s without progress are the limit.
+- It took {seconds:,.0f} s with one decoding process; {n_hung} files were given up after {limit:.0f} s without progress.
 - No other file was read, though two of these name one.
 - The longest that damage made one has {most:,} super images ({name}).
 
@@ -95,8 +95,13 @@ def main(
         with peak_memory() as peak:
             rows = encode(work)
         text, broken = summary(outcomes(rows, names), peak[0], time.monotonic() - since, seed)
-        if os.stat(canary).st_atime > 0:
+        if canary.stat().st_atime > 0:
             broken.append(f"another file was read: {canary}")
+        canary.read_bytes()
+        if canary.stat().st_atime == 0:
+            broken.append(
+                f"nobody can tell what is read under {work}, which keeps no access times: give another --keep"
+            )
     if output is None:
         print(text)
     else:
@@ -203,7 +208,8 @@ def summary(results: list[Outcome], peak: int, seconds: float, seed: int) -> tup
     n_encoded = sum(one.kind == ENCODED for one in results)
     text = _TEXT.format(
         seed=seed, n=len(results), n_encoded=n_encoded, n_failed=len(results) - n_encoded, mib=peak >> 20,
-        bound=MEMORY_BOUND >> 20, seconds=seconds, limit=TIME_LIMIT_S, most=longest.n_super_images, name=longest.name,
+        bound=MEMORY_BOUND >> 20, seconds=seconds, limit=TIME_LIMIT_S,
+        n_hung=sum(one.kind == "timed_out" for one in results), most=longest.n_super_images, name=longest.name,
     )  # fmt: skip
     tables = [_table("container", [one.container for one in results], results, kinds)]
     tables.append(_table("codec", [one.codec for one in results], results, kinds))
