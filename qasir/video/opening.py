@@ -50,6 +50,8 @@ def open_container(uri: str) -> Any:
         raise VideoError("not_a_video", f"{message(error)}: no container of video, or one that is not read") from None
     except av.error.FFmpegError as error:
         raise VideoError("not_a_video", message(error)) from None
+    except ValueError as error:  # no name of a file, or of nothing that pyarrow knows
+        raise VideoError("io", message(error)) from None
 
 
 def _opened_with_limits(uri: str) -> Any:
@@ -58,7 +60,7 @@ def _opened_with_limits(uri: str) -> Any:
     try:
         return _opened(uri, stream_options=[{}])
     except ValueError as error:
-        if isinstance(error, av.error.FFmpegError):
+        if "stream_options" not in str(error):
             raise
         return None
 

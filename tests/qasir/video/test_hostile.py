@@ -169,6 +169,11 @@ def test_a_name_that_hides_a_protocol_opens_nothing_else(tmp_path, monkeypatch):
         assert kind_of(name) == "io"
 
 
+@pytest.mark.parametrize("name", ["a\0b.mp4", "nothing://a/b.mp4"])
+def test_what_is_no_name_of_a_file_cannot_be_opened(name):
+    assert kind_of(name) == "io"
+
+
 def write_gaps(path, n_frames, gap_s, **options):
     """Frames `gap_s` seconds apart."""
     return write_video(path, n_frames, pts=[i * gap_s for i in range(n_frames)], time_base=Fraction(1, 1), **options)
