@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from qasir.errors import VideoError
-from qasir.video.limits import check_length, check_size, decoding
+from qasir.video.limits import check_length, check_size, decoding, longest_s
 from qasir.video.lookahead import Inexact, Lookahead
 from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container
 
@@ -120,7 +120,6 @@ class Video:
     def __init__(self, uri: str, *, alive: Callable[[], None] = lambda: None) -> None:
         self.uri = uri
         self._alive = alive
-        self._ends_in_time = False
         self._open()
         context = self._stream.codec_context
         self.width, self.height = context.width, context.height
@@ -134,8 +133,9 @@ class Video:
             assert self._stream.time_base is not None
             self._time_base = self._stream.time_base
             self._n_bytes = max(0, self._container.size)
-            self._promised_s = self._header_promises_s()
-            check_length(self._promised_s, self._n_bytes, "the header promises")
+            promised_s = self._promised_s()
+            check_length(promised_s, self._n_bytes, "the header promises")
+            self._checked_until = int(max(_LOOKED_AHEAD_S, promised_s + 1) / self._time_base)
         except VideoError:
             self._container.close()
             raise
@@ -164,7 +164,7 @@ class Video:
             return None
         return float(Fraction(self._container.duration, av.time_base))
 
-    def _header_promises_s(self) -> float:
+    def _promised_s(self) -> float:
         """How long the header says that the video stream is, or else the file; 0 where it does not say."""
         if self.stated_duration_s is None:
             return 0.0
@@ -219,7 +219,8 @@ class Video:
     def _shown(self, frames: Iterator[tuple[VideoFrame, int]], hands: list[_Hand]) -> Iterator[Sample]:
         """Gives every sample its frame; frames come as (frame, tick until which it is on display)."""
         for frame, until in frames:
-            self._check_end(until)
+            if until > self._checked_until:
+                self._check_end(until)
             for clock, hand in enumerate(hands):
                 while hand.tick < until and not hand.done:  # until is whole, so a rounded-down time compares exactly
                     yield Sample(clock, hand.index, frame)
@@ -230,13 +231,10 @@ class Video:
     def _check_end(self, tick: int) -> None:
         """Whether a video may go on until `tick`. Raises VideoError("too_long"), for a small file already when it is
         its end that lies too late."""
-        seconds = float(tick * self._time_base)
-        check_length(seconds, self._n_bytes, "timestamps go on for")
-        if self._ends_in_time or seconds <= max(_LOOKED_AHEAD_S, self._promised_s + 1):
-            return
+        check_length(float(tick * self._time_base), self._n_bytes, "timestamps go on for")
         if self._n_bytes <= _LOOKED_AHEAD_BYTES:
             check_length(self._last_timestamp_s(), self._n_bytes, "timestamps go on for")
-        self._ends_in_time = True
+        self._checked_until = int(longest_s(self._n_bytes) / self._time_base)
 
     def _last_timestamp_s(self) -> float:
         """The end of the last frame, from the first one's timestamp, read without decoding anything."""
