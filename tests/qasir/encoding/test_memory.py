@@ -2,6 +2,9 @@
 
 import resource
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +17,7 @@ from qasir.encoding.memory import DECODE_MEMORY, MemoryLimit
 from qasir.encoding.options import EncodeOptions
 from qasir.encoding.rows import plan_table
 from qasir.encoding.watched import death_of
-from qasir.errors import SpecError
+from qasir.errors import ERROR_KINDS, SpecError
 from qasir.index.schemas import ENCODED, FAILED
 from qasir.video.corpus import list_videos
 from tests.qasir.encoding.stubs import SPEC, encode_stubbed
@@ -42,7 +45,7 @@ def videos(large, tmp_path):
 
 def segments_of(folder):
     files = list(list_videos(str(folder)).videos)
-    return cut_videos(plan_table(files, {file.video_id: {0: []} for file in files}))
+    return cut_videos(plan_table(files, {file.video_id: {0: []} for file in files}), memory_limit=LITTLE)
 
 
 def statuses(segments, **limits):
@@ -94,6 +97,34 @@ def test_the_child_of_the_plain_loop_has_a_limit_and_this_process_has_none(video
 def test_a_suspect_that_takes_too_much_memory_does_not_die_of_it(videos):
     task = Task(decode_segments, [SPEC], EncodeOptions(decode_memory=LITTLE))
     assert death_of(segments_of(videos), task) is None
+
+
+def test_a_header_that_lists_more_frames_than_memory_holds_costs_no_more_than_the_limit(tmp_path):
+    """Without it these 3 KB take 4 GiB, and most of a minute, to open."""
+    path = write_video(tmp_path / "videos" / "v.mp4", 30)
+    data, many = bytearray(path.read_bytes()), (60_000_000).to_bytes(4, "big")
+    for box, at in ((b"stsz", 12), (b"stts", 12), (b"stsc", 16)):  # the fields that count frames
+        at += data.index(box)
+        data[at : at + 4] = many
+    data[data.index(b"stsz") + 8 : data.index(b"stsz") + 12] = (1).to_bytes(4, "big")  # all of one byte
+    path.write_bytes(data)
+    script = f"import sys; from {__name__} import *; print(read_here(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", script, path.parent], capture_output=True, text=True, check=True)
+    kind, mib = done.stdout.split()
+    assert kind in ERROR_KINDS
+    assert int(mib) < (LITTLE >> 20) + 50
+
+
+def read_here(folder):
+    """The kind of failure of a folder's only video, and the MiB by which this process grew."""
+    segments, before = segments_of(folder), most_resident()
+    ((_, _, kind),) = statuses(segments, memory_limit=LITTLE)
+    return f"{kind} {most_resident() - before}"
+
+
+def most_resident():
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) >> 10
 
 
 def test_a_limit_of_nothing_is_refused():
