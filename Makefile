@@ -6,13 +6,14 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := demo
 
-.PHONY: demo test test-all lint docs install install-dev clean
+.PHONY: demo test test-all fuzz lint docs install install-dev clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   install, render the demo corpus, encode it, evaluate it, and search it"
 	@echo "make test   install and run the tests, but for those that take long by nature"
 	@echo "make test-all  all tests: killed jobs, lost nodes, submitted jobs, trainings too"
+	@echo "make fuzz   encode 2,000 damaged files of all containers and codecs at hand; the summary goes to docs/fuzz.md"
 	@echo "make lint   install and run ruff, mypy and the contracts of imports"
 	@echo "make docs   make docs/reference.md and the picture of the rooms from the code"
 
@@ -45,6 +46,9 @@ test: install-dev
 
 test-all: install-dev
 	$(RUN) -m pytest
+
+fuzz: install-dev
+	$(RUN) benchmarks/fuzz.py --output docs/fuzz.md
 
 lint: install-dev
 	$(RUN) -m ruff check .

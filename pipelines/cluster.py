@@ -125,6 +125,15 @@ def node_cpus() -> float:
     return max([1.0, *present, *groups])
 
 
+def node_memory() -> float:
+    """Bytes of memory that a task can ask for at most: those of the largest node with a CPU that is there or may come;
+    0 where nobody says."""
+    present = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    config = ray._private.state.state.get_cluster_config()
+    groups = [dict(group.resources) for group in config.node_group_configs] if config else []
+    return max([0.0, *(float(each.get("memory", 0.0)) for each in present + groups if each.get("CPU", 0.0) >= 1)])
+
+
 def may_grow() -> bool:
     """Whether an autoscaler may add nodes of which it does not say how many: KubeRay's, say."""
     return bool(os.environ.get("RAY_ADDRESS")) and not ray._private.state.state.get_max_resources_from_cluster_config()

@@ -1,6 +1,6 @@
 """Encodes a corpus into one or several indexes on Ray Data: cut -> decode and tile -> encode -> write, then commit."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,9 +10,18 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-from pipelines.cluster import connect, graph_settings, may_grow, node_cpus, retry_once, total_cpus, total_gpus
+from pipelines.cluster import (
+    connect,
+    graph_settings,
+    may_grow,
+    node_cpus,
+    node_memory,
+    retry_once,
+    total_cpus,
+    total_gpus,
+)
 from pipelines.decoding import ReportQueue, decode_and_report
-from pipelines.workers import CUTTER_CPUS, DECODER_CPUS, WRITER_CPUS, Workers
+from pipelines.workers import CUTTER_CPUS, DECODER_CPUS, SUSPECT_CPUS, SUSPECT_MEMORY, WRITER_CPUS, Workers
 from qasir.encoding.child import Decode, Task
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
@@ -134,11 +143,12 @@ class RayStages:
         )
 
     def alone(self, segments: Sequence[pa.Table]) -> list[Death | None]:
-        task = ray.remote(num_cpus=DECODER_CPUS, max_retries=2)(death_of)
+        """As `Stages.alone`; each with a CPU and memory of its own, so that what the others take ends none of them."""
+        memory = min(SUSPECT_MEMORY, node_memory())
+        task = ray.remote(num_cpus=SUSPECT_CPUS, memory=memory, max_retries=2)(death_of)
         how = Task(self._decode, self._specs, self._options)
-        pending = [task.remote(each, how) for each in segments]
         results: list[Death | None] = []
-        for ref in pending:
+        for ref in _a_few_at_once(segments, lambda each: task.remote(each, how), int(total_cpus())):
             try:
                 results.append(ray.get(ref))
             except ray.exceptions.RayError:  # the watcher itself was lost, with its node say: no fault of the video's
@@ -170,20 +180,25 @@ def _segments(plan: pa.Table, options: EncodeOptions, n_at_once: int) -> pa.Tabl
     cut = ray.remote(num_cpus=CUTTER_CPUS, max_retries=1)(cut_videos)
     limits = options.cut_limits
     parts = [plan.slice(i, _PLAN_ROWS) for i in range(0, len(plan), _PLAN_ROWS)]
-    running: list[Any] = []
-    pending = []
-    for part in parts:
-        if len(running) >= n_at_once:
-            _, running = ray.wait(running)
-        running.append(cut.remote(part, **limits))
-        pending.append(running[-1])
     tables = []
-    for part, ref in zip(parts, pending, strict=True):
+    for part, ref in zip(parts, _a_few_at_once(parts, lambda part: cut.remote(part, **limits), n_at_once), strict=True):
         try:
             tables.append(ray.get(ref))
         except ray.exceptions.RayError:
             tables += [whole_video(row) for row in part.to_pylist()]
     return pa.concat_tables(tables)
+
+
+def _a_few_at_once(parts: Sequence[pa.Table], start: Callable[[pa.Table], Any], most: int) -> list[Any]:
+    """Start a task for each part, no more than `most` at a time; references to what they return."""
+    running: list[Any] = []
+    started = []
+    for rows in parts:
+        if len(running) >= most:
+            _, running = ray.wait(running)
+        running.append(start(rows))
+        started.append(running[-1])
+    return started
 
 
 def segments_a_block(segments: pa.Table, n_decoders: int) -> int:

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from qasir.encoding.memory import DECODE_MEMORY
 from qasir.encoding.models import CPU_BATCH, GPU_BATCH, cpu_batch
 from qasir.errors import SpecError
 
 DECODER_CPUS, WRITER_CPUS, CUTTER_CPUS = 0.1, 0.05, 0.1
+SUSPECT_CPUS, SUSPECT_MEMORY = 1.0, DECODE_MEMORY + (1 << 30)
+"""What a video gets that may have killed its decoder, and is looked at alone: bytes that the limit allows it, and those
+of the two processes."""
 _ENCODER_CPUS_A_THREAD = 0.1
 """Small fractions, because what bounds the stages is their number of workers. Ray Data keeps a third of half the CPUs
 it was granted for each stage, and is granted what stages ask for plus only whole ones of the rest: with 0.25 a decoder

@@ -63,7 +63,7 @@ ERROR_KINDS = {
     "no_frames": "a video stream from which not one frame could be decoded",
     "decode": "damage in the middle or a cut end; --allow-partial keeps what did decode",
     "timestamps": "broken timestamps: a jump of more than an hour between two frames",
-    "too_large": "frames larger than the stated limit; refused before memory is taken",
+    "too_large": "frames larger than the stated limit, or decoding that takes more memory than it may; it is refused",
     "too_long": "the header or timestamps promise more samples than the stated bounds, in all or for the file's size",
     "not_finite": "the encoder gave an embedding with NaN or infinite numbers, which is never stored",
     "timed_out": "decoding made no progress for the time limit (--decode-timeout); its process was ended",

@@ -87,6 +87,19 @@ def write_film(path: Path, n_frames: int = 30) -> Path:
     return path
 
 
+def write_blank(path: Path, size: tuple[int, int], codec: str, pix_fmt: str = "yuv420p", **options: str) -> Path:
+    """One frame, all zeros: as large as one likes, in a small file."""
+    frame = VideoFrame(*size, pix_fmt)
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=10, options=options)
+        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 CODECS = {
     "h264.mp4": "libx264",
     "hevc.mp4": "libx265",

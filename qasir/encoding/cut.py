@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from qasir.encoding.alarm import Alarm
+from qasir.encoding.memory import MemoryLimit
 from qasir.encoding.options import SEGMENT_BYTES, SEGMENT_S
 from qasir.encoding.rows import SEGMENT_SCHEMA
 from qasir.video.container import Video
@@ -17,6 +18,7 @@ def cut_videos(
     segment_s: int = SEGMENT_S,
     segment_bytes: int = SEGMENT_BYTES,
     time_limit_s: float | None = None,
+    memory_limit: int | None = None,
 ) -> pa.Table:
     """One row a segment: a stretch of whole seconds; the last one of a video runs to its true end, whatever the header
     says.
@@ -24,9 +26,10 @@ def cut_videos(
     A video that cannot be opened or sought exactly is one segment; what is wrong with it shows when that is decoded.
     """
     rows = []
-    with Alarm(time_limit_s) as alarm:
+    with Alarm(time_limit_s) as alarm, MemoryLimit(memory_limit) as memory:
         for row in plan.to_pylist():
             alarm.set()
+            memory.renew()
             starts, stated_s = [0], 0.0
             if row["problem"] is None:
                 most = max(1, row["size_bytes"] // max(1, segment_bytes))

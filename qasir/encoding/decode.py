@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qasir.encoding.alarm import Alarm
+from qasir.encoding.memory import MemoryLimit
 from qasir.encoding.reports import CHANGED, Report, report_rows
 from qasir.encoding.rows import REPORT_SCHEMA, TILE_SCHEMA
 from qasir.errors import VideoError
@@ -22,6 +23,7 @@ from qasir.index.schemas import ENCODED, FAILED
 from qasir.index.spec import EncoderSpec
 from qasir.video.container import End, Video
 from qasir.video.corpus import MISSING, VideoFile, current_fingerprint
+from qasir.video.limits import out_of_memory
 from qasir.video.tile import SuperImage, Tiler, Tiling, Wanted, super_images
 
 log = logging.getLogger(__name__)
@@ -65,17 +67,22 @@ def decode_segments(
     *,
     allow_partial: bool = False,
     time_limit_s: float | None = None,
+    memory_limit: int | None = None,
 ) -> Iterator[Decoded]:
     """Decode and tile each segment for the indexes that need it.
 
     One bad file is one failed report an index, and so is one that changes before its segment is decoded to the end.
-    time_limit_s: kills this process when a decoder makes no progress for so long.
+    time_limit_s: kills this process when a decoder makes no progress for so long. memory_limit: bytes that decoding a
+    segment may take; a file that needs more is "too_large".
     """
-    with Alarm(time_limit_s) as alarm:
+    with Alarm(time_limit_s) as alarm, MemoryLimit(memory_limit) as memory:
         for row in segments.to_pylist():
+            memory.renew()
             for part in _decode_segment(row, specs, allow_partial, alarm):
                 alarm.off()  # whoever takes it may take their time
+                memory.off()  # and their memory
                 yield part
+                memory.set()
                 alarm.set()
 
 
@@ -112,19 +119,17 @@ def _decode_segment(
                     with clock.stopped():
                         yield Decoded(pa.Table.from_pylist(tiles, schema=TILE_SCHEMA), REPORT_SCHEMA.empty_table())
                     tiles, n_bytes = [], 0
-    except VideoError as error:
-        log.warning("%s: %s: %s", file.uri, error.kind, error)
-        outcome = _failed(error)
+    except (VideoError, MemoryError) as error:
+        outcome = _failed(file, error if isinstance(error, VideoError) else out_of_memory())
     except Exception as error:  # whatever a damaged file makes a decoder raise, it is that file's failure alone
         log.exception("%s: unexpected error", file.uri)
-        outcome = _failed(VideoError("decode", f"{type(error).__name__}: {error}"))
+        outcome = _failed(file, VideoError("decode", f"{type(error).__name__}: {error}"))
     if file.problem is None:
         alarm.set()
         try:
             _check_unchanged(file)
         except VideoError as error:  # which explains any other failure
-            log.warning("%s: %s: %s", file.uri, error.kind, error)
-            outcome = _failed(error)
+            outcome = _failed(file, error)
     outcome |= {"segment": row["segment"], "n_segments": row["n_segments"]}
     yield Decoded(
         pa.Table.from_pylist(tiles, schema=TILE_SCHEMA), report_rows(_reports(file, groups, outcome, clock.seconds()))
@@ -166,8 +171,9 @@ def _encoded(video: Video, end: End) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _failed(error: VideoError) -> dict[str, Any]:
-    """The columns of a report about a segment that did not."""
+def _failed(file: VideoFile, error: VideoError) -> dict[str, Any]:
+    """Those of a segment of a video that cannot be used."""
+    log.warning("%s: %s: %s", file.uri, error.kind, error)
     return {"status": FAILED, "error_kind": error.kind, "error": str(error)}
 
 

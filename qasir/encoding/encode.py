@@ -30,7 +30,7 @@ def encode(
     made from a folder above them or a manifest. model: what decides the rows of a new index, and must be so of one that
     is there. on_progress: called after every batch. isolate: decode in a child process, so
     that a file that hangs or kills its decoder is a failed row (kinds `timed_out` and `crashed`); False decodes in this
-    process, without a time limit.
+    process, without limits of time and memory.
 
     Videos that cannot be read end as failed rows, never as an exception. Raises CorpusError for videos that cannot be
     listed, SpecError and ModelError for options that do not go together or do not fit the index, IndexHeldError if

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
 
+from qasir.encoding.memory import DECODE_MEMORY
 from qasir.errors import SpecError
 from qasir.options import Doc, Flag, Range, Shown
 from qasir.video.super_image import Fit
@@ -34,7 +35,9 @@ class EncoderOptions:
 class EncodeOptions:
     """How to encode, apart from what: none of these changes a row.
 
-    decode_timeout_s: None waits for ever. segment_s, segment_bytes: how long videos are cut (`qasir.encoding.cut`).
+    decode_timeout_s: None waits for ever. decode_memory: bytes that decoding a video may take, None as many as there
+    are. Both hold only in processes that are watched. segment_s, segment_bytes: how long videos are cut
+    (`qasir.encoding.cut`).
     """
 
     allow_partial: Annotated[
@@ -44,11 +47,13 @@ class EncodeOptions:
     decode_timeout_s: Annotated[
         float | None, Doc("Give up on a video whose decoding makes no progress for so long.")
     ] = 120.0
+    decode_memory: int | None = DECODE_MEMORY
     segment_s: int = SEGMENT_S
     segment_bytes: int = SEGMENT_BYTES
 
     def __post_init__(self) -> None:
-        for name, least in (("commit_every_s", 0), ("decode_timeout_s", 0), ("segment_s", 1), ("segment_bytes", 0)):
+        least_of = {"commit_every_s": 0, "decode_timeout_s": 0, "decode_memory": 1, "segment_s": 1, "segment_bytes": 0}
+        for name, least in least_of.items():
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise SpecError(f"{name.removesuffix('_s').replace('_', ' ')} {value}: choose a number from {least} up")
@@ -56,16 +61,16 @@ class EncodeOptions:
     @property
     def decode_limits(self) -> dict[str, Any]:
         """What `qasir.encoding.decode.decode_segments` takes of them."""
-        return {"allow_partial": self.allow_partial, "time_limit_s": self.decode_timeout_s}
+        return {"allow_partial": self.allow_partial, **self._process_limits}
 
     @property
     def cut_limits(self) -> dict[str, Any]:
         """What `qasir.encoding.cut.cut_videos` takes of them."""
-        return {
-            "segment_s": self.segment_s,
-            "segment_bytes": self.segment_bytes,
-            "time_limit_s": self.decode_timeout_s,
-        }
+        return {"segment_s": self.segment_s, "segment_bytes": self.segment_bytes, **self._process_limits}
+
+    @property
+    def _process_limits(self) -> dict[str, Any]:
+        return {"time_limit_s": self.decode_timeout_s, "memory_limit": self.decode_memory}
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ class PlainLoop:
     """`Stages` that cut and decode in one watched child, and encode and write in this process.
 
     models: makes what encodes for each index, called when there is something to encode. batch: how many super images
-    are encoded at once. isolate: whether there is a child; without one no time limit holds, and a file that kills its
-    decoder kills this process.
+    are encoded at once. isolate: whether there is a child; without one no limit of time or memory holds, and a file
+    that kills its decoder kills this process.
     """
 
     def __init__(
@@ -80,7 +80,8 @@ class PlainLoop:
     def _decoded(self, plan: pa.Table) -> Iterator[Iterator[Decoded]]:
         task = self._task
         if not self._isolate:
-            options = replace(task.options, decode_timeout_s=None)  # an alarm would end this process
+            # An alarm would end this process, and a limit would leave it without memory for the rest of its work.
+            options = replace(task.options, decode_timeout_s=None, decode_memory=None)
             yield task.decode(cut_videos(plan, **options.cut_limits), task.specs, **options.decode_limits)
             return
         with (

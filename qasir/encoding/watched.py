@@ -21,6 +21,8 @@ from qasir.errors import QasirError
 
 _ENDING_S = 10.0
 _LAST_LINE = 300
+_LAST_WORDS, _NO_MEMORY = 3, ("MemoryError", "std::bad_alloc")
+"""Of a process whose own work, and not its decoder, was refused memory under the limit: Python's or a C++ library's."""
 _RUN = "from qasir.encoding.child import main; main()"
 
 
@@ -150,6 +152,8 @@ def death_of(segments: pa.Table, task: Task) -> Death | None:
         return None
     if status == -signal.SIGALRM:
         return Death("timed_out", f"decoding made no progress for {task.options.decode_timeout_s} s")
+    if any(sign in line for line in lines[-_LAST_WORDS:] for sign in _NO_MEMORY):
+        return Death("too_large", "decoding takes more memory than a decoder may have; its process ended of it")
     if status < 0:
         return Death("crashed", f"the process that decodes it dies of {signal.Signals(-status).name}")
     return Death("crashed", f"the process that decodes it exits with status {status}: {lines[-1][:_LAST_LINE]}")

@@ -20,15 +20,17 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from qasir.errors import VideoError
+from qasir.video.limits import check_length, check_size, decoding, longest_s
 from qasir.video.lookahead import Inexact, Lookahead
-from qasir.video.opening import matroska_is_cut, message, open_container
+from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container
 
 log = logging.getLogger(__name__)
 
-MAX_FRAME_PIXELS = 8192 * 4352
-"""Frames with more pixels than this (a little over 8K) are refused before memory is taken."""
 MAX_GAP_S = 3600
 """A frame cannot be on display for longer than this: larger jumps are broken timestamps."""
+_LOOKED_AHEAD_S, _LOOKED_AHEAD_BYTES = 3600, 64 << 20
+"""A file of so few bytes that goes on for so long, and for longer than its header promises, has its timestamps read to
+the end before more of it is decoded. A larger one is stopped where it is too long."""
 _SOUGHT_EXACTLY = ("mov", "matroska")
 """Demuxers with an index of keyframes by exact time."""
 
@@ -128,14 +130,18 @@ class Video:
         self._container = open_container(self.uri)
         try:
             self._stream = self._video_stream()
+            assert self._stream.time_base is not None
+            self._time_base = self._stream.time_base
+            self._n_bytes = max(0, self._container.size)
+            promised_s = self._promised_s()
+            check_length(promised_s, self._n_bytes, "the header promises")
+            self._checked_until = int(max(_LOOKED_AHEAD_S, promised_s + 1) / self._time_base)
         except VideoError:
             self._container.close()
             raise
-        assert self._stream.time_base is not None
-        self._time_base = self._stream.time_base
-        self._stream.codec_context.thread_count = (
-            1  # many videos are decoded at once; a decoder's own threads only wait
-        )
+        context = self._stream.codec_context
+        context.options = dict(DECODER_OPTIONS)
+        context.thread_count = 1  # many videos are decoded at once; a decoder's own threads only wait
 
     def __enter__(self) -> "Video":
         return self
@@ -158,6 +164,13 @@ class Video:
             return None
         return float(Fraction(self._container.duration, av.time_base))
 
+    def _promised_s(self) -> float:
+        """How long the header says that the video stream is, or else the file; 0 where it does not say."""
+        if self.stated_duration_s is None:
+            return 0.0
+        stated = self._stream.duration
+        return self.stated_duration_s if stated is None else float(stated * self._time_base)
+
     def _video_stream(self) -> VideoStream:
         streams = [s for s in self._container.streams.video if not _is_cover(s)]
         if not streams:
@@ -166,7 +179,7 @@ class Video:
         stream = streams[0]
         if stream.codec_context is None:
             raise VideoError("unsupported_codec", "no decoder for the video stream")
-        _check_size(stream.codec_context.width, stream.codec_context.height)
+        check_size(stream.codec_context.width, stream.codec_context.height)
         return stream
 
     def samples(self, clocks: Sequence[Clock], *, allow_partial: bool = False) -> Generator[Sample, None, End]:
@@ -206,12 +219,37 @@ class Video:
     def _shown(self, frames: Iterator[tuple[VideoFrame, int]], hands: list[_Hand]) -> Iterator[Sample]:
         """Gives every sample its frame; frames come as (frame, tick until which it is on display)."""
         for frame, until in frames:
+            if until > self._checked_until:
+                self._check_end(until)
             for clock, hand in enumerate(hands):
                 while hand.tick < until and not hand.done:  # until is whole, so a rounded-down time compares exactly
                     yield Sample(clock, hand.index, frame)
                     hand.advance()
             if all(hand.done for hand in hands):
                 return
+
+    def _check_end(self, tick: int) -> None:
+        """Whether a video may go on until `tick`. Raises VideoError("too_long"), for a small file already when it is
+        its end that lies too late."""
+        check_length(float(tick * self._time_base), self._n_bytes, "timestamps go on for")
+        if self._n_bytes <= _LOOKED_AHEAD_BYTES:
+            check_length(self._last_timestamp_s(), self._n_bytes, "timestamps go on for")
+        self._checked_until = int(longest_s(self._n_bytes) / self._time_base)
+
+    def _last_timestamp_s(self) -> float:
+        """The end of the last frame, from the first one's timestamp, read without decoding anything."""
+        first = end = None
+        with open_container(self.uri) as container:
+            stream = container.streams[self._stream.index]
+            try:
+                for packet in container.demux(stream):
+                    self._alive()
+                    if packet.pts is not None:
+                        first = packet.pts if first is None else min(first, packet.pts)
+                        end = max(end or packet.pts, packet.pts + (packet.duration or 0))
+            except av.error.FFmpegError:
+                pass  # whoever decodes it meets that too
+        return float((end - first) * self._time_base) if first is not None and end is not None else 0.0
 
     def _sampled_frames(self, hands: list[_Hand], reading: _Reading) -> Iterator[tuple[VideoFrame, int]]:
         def next_sample(tick: int) -> int | None:
@@ -223,7 +261,7 @@ class Video:
         )  # fmt: skip
         last = 0
         for frame, at, until in lookahead.frames():
-            _check_size(frame.width, frame.height)
+            check_size(frame.width, frame.height)
             if until is not None:
                 last = at
                 yield frame, until
@@ -281,15 +319,16 @@ class Video:
                 if packet.is_corrupt:
                     damage("a packet is cut short or marked corrupt")
                 try:
-                    frames = packet.decode()
+                    with decoding():
+                        frames = packet.decode()
                 except av.error.FFmpegError as error:
                     damage(message(error))
                     continue
                 for frame in frames:
                     assert isinstance(frame, VideoFrame)
-                    _check_size(frame.width, frame.height)
+                    check_size(frame.width, frame.height)
                     yield frame
-        except av.error.FFmpegError as error:
+        except av.error.FFmpegError as error:  # no memory too, where a packet is said to be larger than there is any
             damage(message(error))
         if n_packets < self._stream.frames:
             damage(f"the file is cut short: {n_packets} of {self._stream.frames} packets", is_mine=reads_the_end)
@@ -303,8 +342,3 @@ class Video:
 def _is_cover(stream: VideoStream) -> bool:
     """Cover art travels as a video stream of one picture."""
     return bool(stream.disposition & Disposition.attached_pic)
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_FRAME_PIXELS:
-        raise VideoError("too_large", f"frames of {width}x{height} px; the limit is {MAX_FRAME_PIXELS:,} pixels")

@@ -19,6 +19,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from qasir.video.limits import out_of_memory
+
 _REORDER = 32
 """Packets past a keyframe to know all timestamps before it: twice what any codec can reorder."""
 _MAX_PACKETS, _MAX_BYTES = 1024, 32 << 20
@@ -219,6 +221,8 @@ class Lookahead:
             return self._codec.decode(packet) if packet is None else packet.decode()
         except av.error.EOFError:
             return []
+        except MemoryError:
+            raise out_of_memory() from None
         except av.error.FFmpegError as error:
             raise Inexact(str(error)) from None
 

@@ -1,5 +1,6 @@
 """Encoding on Ray Data: that the graph does what the plain loop does, and survives what only happens on Ray."""
 
+import os
 import shutil
 from dataclasses import replace
 
@@ -8,17 +9,18 @@ import pyarrow as pa
 import pytest
 from ray.data import DataContext
 
-from pipelines.cluster import graph_settings
+from pipelines.cluster import graph_settings, node_memory
 from pipelines.encode import RayStages, encode_corpus, segments_a_block
 from qasir.encoding.encode import plain_stages
 from qasir.encoding.models import Target
 from qasir.encoding.options import EncodeOptions, EncoderOptions
 from qasir.encoding.prepare import prepare
+from qasir.encoding.rows import plan_table, whole_video
 from qasir.encoding.run import run_encoding
 from qasir.errors import QasirError
-from qasir.video.corpus import list_videos
+from qasir.video.corpus import VideoFile, list_videos
 from qasir.vlm.weights import VlmSource
-from tests.qasir.encoding.decoders import crash_on_b
+from tests.qasir.encoding.decoders import crash_on_b, note_when
 from tests.videos import write_video
 
 # In fp32, since batches differ in size, and bf16 with them.
@@ -66,6 +68,17 @@ def test_a_graph_fills_the_tables_that_the_loop_fills(local_ray, videos, tmp_pat
     run_encoding(corpus, [target.index for target in targets["loop"]], stages, options)
     for mine, theirs in zip(targets["ray"], targets["loop"], strict=True):
         assert_same(mine.index, theirs.index)
+
+
+@pytest.mark.ray
+def test_suspects_have_a_cpu_each_and_memory_that_the_cluster_has(local_ray, tmp_path):
+    """Ray has two CPUs here, and never more memory than this machine."""
+    assert 0 < node_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    files = [VideoFile(f"v{i}", str(tmp_path / f"v{i}"), 1, "f") for i in range(6)]
+    segments = [whole_video(row) for row in plan_table(files, {file.video_id: {0: []} for file in files}).to_pylist()]
+    assert RayStages([], EncodeOptions(), decode=note_when).alone(segments) == [None] * 6
+    times = [tuple(map(float, (tmp_path / f"v{i}.when").read_text().split())) for i in range(6)]
+    assert max(sum(start <= began < end for start, end in times) for began, _ in times) <= 2
 
 
 @pytest.mark.ray

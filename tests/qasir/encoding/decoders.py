@@ -30,6 +30,13 @@ def exit_on_b(segments, specs, **options):
     yield from decode_segments(segments, specs, **options)
 
 
+def run_out_on_b(segments, specs, **options):
+    """A decoder whose process ends where its own work gets no memory."""
+    if "more/b" in segments["video_id"].to_pylist():
+        raise MemoryError
+    yield from decode_segments(segments, specs, **options)
+
+
 def hang_after_the_first(segments, specs, **options):
     """A decoder that gives a video's rows and never its report."""
     yield next(decode_segments(segments, specs, **options))
@@ -47,3 +54,13 @@ def kill_on_b(segments, specs, **options):
     if "more/b" in segments["video_id"].to_pylist():
         os.kill(os.getpid(), signal.SIGKILL)
     yield from decode_segments(segments, specs, **options)
+
+
+def note_when(segments, specs, **options):
+    """A decoder that takes half a second, and writes beside its video when it began and ended."""
+    (uri,) = segments["uri"].to_pylist()
+    began = time.monotonic()
+    time.sleep(0.5)
+    with open(f"{uri}.when", "w") as file:
+        file.write(f"{began} {time.monotonic()}")
+    yield from ()

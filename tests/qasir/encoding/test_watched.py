@@ -9,7 +9,7 @@ import pytest
 
 from qasir.encoding.decode import decode_segments
 from qasir.errors import QasirError
-from tests.qasir.encoding.decoders import crash_on_b, exit_on_b, hang_on_b, without_limit
+from tests.qasir.encoding.decoders import crash_on_b, exit_on_b, hang_on_b, run_out_on_b, without_limit
 from tests.qasir.encoding.stubs import BrokenModel, encode_stubbed
 
 
@@ -32,6 +32,12 @@ def test_a_child_decodes_what_this_process_decodes(videos, tmp_path):
     [
         (crash_on_b, 60.0, "crashed", "the process that decodes it dies of SIGSEGV"),
         (exit_on_b, 60.0, "crashed", "the process that decodes it exits with status 1: SystemExit: no decoder today"),
+        (
+            run_out_on_b,
+            60.0,
+            "too_large",
+            "decoding takes more memory than a decoder may have; its process ended of it",
+        ),
         (hang_on_b, 2.0, "timed_out", "decoding made no progress for 2.0 s"),
     ],
 )
