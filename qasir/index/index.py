@@ -250,7 +250,8 @@ class Index:
                     f"{self.uri} has rows in `{name}` but no table `videos`: restore it, or name another --index"
                 )
             schema = schema.with_metadata(self.table_metadata)
-            lance.write_dataset(schema.empty_table(), self.table_uri(name), schema=schema, mode="overwrite")
+            mode = "create" if there is None else "overwrite"
+            lance.write_dataset(schema.empty_table(), self.table_uri(name), schema=schema, mode=mode)
 
     def write_super_images(self, rows: pa.Table) -> list[FragmentMetadata]:
         """Write rows as uncommitted fragments, from any process; `Writer.commit_super_images` makes them visible."""
