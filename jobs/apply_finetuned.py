@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from jobs.command_line import Json, job
 from jobs.console import print_json, run, say
+from qasir.encoding.run import tidy_after_kill, verify_after_kill
 from qasir.index.index import Index
 from qasir.index.lease import Run
 from qasir.retrieval.checkpoint import load_checkpoint
@@ -34,6 +35,8 @@ def apply(
             bar.total, bar.n = planned, done
             bar.refresh()
 
+        verify_after_kill(held)
+        tidy_after_kill(held, [])  # what is half written is computed again
         counts = applying.run(held.writer, tell)
         held.counts = counts
     seconds = time.perf_counter() - since

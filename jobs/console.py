@@ -79,6 +79,8 @@ def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 def _after_flushing(status: int) -> int:
     """The status, or that of a job nobody listened to, as in `job | head -1`."""
+    if sys.stdout is None:  # closed by whoever started the job
+        return status
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -21,7 +21,7 @@ def explained(error: BaseException, doing: str) -> str | None:
         return printable(str(error).replace("\n", "\n  "), keep="\n")
     if _is_out_of_memory(error):
         return f"out of memory: {reason(error)} (in {doing})"
-    if isinstance(error, ConnectionError):
+    if isinstance(error, ConnectionError) and not isinstance(error, BrokenPipeError):
         return f"cannot connect: {reason(error)} (in {doing})"
     if isinstance(error, OSError) and error.filename is not None:
         return reason(error)

@@ -16,6 +16,7 @@ from qasir.encoding.failures import too_many_failed
 from qasir.encoding.options import EncodeOptions, ReindexOptions
 from qasir.encoding.prepare import check_options
 from qasir.encoding.reindex import ReindexSummary, plan_reindex
+from qasir.errors import NoIndexError
 from qasir.index.index import Index
 from qasir.index.lease import Holding
 from qasir.index.recovery import Repaired, open_damaged
@@ -51,7 +52,7 @@ def reindex(
         loaded = load_corpus_config(config)
         corpus = list_videos(loaded.videos)
         if options.repair:
-            indexes = [open_damaged(entry.uri) for entry in loaded.indexes]
+            indexes = [_mended_or_made(entry, corpus, gpus_per_encoder) for entry in loaded.indexes]
         else:
             indexes = [_configured(entry, corpus, gpus_per_encoder, may_create=not plan) for entry in loaded.indexes]
     elif index is not None:
@@ -83,6 +84,15 @@ def _configured(entry: IndexConfig, corpus: Corpus, gpus_per_encoder: float | No
         index = Index.open(entry.uri)
     else:
         index = Index.find(entry.uri) or target(entry, corpus, gpus_per_encoder, named=True).index
+    check_options(entry, index)
+    return index
+
+
+def _mended_or_made(entry: IndexConfig, corpus: Corpus, gpus_per_encoder: float | None) -> Index:
+    try:
+        index = open_damaged(entry.uri)
+    except NoIndexError:
+        return _configured(entry, corpus, gpus_per_encoder, may_create=True)
     check_options(entry, index)
     return index
 

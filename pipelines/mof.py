@@ -9,7 +9,8 @@ import ray
 import ray.data
 from ray.data import TaskPoolStrategy
 
-from pipelines.cluster import connect, graph_settings, retry_once, total_cpus
+from pipelines.cluster import connect, graph_settings, node_memory, retry_once, total_cpus
+from pipelines.workers import SUSPECT_CPUS, SUSPECT_MEMORY
 from qasir.encoding.options import EncodeOptions
 from qasir.training.epochs import OnEpoch
 from qasir.training.mof import learn
@@ -21,7 +22,7 @@ from qasir.video.tile import Tiling
 from qasir.vlm.model import Vlm
 
 _READER_CPUS = 0.1
-_ALONE_CPUS, _ALONE_RETRIES = 1.0, 2
+_ALONE_RETRIES = 2
 
 
 def train_mof(
@@ -48,7 +49,12 @@ def read_by_tasks(
     with graph_settings(may_lose_blocks=True):  # what is lost stays in `waiting`
         graph = ray.data.from_arrow(list(videos)).map_batches(
             cast(Any, read),
-            fn_kwargs={"tiling": tiling, "n_frames": n_frames, "time_limit_s": options.decode_timeout_s},
+            fn_kwargs={
+                "tiling": tiling,
+                "n_frames": n_frames,
+                "time_limit_s": options.decode_timeout_s,
+                "memory_limit": options.decode_memory,
+            },
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=_READER_CPUS,
@@ -60,13 +66,14 @@ def read_by_tasks(
                 waiting.pop(video_id, None)
             yield table
     task = clip_task(tiling, n_frames, options, read)
-    alone = ray.remote(num_cpus=_ALONE_CPUS, max_retries=_ALONE_RETRIES)(read_alone)
+    memory = min(SUSPECT_MEMORY, node_memory())
+    alone = ray.remote(num_cpus=SUSPECT_CPUS, memory=memory, max_retries=_ALONE_RETRIES)(read_alone)
     pending = {video_id: alone.remote(video, task) for video_id, video in waiting.items()}
     for video_id, ref in pending.items():
         try:
             yield ray.get(ref)
         except ray.exceptions.RayError as error:  # the watcher itself is lost, with its node or for memory
-            yield failure(video_id, "crashed", f"the task that watches its decoder is lost: {type(error).__name__}")
+            yield failure(video_id, "io", f"the task that watches its decoder is lost: {type(error).__name__}")
 
 
 def _ids(table: pa.Table) -> list[str]:

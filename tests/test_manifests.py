@@ -111,6 +111,10 @@ def test_a_pod_has_no_more_rights_than_it_needs(pod):
         context = container["securityContext"]
         assert (context["allowPrivilegeEscalation"], context["readOnlyRootFilesystem"]) == (False, True)
         assert context["capabilities"] == {"drop": ["ALL"]}
+        assert not {"privileged", "runAsUser", "runAsGroup", "procMount"} & set(context)
+        assert not any("hostPort" in port for port in container.get("ports", ()))
+        secret = re.compile("KEY|SECRET|TOKEN|PASSW")
+        assert not [one for one in container.get("env", ()) if secret.search(one["name"]) and "value" in one]
         assert {"cpu", "memory"} <= set(container["resources"]["limits"])
 
 
@@ -124,7 +128,15 @@ def test_only_the_head_and_the_nightly_job_have_a_token_of_the_api_server():
         account = pod["spec"].get("serviceAccountName")
         assert account in accounts or name.endswith("submitter"), name
         assert (account == "qasir-worker") == name.endswith(("decoder", "encoder"))
-    assert "qasir-worker" in accounts["qasir-worker"]["metadata"]["annotations"]["eks.amazonaws.com/role-arn"]
+    roles = {
+        name: account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"].split("/")[-1]
+        for name, account in accounts.items()
+        if "annotations" in account["metadata"]
+    }
+    assert roles["qasir-worker"] == "qasir-worker"
+    assert {role for name, role in roles.items() if name != "qasir-worker"} == {"qasir-driver"}
+    for job in of_kind("RayJob").values():
+        assert job["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0", "runs no tasks"
     assert "annotations" not in accounts["qasir-reindex"]["metadata"], "the nightly job has no rights in the cloud"
 
 
@@ -167,10 +179,14 @@ def test_rays_ports_are_for_the_clusters_own_pods():
     assert all(block["except"] == ["169.254.0.0/16"] for block in blocks), "the metadata service is out of reach"
 
 
+def statements(name):
+    return json.loads((POLICIES / f"{name}-policy.json").read_text())["Statement"]
+
+
 def actions(name):
     """{action: resources} that a policy allows."""
     found: dict[str, set[str]] = {}
-    for statement in json.loads((POLICIES / f"{name}-policy.json").read_text())["Statement"]:
+    for statement in statements(name):
         assert statement["Effect"] == "Allow"
         for action in statement["Action"]:
             found.setdefault(action, set()).update(statement["Resource"])
@@ -188,13 +204,39 @@ def test_nodes_that_decode_read_videos_and_write_the_index_and_nothing_else():
     )
     assert set(actions("driver")) == READ | WRITE | {"s3:DeleteObject"}
     assert actions("driver")["s3:DeleteObject"] == {"arn:aws:s3:::INDEX/index/*"}
-    assert actions("autoscaler")["iam:PassRole"] == {"arn:aws:iam::ACCOUNT:role/qasir-worker"}
+    assert actions("driver")["s3:GetObject"] == {"arn:aws:s3:::VIDEOS/videos/*", "arn:aws:s3:::INDEX/index/*"}
+    for name in ("worker", "driver"):
+        for statement in statements(name):
+            assert ("Condition" in statement) == (statement["Action"] == ["s3:ListBucket"])
+            for prefixes in statement.get("Condition", {}).get("StringLike", {}).values():
+                assert prefixes
+                assert not any(prefix in ("*", "") for prefix in prefixes)
+
+
+def test_the_autoscaler_ends_and_tags_only_its_own_nodes():
+    found = {statement["Sid"]: statement for statement in statements("autoscaler")}
+    assert set(found) == {"SeeNodes", "StartNodes", "TagWhatItStarts", "TagOwnNodes", "EndOwnNodes", "MakeThemWorkers"}
+    assert all(action.startswith("ec2:Describe") for action in found["SeeNodes"]["Action"])
+    assert found["StartNodes"]["Action"] == ["ec2:RunInstances"]
+    assert found["TagWhatItStarts"]["Action"] == ["ec2:CreateTags"]
+    assert found["TagWhatItStarts"]["Condition"] == {"StringEquals": {"ec2:CreateAction": "RunInstances"}}
+    own = {"StringEquals": {"ec2:ResourceTag/ray-cluster-name": "qasir"}}
+    assert (found["TagOwnNodes"]["Action"], found["TagOwnNodes"]["Condition"]) == (["ec2:CreateTags"], own)
+    assert set(found["EndOwnNodes"]["Action"]) == {"ec2:TerminateInstances", "ec2:StopInstances"}
+    assert found["EndOwnNodes"]["Condition"] == own
+    assert found["MakeThemWorkers"]["Action"] == ["iam:PassRole"]
+    assert found["MakeThemWorkers"]["Resource"] == ["arn:aws:iam::ACCOUNT:role/qasir-worker"]
 
 
 def test_the_cluster_file_keeps_credentials_from_what_decodes():
     config = prepare_config(yaml.safe_load((ROOT / "ray_cluster.yaml").read_text()))
     validate_config(config)
-    assert PINNED.fullmatch(config["docker"]["image"])
+    images = {name: value for name, value in config["docker"].items() if name.endswith("image") and value}
+    assert images
+    assert all(PINNED.fullmatch(image) for image in images.values())
+    for name, options in config["docker"].items():
+        if name.endswith("run_options"):
+            assert not [one for one in options if "privileged" in one or "--user" in one or "cap-add" in one], name
     for name, kind in config["available_node_types"].items():
         node = kind["node_config"]
         assert node["MetadataOptions"] == {"HttpTokens": "required", "HttpPutResponseHopLimit": 1}

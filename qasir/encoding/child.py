@@ -5,6 +5,7 @@ Arrow IPC stream, so that nothing of a child that reads strangers' files is unpi
 does, and so never outlives its parent.
 """
 
+import logging
 import os
 import pickle
 import queue
@@ -21,6 +22,7 @@ import pyarrow as pa
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import Decoded
 from qasir.encoding.options import EncodeOptions
+from qasir.files.readable import printable
 from qasir.index.spec import EncoderSpec
 
 READY, SEGMENTS, TILES, REPORTS, DONE = b"+", b"s", b"t", b"r", b"."
@@ -56,6 +58,7 @@ class DecodeRequest:
 def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints to stdout must not end up among the answers
+    _log_safely()
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent hears of it too, and ends this process
         signal.signal(number, signal.SIG_IGN)
     asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -70,6 +73,18 @@ def main() -> None:
     except BaseException:
         traceback.print_exc()
         os._exit(1)
+
+
+def _log_safely() -> None:
+    """What is logged of a file goes to the parent's terminal, which its name must not steer."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t" if record.exc_info else "")
 
 
 def _listen(asked: "queue.SimpleQueue[Any]") -> None:

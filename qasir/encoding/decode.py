@@ -25,6 +25,7 @@ from qasir.video.container import End, Video
 from qasir.video.corpus import MISSING, VideoFile, current_fingerprint
 from qasir.video.limits import out_of_memory
 from qasir.video.tile import SuperImage, Tiler, Tiling, Wanted, super_images
+from qasir.video.video_file import is_same_version
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ def _check_unchanged(file: VideoFile) -> None:
         found = current_fingerprint(file.uri)
     except Exception as error:  # an object store's client may raise anything
         raise VideoError("io", f"cannot be looked up again: {type(error).__name__}: {error}") from error
-    if found != file.fingerprint:
+    if not is_same_version(file.uri, found, file.fingerprint):
         how = "it is gone" if found == MISSING else "size or modification time are not those that were listed"
         raise VideoError("io", f"{CHANGED}: {how}")
 

@@ -16,8 +16,13 @@ _OPTIONS = frozenset(
 )  # fmt: skip
 """The options of pyarrow's object stores that are no secret."""
 _SECRET = re.compile(r"key|secret|token|signature|credential|passw|accessid|^sig$|^auth", re.IGNORECASE)
-_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
-_OPTION = re.compile(r"(?<=[?&])(?P<name>[^=&?]*)=(?P<value>[^&]*)")
+_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>.*)", re.DOTALL)
+_URI_WITHIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
+_BEFORE = re.compile(r"[\s\"'\ufeff]*")
+"""What may stand before a URI by mistake, which makes a local path of it: the secret is in it all the same."""
+_OPTION = re.compile(r"(?<=[?&#;])(?P<name>(?:(?!%3[dD])[^=&?#;])*)(?:=|%3[dD])(?P<value>[^&#;]*)")
+_FIRST_OPTION = re.compile("[?#;]")
+_AT = re.compile("[^/?#;]*%40", re.IGNORECASE)
 _USER_INFO = re.compile(r"[^/?]*@|(?!\[)[^/@:?]*:(?!\d{0,5}(?:[/?]|$))(?:.*@|[^/]*)", re.DOTALL)
 """What stands before the host; a secret may hold a slash that nobody escaped, and then its `@` comes late."""
 _NAMES_A_CONTAINER = frozenset({"abfs", "abfss", "hdfs", "viewfs"})
@@ -34,7 +39,7 @@ def without_credentials(uri: str) -> str:
 def check_no_credentials(uri: str) -> None:
     """Raises UriError, which does not repeat them, for a URI with user info, or with a secret or signature in its
     query."""
-    found = _URI.fullmatch(uri)
+    found = _found(uri)
     if found is not None and (_user_info(found) or any(map(_is_secret, _options(found)))):
         raise UriError(
             f"{redacted(uri)} carries credentials, which would be written into tables and logs: leave them out and "
@@ -45,7 +50,7 @@ def check_no_credentials(uri: str) -> None:
 
 def redacted(uri: str) -> str:
     """A URI without what may be a secret in it, unknown options among it; a local path as it is."""
-    found = _URI.fullmatch(uri)
+    found = _found(uri)
     if found is None:
         return uri
     start = found.start("rest")
@@ -57,18 +62,28 @@ def redacted(uri: str) -> str:
     return uri
 
 
+def _found(text: str) -> re.Match[str] | None:
+    """The URI in a text, which begins there or, with two slashes, further on."""
+    before = _BEFORE.match(text)
+    return _URI.match(text, before.end() if before else 0) or _URI_WITHIN.search(text)
+
+
 def _user_info(uri: re.Match[str]) -> str:
     """What stands before the host, without its `@`."""
     scheme = uri["scheme"].lower()
     found = _USER_INFO.match(uri["rest"])
     user = found[0].removesuffix("@") if found else ""
+    if not user and scheme not in _NAMES_A_CONTAINER and (escaped := _AT.match(uri["rest"])):
+        user = escaped[0][:-3]
     harmless = (scheme in _NAMES_A_CONTAINER and ":" not in user) or (scheme in ("gs", "gcs") and user == "anonymous")
     return "" if harmless else user
 
 
 def _options(uri: re.Match[str]) -> list[re.Match[str]]:
-    query = uri.string.find("?", uri.start("rest"))
-    return [] if query < 0 or uri["scheme"].lower() == "file" else list(_OPTION.finditer(uri.string, query + 1))
+    first = _FIRST_OPTION.search(uri.string, uri.start("rest"))
+    if first is None or uri["scheme"].lower() == "file":
+        return []
+    return list(_OPTION.finditer(uri.string, first.end()))
 
 
 def _is_harmless(option: re.Match[str]) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from qasir.errors import UriError
-from qasir.files.credentials import check_no_credentials
+from qasir.files.credentials import check_no_credentials, redacted
 
 _REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://", re.IGNORECASE)
 _QUERY = re.compile(r"\?(?=[A-Za-z][\w.-]*=)")
@@ -38,7 +38,7 @@ def local_path(uri: str) -> str:
         return uri
     path = uri[7:].removeprefix("localhost")
     if not path.startswith("/"):
-        raise UriError(f"{shown(uri)} names a host: a local file is written file:///path/to/it")
+        raise UriError(f"{shown(redacted(uri))} names a host: a local file is written file:///path/to/it")
     return unquote(path, errors="surrogateescape")
 
 

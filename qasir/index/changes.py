@@ -6,7 +6,7 @@ from qasir.errors import CorpusError
 from qasir.index.index import VideoState
 from qasir.index.schemas import ENCODED
 from qasir.video.corpus import MISSING, Corpus, VideoFile
-from qasir.video.video_file import UNREACHABLE
+from qasir.video.video_file import UNREACHABLE, is_same_version
 
 MOST_ATTEMPTS = 5
 """How often runs by themselves try one version of a file whose failure may pass."""
@@ -63,12 +63,12 @@ def compare(corpus: Corpus, states: dict[str, VideoState], *, retry_failed: bool
         listed.add(video.video_id)
         if state is None:
             new.append(video)
-        elif state.status == ENCODED and state.fingerprint == video.fingerprint:
+        elif state.status == ENCODED and is_same_version(video.uri, state.fingerprint, video.fingerprint):
             if state.stale:
                 restored.append(video.video_id)
-        elif state.failed_version != video.fingerprint:
+        elif not (state.failed_version and is_same_version(video.uri, state.failed_version, video.fingerprint)):
             changed.append(video)
-        elif retry_failed or (may_pass(state) and state.attempts_at(video.fingerprint) < MOST_ATTEMPTS):
+        elif retry_failed or (may_pass(state) and (state.attempts or 1) < MOST_ATTEMPTS):
             retried.append(video)
     removed = sorted(set(states) - listed)
     n_todo = len(new) + len(changed) + len(retried)

@@ -7,7 +7,7 @@ old version or its new one, never a mixture. `Index.snapshot` is how to read by 
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -151,7 +151,13 @@ class Index:
 
     def table(self, name: str, version: int | str | None = None) -> lance.LanceDataset:
         """The Lance dataset of `videos`, `super_images` or `runs`, at its newest version, or another one or a tag."""
-        return lance.dataset(self.table_uri(name), version=version)
+        uri = self.table_uri(name)
+        try:
+            return lance.dataset(uri, version=version)
+        except (ValueError, OSError):
+            if version is None:
+                _refuse_damaged(uri)
+            raise
 
     # Reading
 
@@ -233,9 +239,9 @@ class Index:
 
     # Writing, for which a run holds the index: `qasir.index.writer`
 
-    def make(self) -> None:
-        """Make the data tables of a new index. Only for whoever holds it. Raises SpecError if another made them since,
-        with another spec or corpus."""
+    def make(self, check: Callable[[], None]) -> None:
+        """Make the data tables of a new index. Only for whoever holds it, which check() looks at before each. Raises
+        SpecError if another made them since, with another spec or corpus."""
         found = Index.find(self.uri)
         if found is not None:
             found.check_spec(self.spec)
@@ -251,6 +257,7 @@ class Index:
                 )
             schema = schema.with_metadata(self.table_metadata)
             mode = "create" if there is None else "overwrite"
+            check()
             lance.write_dataset(schema.empty_table(), self.table_uri(name), schema=schema, mode=mode)
 
     def write_super_images(self, rows: pa.Table) -> list[FragmentMetadata]:
@@ -295,7 +302,9 @@ def embedding_names(spec: EncoderSpec) -> list[str]:
 
 def _refuse_damaged(uri: str) -> None:
     damaged: list[str] = []
-    with suppress(OSError):  # of a store that cannot be reached, which another error says
+    with suppress(
+        OSError, ValueError
+    ):  # of a store, or kind of store, that cannot be reached, which another error says
         damaged = damaged_manifests(uri)
     if damaged:
         raise UnreadableIndexError(

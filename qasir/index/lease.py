@@ -28,7 +28,7 @@ from qasir.index.maintenance import compact_runs
 from qasir.index.process import Process, clock_s
 from qasir.index.runs import Row, Runs
 from qasir.index.trouble import named
-from qasir.index.verification import Clean, clean_now, last_clean
+from qasir.index.verification import Clean, last_clean
 from qasir.index.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -92,11 +92,11 @@ class Run:
             with named(self.index.uri):
                 if self._mend is not None:
                     self._mend(self.index)
-                self.index.make()
-                upgrade(self.index)
-                self.last_clean = last_clean(self._runs, before=self.epoch)
-                self.is_clean = self.last_clean is not None and self.last_clean == clean_now(self.index)
+                self.index.make(self.check)
+                upgrade(self.index, self.check)
                 self.writer = Writer(self.index, self.epoch, self.check)
+                self.last_clean, ended_so = last_clean(self._runs, before=self.epoch)
+                self.is_clean = ended_so and self.last_clean == Clean.of(self.writer.tables())
         except BaseException as error:
             self._end(error)
             raise
@@ -113,8 +113,8 @@ class Run:
             silent_s = clock_s() - self._heard_s
             if silent_s > self._lease_s:
                 self._lost = f"this run could not renew its lease on {self.index.uri} for {silent_s:.0f} s"
-            elif (newest := self._runs.newest_epoch()) != self.epoch:
-                self._lost = f"this run (epoch {self.epoch}) lost its lease on {self.index.uri} to epoch {newest}"
+            elif (newest := self._runs.newest_holder()) != (self.epoch, self.run_id):
+                self._lost = f"this run (epoch {self.epoch}) lost its lease on {self.index.uri} to epoch {newest[0]}"
         if self._lost is not None:
             raise IndexHeldError(
                 f"{self._lost} and must not write any more; what it committed is kept, and the same command goes on "
@@ -185,7 +185,7 @@ class Run:
                 return  # overslept: it is lost, and must not come to life again
             try:
                 self._runs.update(self.run_id, {"heartbeat": now(), "beat": self._beats + 1, "heard_s": heard_s})
-            except Exception as error:  # whatever a store throws once; the next beat comes well before the lease ends
+            except BaseException as error:  # whatever a store throws once, a panic of Lance's too
                 log.warning("%s: a heartbeat failed, and is tried again: %r", self.index.uri, error)
                 wait_s = self._heartbeat_s / 4
             else:
@@ -205,7 +205,7 @@ class Run:
                 self.check()
                 self.writer.end()
                 if self.is_clean and not self.writer.saw_others:
-                    values["clean"] = clean_now(self.index).to_json()
+                    values["clean"] = Clean.of(self.writer.tables()).to_json()
                 compact_runs(self.index)  # not before: a heartbeat in between would conflict with it
         except Exception as trouble:
             log.warning("%s: tidying up `runs`: %s", self.index.uri, trouble)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import lance
 
 from qasir.errors import NoIndexError, UnreadableIndexError
+from qasir.files.uris import absolute_uri
 from qasir.index.damage import damaged_fragments, delete_damaged_manifests
 from qasir.index.index import Index, find_table, index_of
 from qasir.index.maintenance import ID_INDEX
@@ -33,7 +34,7 @@ def open_damaged(uri: str) -> Index:
     Nobody holds an index whose `runs` cannot be read. Raises UnreadableIndexError when no version of `runs` can be,
     NoIndexError when there is none.
     """
-    uri = uri.rstrip("/")
+    uri = absolute_uri(uri.rstrip("/"))
     runs = f"{uri}/runs.lance"
     _delete_manifests(runs)
     try:

@@ -11,6 +11,8 @@ from qasir.index.schemas import PRIMARY_KEY, runs_schema
 
 _CLAIM = ["run_id", "job", "holder", "started", "heartbeat", "ended", "epoch", "process", "beat", "heard_s", "lease_s"]
 Row = dict[str, Any]
+_RACED = ("concurrent writers", "Incompatible transaction")
+"""What Lance says of two who write one table at once, the second where one of them makes it."""
 
 
 class Runs:
@@ -36,8 +38,7 @@ class Runs:
             return
         if "epoch" not in table.schema.names:
             _retried(self._add_epochs)
-        key = next(iter(PRIMARY_KEY))
-        if key not in (lance.dataset(self.uri).schema.field("epoch").metadata or {}):
+        if not _has_key(lance.dataset(self.uri)):
             _retried(self._set_key)
 
     def newest(self) -> list[Row]:
@@ -52,6 +53,11 @@ class Runs:
     def newest_epoch(self) -> int | None:
         return self._newest_epoch(lance.dataset(self.uri))
 
+    def newest_holder(self) -> tuple[int, str]:
+        """(the newest epoch, the run that has it); of two, which only a table mended by hand can have, the last."""
+        rows = lance.dataset(self.uri).to_table(columns=["epoch", "run_id"]).to_pylist()
+        return max(((row["epoch"], row["run_id"]) for row in rows), default=(0, ""))
+
     def insert(self, row: Row) -> bool:
         """Insert a row whose epoch nobody has yet; False when another got it, or when that has to be tried again."""
         table = lance.dataset(self.uri)
@@ -63,7 +69,7 @@ class Runs:
             failure = error
         where = f"epoch = {row['epoch']}"
         there = lance.dataset(self.uri).to_table(columns=["run_id"], filter=where)["run_id"].to_pylist()
-        if failure is not None and not there and "concurrent writers" not in str(failure):
+        if failure is not None and not there and not any(sign in str(failure) for sign in _RACED):
             raise failure
         return there == [row["run_id"]]
 
@@ -91,7 +97,13 @@ class Runs:
 
     def _set_key(self) -> None:
         key: dict[str, str | None] = {name.decode(): value.decode() for name, value in PRIMARY_KEY.items()}
-        lance.dataset(self.uri).update_field_metadata({"epoch": key})
+        table = lance.dataset(self.uri)
+        if not _has_key(table):  # Lance sets it once
+            table.update_field_metadata({"epoch": key})
+
+
+def _has_key(table: lance.LanceDataset) -> bool:
+    return next(iter(PRIMARY_KEY)) in (table.schema.field("epoch").metadata or {})
 
 
 def _retried(change: Any) -> None:

@@ -19,11 +19,13 @@ import pyarrow.compute as pc
 from qasir.index.filters import id_filter, in_chunks
 from qasir.index.index import Index, embedding_names
 from qasir.index.runs import Runs
-from qasir.index.schemas import DATA_TABLES, ENCODED
+from qasir.index.schemas import ENCODED
 from qasir.index.writer import Writer
 
 log = logging.getLogger(__name__)
 
+_MANY = 5_000
+"""So many ids are not looked up one filter after another: reading all is faster."""
 BROKEN = "broken"
 """What a run's counts have when it found videos to encode again."""
 
@@ -43,6 +45,11 @@ class Clean:
     videos: Place
     super_images: Place
 
+    @classmethod
+    def of(cls, tables: Sequence[lance.LanceDataset]) -> "Clean":
+        """Of DATA_TABLES, in their order."""
+        return cls(*(Place(t.version, max((f.fragment_id for f in t.get_fragments()), default=-1)) for t in tables))
+
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
@@ -51,17 +58,11 @@ class Clean:
         return cls(**{name: Place(**place) for name, place in json.loads(text).items()})
 
 
-def clean_now(index: Index) -> Clean:
-    tables = [index.table(name) for name in DATA_TABLES]
-    return Clean(
-        *(Place(table.version, max((f.fragment_id for f in table.get_fragments()), default=-1)) for table in tables)
-    )
-
-
-def last_clean(runs: Runs, *, before: int) -> Clean | None:
-    """What the last run before this epoch recorded that left everything right."""
-    texts = [row["clean"] for row in runs.all(["clean"]) if row["epoch"] < before and row["clean"]]
-    return Clean.from_json(texts[-1]) if texts else None
+def last_clean(runs: Runs, *, before: int) -> tuple[Clean | None, bool]:
+    """(what the last run before this epoch recorded that left everything right, whether it was the last run)."""
+    rows = [row for row in runs.all(["clean"]) if row["epoch"] < before]
+    texts = [row["clean"] for row in rows if row["clean"]]
+    return (Clean.from_json(texts[-1]) if texts else None), bool(rows and rows[-1]["clean"])
 
 
 def written_since(index: Index, clean: Clean) -> set[str] | None:
@@ -89,16 +90,20 @@ def _deleted(then: lance.LanceDataset, now: lance.LanceDataset) -> set[str]:
 
 
 def broken_videos(index: Index, among: Collection[str] | None = None) -> list[str]:
-    """Encoded videos whose super images are not the positions 0 .. n_super_images - 1, once each; of these ids, which
-    are looked up by the index on `video_id`, or of all."""
+    """Videos with two rows, and encoded ones whose super images are not the positions 0 .. n_super_images - 1, once
+    each; of these ids, which are looked up by the index on `video_id`, or of all."""
     if among is None:
         return _broken(index, None)
+    if len(among) > _MANY:
+        return sorted(set(_broken(index, None)) & set(among))
     return [video_id for ids in in_chunks(sorted(among)) for video_id in _broken(index, id_filter(ids))]
 
 
 def _broken(index: Index, condition: str | None) -> list[str]:
     columns = ["video_id", "fingerprint", "n_super_images", "status"]
     videos = index.table("videos").to_table(columns=columns, filter=condition)
+    rows_each = videos.group_by("video_id").aggregate([([], "count_all")])
+    twice = rows_each.filter(pc.greater(rows_each["count_all"], 1))["video_id"].to_pylist()  # by two runs at once
     videos = videos.filter(pc.equal(videos["status"], ENCODED)).drop_columns(["status"])
     keys = ["video_id", "fingerprint"]
     rows = index.table("super_images").to_table(columns=[*keys, "position"], filter=condition)
@@ -113,7 +118,7 @@ def _broken(index: Index, condition: str | None) -> list[str]:
     )
     right = pc.and_(pc.equal(count, n), pc.equal(distinct, n))
     right = pc.and_(right, pc.and_(pc.equal(least, 0), pc.equal(most, pc.subtract(n, 1))))
-    return sorted(both.filter(pc.invert(right))["video_id"].to_pylist())
+    return sorted({*twice, *both.filter(pc.invert(right))["video_id"].to_pylist()})
 
 
 def not_finite_videos(index: Index) -> set[str]:

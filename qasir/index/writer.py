@@ -20,6 +20,14 @@ from qasir.index.trouble import named
 
 log = logging.getLogger(__name__)
 
+_OF_ROWS = (
+    lance.LanceOperation.Append,
+    lance.LanceOperation.Delete,
+    lance.LanceOperation.Overwrite,
+    lance.LanceOperation.Update,
+)
+"""What compaction and indexes do not do."""
+
 EPOCH = "qasir.epoch"
 """The property of a Lance transaction that says which run committed it."""
 
@@ -50,8 +58,8 @@ class Writer:
         table = self.index.table(name)
         self._versions[name] = table.version
         if commits is None:
-            made_by = {_epoch(table, version) for version in range(before + 1, table.version + 1)}
-            self._notice(name, bool(made_by - {None, str(self.epoch)}))
+            versions = range(before + 1, table.version + 1)
+            self._notice(name, any(_changes_rows(table, version, self.epoch) for version in versions))
         else:
             self._notice(name, table.version > before + commits)
 
@@ -59,6 +67,10 @@ class Writer:
         """Look once more whether the tables are as this run left them."""
         for name, version in self._versions.items():
             self._notice(name, self.index.table(name).version != version)
+
+    def tables(self) -> list[lance.LanceDataset]:
+        """The data tables as this run left them so far, in the order of DATA_TABLES."""
+        return [self.index.table(name, version=self._versions[name]) for name in DATA_TABLES]
 
     def commit_super_images(self, fragments: Sequence[FragmentMetadata]) -> None:
         """Make fragments visible that `Index.write_super_images` wrote."""
@@ -143,10 +155,13 @@ class Writer:
             self.saw_others = True
 
 
-def _epoch(table: lance.LanceDataset, version: int) -> str | None:
-    """Which run made a version; None where it does not say, or is gone."""
+def _changes_rows(table: lance.LanceDataset, version: int, epoch: int) -> bool:
+    """Whether a version holds rows that another than this run wrote or deleted; False where it does not say, or is
+    gone."""
     try:
         transaction = table.read_transaction(version)
     except (ValueError, OSError, TypeError):  # TypeError: Lance 14 stumbles over a compaction beside an index
-        return None
-    return ((transaction and transaction.transaction_properties) or {}).get(EPOCH)
+        return False
+    if transaction is None or not isinstance(transaction.operation, _OF_ROWS):
+        return False
+    return (transaction.transaction_properties or {}).get(EPOCH) != str(epoch)

@@ -120,6 +120,7 @@ class Video:
     def __init__(self, uri: str, *, alive: Callable[[], None] = lambda: None) -> None:
         self.uri = uri
         self._alive = alive
+        self._rate = 1.0
         self._open()
         context = self._stream.codec_context
         self.width, self.height = context.width, context.height
@@ -191,6 +192,8 @@ class Video:
         hands = [_Hand(clock, self._time_base) for clock in clocks]
         if all(hand.done for hand in hands):
             return End(None, 0)
+        self._rate = float(max(clock.rate for clock in clocks))
+        check_length(self._promised_s(), self._n_bytes, "the header promises", self._rate)
         reading = _Reading()
         try:
             yield from self._shown(self._sampled_frames(hands, reading), hands)
@@ -231,10 +234,10 @@ class Video:
     def _check_end(self, tick: int) -> None:
         """Whether a video may go on until `tick`. Raises VideoError("too_long"), for a small file already when it is
         its end that lies too late."""
-        check_length(float(tick * self._time_base), self._n_bytes, "timestamps go on for")
+        check_length(float(tick * self._time_base), self._n_bytes, "timestamps go on for", self._rate)
         if self._n_bytes <= _LOOKED_AHEAD_BYTES:
-            check_length(self._last_timestamp_s(), self._n_bytes, "timestamps go on for")
-        self._checked_until = int(longest_s(self._n_bytes) / self._time_base)
+            check_length(self._last_timestamp_s(), self._n_bytes, "timestamps go on for", self._rate)
+        self._checked_until = int(longest_s(self._n_bytes, self._rate) / self._time_base)
 
     def _last_timestamp_s(self) -> float:
         """The end of the last frame, from the first one's timestamp, read without decoding anything."""

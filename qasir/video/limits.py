@@ -19,6 +19,8 @@ bytes."""
 MAX_SECONDS_A_BYTE = 1
 """What lasts longer than a day has a byte a second at least. A still repeated once a second takes 25 bytes to say that
 nothing has changed, one picture in ten minutes of 640x360 takes 10 bytes a second."""
+FEW_SAMPLES, MAX_SAMPLES_A_BYTE = LONG_S, MAX_SECONDS_A_BYTE
+"""The same where more than one sample a second is taken: what takes more than 90,000 has a byte for each at least."""
 _REFUSED = re.compile(r"(?:Picture|Frame) size (\d+)x(\d+) exceeds")
 """How `av_image_check_size2`, which all of FFmpeg's decoders ask, and dav1d say that max_pixels is exceeded."""
 
@@ -33,17 +35,21 @@ def check_size(width: int, height: int) -> None:
         raise VideoError("too_large", f"frames of {width}x{height} px; the limit is {MAX_FRAME_PIXELS:,} pixels")
 
 
-def longest_s(n_bytes: int) -> int:
-    """The longest that a file of so many bytes can last."""
-    return min(MAX_DURATION_S, max(LONG_S, n_bytes * MAX_SECONDS_A_BYTE))
+def longest_s(n_bytes: int, rate: float = 1.0) -> int:
+    """The longest that a file of so many bytes can last, of which so many samples a second are taken."""
+    most = max(LONG_S, n_bytes * MAX_SECONDS_A_BYTE)
+    if rate > 1:
+        most = min(most, int(max(FEW_SAMPLES, n_bytes * MAX_SAMPLES_A_BYTE) / rate))
+    return min(MAX_DURATION_S, most)
 
 
-def check_length(seconds: float, n_bytes: int, source: str) -> None:
-    """source: what says that the video lasts so long. Raises VideoError("too_long")."""
-    most = longest_s(n_bytes)
+def check_length(seconds: float, n_bytes: int, source: str, rate: float = 1.0) -> None:
+    """source: what says that the video lasts so long; rate: samples a second. Raises VideoError("too_long")."""
+    most = longest_s(n_bytes, rate)
     if seconds > most:
+        sampled = f" at {rate:g} samples a second" if rate > 1 else ""
         raise VideoError(
-            "too_long", f"{source} {seconds:,.0f} s of video in {n_bytes:,} bytes; the limit is {most:,} s"
+            "too_long", f"{source} {seconds:,.0f} s of video in {n_bytes:,} bytes; the limit is {most:,} s{sampled}"
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from os import stat_result
 from typing import Any
 
-from qasir.files.uris import shown
+from qasir.files.uris import is_remote, shown
 
 MISSING = "missing"
 """The fingerprint of a video that was named and is not there."""
@@ -14,6 +14,7 @@ UNREACHABLE = "unreachable"
 """The fingerprint of a video of which nobody can say whether it is there and changed: no permission, an object store's
 error, a URI that is refused. What an index has of it stays."""
 
+_SECOND = 1_000_000_000  # nanoseconds
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
@@ -36,6 +37,17 @@ class VideoFile:
         return {
             "video_id": self.video_id, "uri": self.uri, "size_bytes": self.size_bytes, "fingerprint": self.fingerprint,
         }  # fmt: skip
+
+
+def is_same_version(uri: str, one: str, other: str) -> bool:
+    """Whether two fingerprints of a file are of one version of it. On object stores the times of listings may have
+    fractions of a second, which a look at one object leaves out."""
+    if one == other or not is_remote(uri):
+        return one == other
+    (size, _, time_ns), (its_size, _, its_time_ns) = one.partition("-"), other.partition("-")
+    if not (time_ns.isdigit() and its_time_ns.isdigit()):
+        return False
+    return size == its_size and int(time_ns) // _SECOND == int(its_time_ns) // _SECOND
 
 
 @dataclass(frozen=True)

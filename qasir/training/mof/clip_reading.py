@@ -27,9 +27,15 @@ class _ClipDecoder:
     read: Read
 
     def __call__(
-        self, videos: pa.Table, specs: Sequence[Any], *, time_limit_s: float | None = None, **_: Any
+        self,
+        videos: pa.Table,
+        specs: Sequence[Any],
+        *,
+        time_limit_s: float | None = None,
+        memory_limit: int | None = None,
+        **_: Any,
     ) -> Iterator[Decoded]:
-        rows = self.read(videos, self.tiling, self.n_frames, time_limit_s=time_limit_s)
+        rows = self.read(videos, self.tiling, self.n_frames, time_limit_s=time_limit_s, memory_limit=memory_limit)
         yield Decoded(rows, REPORT_SCHEMA.empty_table())
 
 

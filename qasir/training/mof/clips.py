@@ -2,15 +2,18 @@
 
 import logging
 from fractions import Fraction
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from qasir.encoding.alarm import Alarm
+from qasir.encoding.memory import MemoryLimit
 from qasir.errors import VideoError
 from qasir.video.container import Video
+from qasir.video.limits import out_of_memory
 from qasir.video.tile import Tiler, Tiling, Wanted, super_images
 
 log = logging.getLogger(__name__)
@@ -25,19 +28,34 @@ CLIPS_SCHEMA = pa.schema(
 READ_SCHEMA = pa.schema([*CLIPS_SCHEMA, pa.field("n_there", pa.int32()), pa.field("error", pa.string())])
 
 
+_MOST_A_SECOND = Fraction(240)
+"""What a header that states next to no time cannot raise the rate above."""
+
+
 def spread(n: int, k: int) -> NDArray[np.int64]:
     """k places in 0 .. n - 1, the middles of as many equal stretches; where n < k some come twice."""
     return ((np.arange(k) + 0.5) * n / k).astype(np.int64)
 
 
-def read_clips(videos: pa.Table, tiling: Tiling, n_frames: int, *, time_limit_s: float | None = None) -> pa.Table:
+def read_clips(
+    videos: pa.Table,
+    tiling: Tiling,
+    n_frames: int,
+    *,
+    time_limit_s: float | None = None,
+    memory_limit: int | None = None,
+) -> pa.Table:
     """videos: rows of video_id and uri. Returns `READ_SCHEMA` rows: at most n_frames super images of each video
     (frames, for grid 1), evenly spaced over all of its `n_there`; or an error for a video that cannot be read.
 
-    time_limit_s: kills this process when a decoder makes no progress for so long.
+    time_limit_s: kills this process when a decoder makes no progress for so long. memory_limit: bytes that reading a
+    video may take; one that needs more is "too_large".
     """
-    with Alarm(time_limit_s) as alarm:
-        rows = [_read(row["video_id"], row["uri"], tiling, n_frames, alarm) for row in videos.to_pylist()]
+    rows = []
+    with Alarm(time_limit_s) as alarm, MemoryLimit(memory_limit) as memory:
+        for row in videos.to_pylist():
+            memory.renew()
+            rows.append(_read(row["video_id"], row["uri"], tiling, n_frames, alarm))
     return pa.concat_tables([READ_SCHEMA.empty_table(), *rows])
 
 
@@ -48,18 +66,29 @@ def failure(video_id: str, kind: str, message: str) -> pa.Table:
 
 def _read(video_id: str, uri: str, tiling: Tiling, n_frames: int, alarm: Alarm) -> pa.Table:
     alarm.set()
+    n_there = n_bytes = 0
     try:
-        with Video(uri, alive=alarm.set) as video:
+        # How many there are shows at the end, and a long video's do not fit into memory.
+        with Video(uri, alive=alarm.set) as video, TemporaryFile() as kept:
             tiler = Tiler(Wanted(_fast_enough(video, tiling, n_frames)), video.pixel_aspect)
-            images = [image.pixels for _, image in super_images(video, [tiler])]
-        chosen = np.unique(spread(len(images), n_frames))
-        frames = np.stack([images[i] for i in chosen]).tobytes()
+            for _, image in super_images(video, [tiler]):
+                n_bytes = kept.write(image.pixels.tobytes())
+                n_there += 1
+            chosen = np.unique(spread(n_there, n_frames))
+            frames = b"".join(_at(kept, int(i) * n_bytes, n_bytes) for i in chosen)
     except VideoError as error:
         return failure(video_id, error.kind, str(error))
+    except MemoryError:
+        return failure(video_id, "too_large", str(out_of_memory()))
     except Exception as error:  # whatever a damaged file makes a decoder raise, it is that file's failure alone
         log.exception("%s: unexpected error", uri)
         return failure(video_id, "decode", f"{type(error).__name__}: {error}")
-    return _row(video_id, n_frames=len(chosen), frames=frames, n_there=len(images))
+    return _row(video_id, n_frames=len(chosen), frames=frames, n_there=n_there)
+
+
+def _at(file: IO[bytes], start: int, n: int) -> bytes:
+    file.seek(start)
+    return file.read(n)
 
 
 def _row(video_id: str, **values: Any) -> pa.Table:
@@ -69,7 +98,8 @@ def _row(video_id: str, **values: Any) -> pa.Table:
 
 def _fast_enough(video: Video, tiling: Tiling, n_frames: int) -> Tiling:
     """Samples a short video more often, so that it has as many super images as asked for."""
-    if not video.stated_duration_s:
+    stated_s = Fraction(video.stated_duration_s or 0).limit_denominator(1000)
+    if not stated_s:
         return tiling
-    needed = Fraction(n_frames * tiling.per_image) / Fraction(video.stated_duration_s).limit_denominator(1000)
+    needed = min(_MOST_A_SECOND, Fraction(n_frames * tiling.per_image) / stated_s)
     return Tiling(max(tiling.rate, needed), tiling.grid, tiling.image_size, tiling.fit)

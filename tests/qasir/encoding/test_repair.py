@@ -2,23 +2,28 @@
 
 from pathlib import Path
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pytest
+from lance.fragment import write_fragments
 
+from jobs import apply_finetuned
 from jobs import reindex_corpus as job
 from qasir.encoding.options import EncodeOptions, ReindexOptions
 from qasir.encoding.plain_loop import PlainLoop
 from qasir.encoding.reindex import plan_reindex, reindex_corpus
-from qasir.errors import NoIndexError, UnreadableIndexError
+from qasir.errors import IndexHeldError, NoIndexError, UnreadableIndexError
 from qasir.index.index import Index, embedding_column
 from qasir.index.lease import Run
 from qasir.index.recovery import open_damaged
 from qasir.index.verification import broken_videos
 from qasir.video.corpus import list_videos
-from tests.indexes import writing
+from tests.indexes import make_index, writing
+from tests.jobs.test_jobs import call
 from tests.qasir.encoding.stubs import PixelModel, encode_stubbed
 from tests.qasir.encoding.test_encode import contents
+from tests.qasir.retrieval.test_tuned import make_checkpoint
 from tests.videos import write_video
 
 
@@ -48,10 +53,12 @@ def repair(videos, uri):
 
 def append(index, rows):
     """A commit by one who has lost the index: nobody checks."""
-    import lance
+    append_to(index, "super_images", rows)
 
-    fragments = index.write_super_images(rows)
-    table = index.table("super_images")
+
+def append_to(index, name, rows):
+    table = index.table(name)
+    fragments = write_fragments(rows.select(table.schema.names).cast(table.schema), table.uri, schema=table.schema)
     lance.LanceDataset.commit(table.uri, lance.LanceOperation.Append(fragments), read_version=table.version)
 
 
@@ -96,7 +103,7 @@ def test_a_run_that_is_overtaken_in_the_middle_of_a_commit_does_not_call_itself_
 def test_only_what_was_written_since_is_looked_at_and_everything_on_demand(videos, index, tmp_path):
     """A row that is missing from of old shows only to --repair."""
     expected = contents(index)
-    with writing(index) as writer, writer.changing("super_images") as table:
+    with writing(index) as writer, writer.changing("super_images", commits=1) as table:
         table.delete("video_id = 'a' AND position = 0")
     assert broken_videos(index) == ["a"]
     assert broken_videos(index, ["b", "c"]) == []
@@ -175,3 +182,42 @@ def test_a_plan_shows_who_holds_the_index(videos, index, capsys):
         summary, said = plan()
         assert summary.holding.epoch == 2
         assert "held by build_vector_index on" in said
+
+
+def test_a_video_that_two_runs_wrote_at_once_is_one_again(videos, index):
+    """An overlap can leave two rows of one video, which Lance lets both in."""
+    expected = contents(index)
+    rows = index.table("videos").to_table()
+    append_to(index, "videos", rows.filter(pa.compute.equal(rows["video_id"], "a")))
+    assert broken_videos(index) == broken_videos(index, ["a"]) == ["a"]
+    assert encode_stubbed(videos, index.uri)[0].encoded == 1
+    assert contents(index) == expected
+
+
+def test_what_a_run_that_lost_the_index_deletes_while_another_compacts_is_noticed(index):
+    with Run(index, "compacts") as run:
+        with run.writer.changing("super_images"):
+            index.table("super_images").delete("video_id = 'b'")
+        assert run.writer.saw_others
+
+
+def test_a_run_that_has_the_same_epoch_as_another_holds_nothing(index, tmp_path):
+    """Where the row of a live holder was lost with a manifest, the next takes its epoch again."""
+    with Run(index, "first") as first:
+        newest_manifest(index, "runs").unlink()
+        with Run(index, "second") as second:
+            assert second.epoch == first.epoch
+            with pytest.raises(IndexHeldError):
+                first.check()
+            second.check()
+
+
+def test_applying_a_checkpoint_looks_at_its_output_after_a_kill(tmp_path):
+    source = make_index(tmp_path / "i", [3, 2])
+    make_checkpoint(tmp_path / "c", source.spec)
+    args = ("--index", source.uri, "--finetuned", tmp_path / "c", "--output", tmp_path / "out", "--json")
+    assert call(apply_finetuned, *args)[2]["applied"] == 2
+    output = Index.open(str(tmp_path / "out"))
+    output.table("super_images").delete("video_id = 'v000' AND position = 0")
+    assert call(apply_finetuned, *args)[2]["applied"] == 1
+    assert broken_videos(output) == []

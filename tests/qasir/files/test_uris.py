@@ -66,6 +66,10 @@ SECRET = "wJalr/XUtn+FEMI"
         (f"s3://bucket/a?s%65cret_k%65y={SECRET}", "s3://bucket/a?s%65cret_k%65y=***"),
         (f"abfs://container:{SECRET}@account.dfs.core.windows.net/a", "abfs://***@account.dfs.core.windows.net/a"),
         (f"http://me:{SECRET}@host/a.mp4", "http://***@host/a.mp4"),
+        (f"s3://bucket/a#secret_key={SECRET}", "s3://bucket/a#secret_key=***"),
+        (f"s3://bucket/a?x=1;secret_key={SECRET}", "s3://bucket/a?x=***;secret_key=***"),
+        (f"s3://bucket/a?secret_key%3D{SECRET}", "s3://bucket/a?secret_key%3D***"),
+        ("s3://AKIA1%3AwJalrXUtn%40bucket/a", "s3://***%40bucket/a"),
     ],
 )
 def test_credentials_in_a_uri_are_refused_and_not_repeated(uri, hidden):
@@ -78,9 +82,26 @@ def test_credentials_in_a_uri_are_refused_and_not_repeated(uri, hidden):
             use(uri)
 
 
+@pytest.mark.parametrize("before", [" ", "\t", "\ufeff", '"', "/videos/"])
+def test_credentials_are_found_behind_what_makes_a_local_path_of_a_uri(before):
+    uri = f"{before}s3://AKIA1:{SECRET}@bucket/videos"
+    with pytest.raises(UriError, match="carries credentials") as refused:
+        check_no_credentials(uri)
+    assert SECRET[:5] not in str(refused.value)
+    with pytest.raises(UriError, match="carries credentials"):
+        absolute_uri(uri)
+
+
+def test_a_uri_with_one_slash_carries_credentials_too():
+    assert redacted(f"s3:/AKIA1:{SECRET}@bucket/a") == "s3:/***@bucket/a"
+    with pytest.raises(UriError, match="carries credentials"):
+        check_no_credentials(f"s3:/AKIA1:{SECRET}@bucket/a")
+
+
 @pytest.mark.parametrize(
     "uri",
     [
+        "/videos/a:b@c.mp4",
         "s3://bucket/me@home.mp4",
         "s3://bucket/a.mp4?region=eu-west-1&endpoint_override=http://127.0.0.1:9000&scheme=http",
         "gs://anonymous@bucket/videos",

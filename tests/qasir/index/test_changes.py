@@ -4,6 +4,7 @@ from qasir.errors import CorpusError
 from qasir.index.changes import MOST_ATTEMPTS, compare
 from qasir.index.index import VideoState
 from qasir.video.corpus import MISSING, UNREACHABLE, Corpus, VideoFile
+from qasir.video.video_file import is_same_version
 
 
 def corpus(**fingerprints):
@@ -89,3 +90,16 @@ def test_too_many_removals_are_refused():
     with pytest.raises(CorpusError, match="3 of the 4 videos of index are gone, 'broken' first"):
         changes.check_removed(0.74, "index")
     compare(corpus(same="1"), {}).check_removed(0.0, "index")
+
+
+def test_times_on_object_stores_count_by_the_second():
+    """A listing may say 12:00:00.123 where a look at the object says 12:00:00."""
+    at = {"uri": "s3://bucket/v.mp4", "listed": "7-1700000000123000000", "looked_at": "7-1700000000000000000"}
+    assert is_same_version(at["uri"], at["listed"], at["looked_at"])
+    assert not is_same_version("/v.mp4", at["listed"], at["looked_at"])
+    assert not is_same_version(at["uri"], at["listed"], "8-1700000000000000000")
+    assert not is_same_version(at["uri"], at["listed"], "7-1700000001000000000")
+    assert not is_same_version(at["uri"], MISSING, at["listed"])
+    video = VideoFile("v", at["uri"], 7, at["looked_at"])
+    changes = compare(Corpus("s3://bucket", "s3://bucket", (video,)), {"v": VideoState(at["listed"], "encoded")})
+    assert (changes.todo, changes.n_unchanged) == ([], 1)

@@ -202,6 +202,16 @@ def test_a_header_that_promises_nothing_hides_nothing(tmp_path):
     assert kind_of(path) == "too_long"
 
 
+def test_samples_are_bounded_and_not_seconds_alone(tmp_path):
+    """A day of slides is a day of slides once a second, and two million samples of nothing at 25 a second."""
+    path = write_gaps(tmp_path / "v.mp4", 24, 3590)
+    with Video(str(path)) as video:
+        assert sum(1 for _ in video.samples([Clock(Fraction(1), 0, 10)])) == 10
+    with pytest.raises(VideoError, match="at 25 samples a second") as caught, Video(str(path)) as video:
+        next(video.samples([Clock(Fraction(25))]))
+    assert caught.value.kind == "too_long"
+
+
 def test_a_last_frame_without_end_is_too_long(tmp_path):
     path = write_video(tmp_path / "v.mkv", 2)
     output = tmp_path / "w.mkv"

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -24,6 +25,7 @@ from qasir.training.mof.meta_gradient import Objective
 from qasir.training.mof.mof_training import FRAMES_TABLE, MODEL, MofSettings
 from qasir.training.mof.pixels import PixelScale
 from qasir.video.corpus import Corpus, VideoFile, list_videos
+from qasir.video.tile import Tiling
 from tests.qasir.training.dying import writes_survived
 from tests.qasir.training.mof.made_up import NOUNS, QUICK, SIDE, Made
 from tests.qasir.training.mof.readers import trouble
@@ -265,3 +267,14 @@ def test_clips_are_made_once_and_not_of_something_else(made, tmp_path):
     np.testing.assert_array_equal(again.load(["cat"])[0], first.load(["cat"])[0])
     with pytest.raises(SpecError, match="other videos or settings.*n_frames"):
         clips_of(made.captioned.corpus, uri, tiling, 2, unread)
+
+
+def test_clips_are_read_under_a_limit_on_memory_and_keep_no_more_than_they_give(tmp_path):
+    """A day of one picture: most of it is never in memory, and a header of no time asks for no million samples."""
+    path = write_video(tmp_path / "v.mp4", 25, pts=[i * 600 for i in range(25)], time_base=Fraction(1, 1))
+    videos = pa.table({"video_id": ["v"], "uri": [str(path)]})
+    tiling = Tiling(Fraction(1, 10), 1, 64)
+    (row,) = read_clips(videos, tiling, 4, memory_limit=1 << 30).to_pylist()
+    assert (row["error"], row["n_frames"], row["n_there"]) == (None, 4, 1441)
+    (row,) = read_clips(videos, tiling, 4, memory_limit=1 << 20).to_pylist()
+    assert row["error"].startswith("too_large: decoding takes more memory")
