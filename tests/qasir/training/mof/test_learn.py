@@ -29,7 +29,7 @@ from qasir.video.tile import Tiling
 from tests.qasir.training.dying import writes_survived
 from tests.qasir.training.mof.made_up import NOUNS, QUICK, SIDE, Made
 from tests.qasir.training.mof.readers import trouble
-from tests.videos import write_video
+from tests.videos import write_blank, write_video
 
 
 @pytest.fixture(scope="module")
@@ -276,5 +276,7 @@ def test_clips_are_read_under_a_limit_on_memory_and_keep_no_more_than_they_give(
     tiling = Tiling(Fraction(1, 10), 1, 64)
     (row,) = read_clips(videos, tiling, 4, memory_limit=1 << 30).to_pylist()
     assert (row["error"], row["n_frames"], row["n_there"]) == (None, 4, 1441)
-    (row,) = read_clips(videos, tiling, 4, memory_limit=1 << 20).to_pylist()
+    large = write_blank(tmp_path / "large.mkv", (6000, 4000), "ffv1", "yuv444p")
+    videos = pa.table({"video_id": ["large"], "uri": [str(large)]})
+    (row,) = read_clips(videos, tiling, 4, memory_limit=32 << 20).to_pylist()
     assert row["error"].startswith("too_large: decoding takes more memory")
