@@ -5,7 +5,8 @@ ranker. What a search needs is read at the first one and kept: every super image
 for recall by video, and nothing but candidates where there is a vector index.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from qasir.errors import QueryError
 from qasir.index.index import Index
 from qasir.index.snapshot import Snapshot
-from qasir.retrieval.hits import Hit, Hits, ManyHits
+from qasir.retrieval.hits import Hit, Hits, ManyHits, MomentHit, MomentHits
 from qasir.retrieval.methods.method import Method
+from qasir.retrieval.moment_ranking import MomentChoice, RankedMoments, rank_moments
 from qasir.retrieval.moments import MomentRule, finest, moments
 from qasir.retrieval.nominating import candidates, is_nominated
 from qasir.retrieval.ranker import ExactRanker, Ranker, RankerOfSome
@@ -170,6 +172,77 @@ class Searcher:
             found += self._ranked(texts[start : start + together], top_k, method, allowed)
         return found
 
+    def search_moments(
+        self,
+        text: str,
+        top_k: int = 20,
+        method: Method | None = None,
+        *,
+        per_video: int | None = 3,
+        where: str | None = None,
+        exact: bool | None = None,
+    ) -> MomentHits:
+        """The `top_k` best moments of all videos, best first; at most `per_video` of one (None: any number), of which
+        no two overlap. `qasir.retrieval.moment_ranking` says which there are, what they score and what that costs.
+
+        They start and end at the finest granularity stored. Of two indexes that of the finest units ranks the moments;
+        the videos' own scores are by `method` over both. where, exact: as for `search`; from the vector index, the
+        videos that it nominates are recalled first, then the moments of those are ranked.
+        """
+        method = self.checked(method)
+        _check([text], top_k)
+        if per_video is not None and per_video < 1:
+            raise QueryError(f"moments of one video {per_video}: choose 1 or more")
+        allowed = None if where is None else self.select(where)
+        choice = MomentChoice(top_k, per_video, nms=0.0)
+        queries = self.queries([text])
+        vectors, ids, scores, complete = self.side.vectors, self.videos().video_ids, np.zeros(0, np.float32), True
+        if self._is_nominated(method, exact):
+            found = candidates(vectors, queries[0][0], top_k, method, allowed)
+            if found is None:
+                return MomentHits(text, [], exact=True)
+            vectors, ids, complete = found.vectors, found.vectors.videos().video_ids, found.complete
+            scores = method.score(queries, [ExactRanker(vectors)])[0]
+        else:
+            among = None if allowed is None else np.array([video_id in allowed for video_id in ids], dtype=bool)
+            scores = self.score_vectors(queries, method, among=among)[0]
+            if among is not None:
+                scores[~among] = -np.inf
+        usable = np.flatnonzero(np.isfinite(scores)).tolist()
+        ids, scores = [ids[v] for v in usable], scores[usable]
+        (ranked,) = self._rank_moments(vectors, queries[self.pointer], ids, choice)
+        return MomentHits(text, self._moment_hits(ranked, ids, scores), exact=complete)
+
+    def rank_moments(
+        self, texts: Sequence[str], choice: MomentChoice, granularity: str | None = None
+    ) -> list[RankedMoments]:
+        """The best moments of all videos for every text, at the finest granularity there is or the one named; `video`
+        is a number of `videos()`."""
+        ids = self.videos().video_ids
+        return self._rank_moments(self.side.vectors, self.encode(texts), ids, choice, granularity)
+
+    def _rank_moments(
+        self,
+        vectors: VectorSource,
+        queries: NDArray[np.float32],
+        ids: Sequence[str],
+        choice: MomentChoice,
+        granularity: str | None = None,
+    ) -> list[RankedMoments]:
+        spec = self.side.index.spec
+        granularity = granularity or finest(spec)
+        check_granularity(granularity, spec.cells, self.side.index.uri)
+        return rank_moments(vectors, queries, ids, choice, granularity=granularity, rule=self.rule)
+
+    def _moment_hits(
+        self, ranked: RankedMoments, ids: Sequence[str], scores: NDArray[np.float32]
+    ) -> Iterator[MomentHit]:
+        of = ranked.video.tolist()
+        uris = self.side.snapshot.uris([ids[v] for v in of])
+        spans = zip(ranked.score.tolist(), ranked.start_s.tolist(), ranked.end_s.tolist(), strict=True)
+        for v, uri, (score, start, end) in zip(of, uris, spans, strict=True):
+            yield MomentHit(ids[v], score, start, end, uri, float(scores[v]))
+
     def search_vector(
         self, query: NDArray[np.float32], top_k: int = 10, method: Method | None = None, *, where: str | None = None
     ) -> Hits:
@@ -214,10 +287,10 @@ class Searcher:
             values[:, ~among] = -np.inf
         order = best_first(values, top_k).tolist()
         best = [[v for v in row if np.isfinite(values[q, v])] for q, row in enumerate(order)]
-        spans = iter(self.moments(texts, [(q, ids[v]) for q, row in enumerate(best) for v in row]).tolist())
+        spans = self.moments(texts, [(q, ids[v]) for q, row in enumerate(best) for v in row])
+        found = self._hits([ids[v] for row in best for v in row], [values[q, row] for q, row in enumerate(best)], spans)
         return [
-            Hits(text, [Hit(ids[v], float(values[q, v]), *next(spans)) for v in best[q]], exact=True)
-            for q, text in enumerate(texts)
+            Hits(text, itertools.islice(found, len(row)), exact=True) for text, row in zip(texts, best, strict=True)
         ]
 
     def _nominated(
@@ -234,8 +307,17 @@ class Searcher:
         granularity = finest(side.index.spec)
         wanted = [(0, ids[v]) for v in best]
         spans = moments(found.vectors, query[None, :], wanted, granularity=granularity, rule=self.rule)
-        hits = [Hit(ids[v], float(values[0, v]), *span) for v, span in zip(best, spans.tolist(), strict=True)]
+        hits = self._hits([ids[v] for v in best], [values[0, best]], spans)
         return Hits(text, hits, exact=found.complete)
+
+    def _hits(
+        self, ids: Sequence[str], scores: Sequence[NDArray[np.float32]], spans: NDArray[np.float64]
+    ) -> Iterator[Hit]:
+        """Of videos, their scores and their moments (n, 2), one query after another."""
+        uris = self.side.snapshot.uris(ids)
+        values = np.concatenate(scores).tolist()
+        for video_id, score, (start, end), uri in zip(ids, values, spans.tolist(), uris, strict=True):
+            yield Hit(video_id, score, start, end, uri)
 
 
 def best_first(values: NDArray[np.float32], top_k: int) -> NDArray[np.int64]:
