@@ -1,6 +1,7 @@
-"""Searches an index, or two together, for a moment by text: shows videos, or moments of all videos."""
+"""Searches an index, or two together, for a moment by text or by picture: shows videos, or moments of all videos."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from jobs.console import print_json, run, say
 from jobs.evaluation_output import print_left_out
 from jobs.options import MethodNumbers, Ranking, given_numbers
 from qasir.errors import QueryError
+from qasir.retrieval.asking import Like, Part, Picture
 from qasir.retrieval.hits import Hits, MomentHit, MomentHits
 from qasir.retrieval.methods.asked import asked, check_indexes
 from qasir.retrieval.opening import open_searcher
@@ -19,10 +21,16 @@ _VIDEOS, _MOMENTS = 5, 20
 
 
 def search(
-    query: Annotated[str, typer.Argument(help="What the moment shows.")],
     ranking: Ranking,
     numbers: MethodNumbers,
     given: Given,
+    query: Annotated[
+        str | None, typer.Argument(help="What the moment shows; may be left out beside a picture.")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture of what is looked for.")] = None,
+    like: Annotated[
+        str | None, typer.Option(metavar="VIDEO@SECONDS", help="A place in a video of the index, to find more like it.")
+    ] = None,
     top_k: Annotated[int | None, typer.Option(help="How many to show.", show_default="5 videos, or 20 moments")] = None,
     moments: Annotated[
         bool, typer.Option("--moments", help="Rank moments, several a video, of which no two overlap.")
@@ -47,6 +55,13 @@ def search(
     check_indexes(len(ranking.index), ranking.hybrid)
     if exact is False and ranking.hybrid:
         raise QueryError(f"--indexed: --hybrid {ranking.hybrid} scores every video")
+    what: list[Part] = [query] if query is not None else []
+    what += [Picture(image)] if image is not None else []
+    what += [Like.parse(like)] if like is not None else []
+    if not what:
+        raise QueryError("nothing to search for: give a text, --image FILE or --like VIDEO@SECONDS")
+    if exact is False and len(what) > 1:
+        raise QueryError("--indexed: a text and a picture together score every video")
     searcher = open_searcher(ranking.index, ranking.finetuned)
     defaults = [side.default for side in searcher.sides]
     method = asked(defaults, ranking.aggregation, ranking.hybrid, given_numbers(numbers))
@@ -54,9 +69,9 @@ def search(
         top_k = _MOMENTS if moments else _VIDEOS
     hits: Hits | MomentHits
     if moments:
-        hits = searcher.search_moments(query, top_k, method, per_video=per_video, where=where, exact=exact)
+        hits = searcher.search_moments(what, top_k, method, per_video=per_video, where=where, exact=exact)
     else:
-        hits = searcher.search(query, top_k, method, where=where, exact=exact)
+        hits = searcher.search(what, top_k, method, where=where, exact=exact)
     if not hits:
         say("no video has vectors that can be used" if where is None else f"no video fits the filter {where!r}")
     width = max((len(hit.video_id) for hit in hits), default=0)
@@ -69,8 +84,8 @@ def search(
     print_left_out(len(searcher.left_out))
     if as_json:
         facts = {
-            "query": query, "exact": hits.exact, "scoring": method.describe(), "where": where,
-            "left_out": len(searcher.left_out), "by": "moment" if moments else "video",
+            "query": query, "image": image, "like": like, "where": where, "by": "moment" if moments else "video",
+            "exact": hits.exact, "scoring": method.describe(), "left_out": len(searcher.left_out),
         }  # fmt: skip
         print_json({**facts, "hits": [asdict(hit) for hit in hits]})
 

@@ -77,10 +77,38 @@ def test_searching_moments(demo, demo_index):
     videos = call(search_corpus, *args)[2]
     assert videos["by"] == "video"
     assert {hit["uri"] for hit in videos["hits"]} == {str(path) for path in (demo / "videos").iterdir()}
-    status, _, _, error = call(search_corpus, *args, "--per-video", 2)
-    assert status == 2
-    assert "leave out --per-video" in str(error)
+    assert call(search_corpus, *args, "--per-video", 2)[0] == 2  # of no use where videos are ranked
     assert "top-k 0" in str(call(search_corpus, *args, "--moments", "--top-k", 0)[3])
+
+
+def test_searching_by_picture_and_by_place(demo_index, tmp_path):
+    index = ("--index", demo_index.uri)
+    row = demo_index.snapshot().super_images(["thumbnail", "start_s"]).to_pylist()[1]
+    (tmp_path / "p.jpg").write_bytes(row["thumbnail"])
+    like = f"{row['video_id']}@{row['start_s']}"
+    status, text, facts, _ = call(search_corpus, *index, "--image", tmp_path / "p.jpg", "--json")
+    assert status == 0
+    assert (facts["query"], facts["image"], facts["like"]) == (None, str(tmp_path / "p.jpg"), None)
+    assert facts["hits"][0]["video_id"] == row["video_id"]
+    status, text, facts, _ = call(search_corpus, *index, "--like", like, "--moments", "--json", "a penguin")
+    assert status == 0
+    assert (facts["query"], facts["image"], facts["like"], facts["by"]) == ("a penguin", None, like, "moment")
+    assert facts["hits"]
+    alone = call(search_corpus, *index, "--like", like, "--moments", "--json")[2]["hits"][0]
+    assert alone["video_id"] == row["video_id"]
+    assert alone["start_s"] <= row["start_s"] < alone["end_s"]
+    for args, says in (
+        ((), "nothing to search for"),
+        (("--image", __file__), "is not a picture that can be read"),
+        (("--like", "nope@1"), "no encoded video 'nope'"),
+        (("--like", f"{row['video_id']}@9999"), "choose seconds from 0 to"),
+        (("--like", "nope"), "VIDEO@12.5"),
+        (("--like", like, "--indexed", "a penguin"), "score every video"),
+    ):
+        status, _, _, error = call(search_corpus, *index, *args)
+        assert status != 0
+        assert says in str(error)
+        assert "\n" not in str(error)
 
 
 def test_evaluating_moments_over_the_corpus(demo, demo_index, tmp_path):
