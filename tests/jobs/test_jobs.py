@@ -90,7 +90,7 @@ def test_searching_by_picture_and_by_place(demo_index, tmp_path):
     assert status == 0
     assert (facts["query"], facts["image"], facts["like"]) == (None, str(tmp_path / "p.jpg"), None)
     assert facts["hits"][0]["video_id"] == row["video_id"]
-    status, text, facts, _ = call(search_corpus, *index, "--like", like, "--moments", "--json", "a penguin")
+    status, _, facts, _ = call(search_corpus, *index, "--like", like, "--moments", "--json", "a penguin")
     assert status == 0
     assert (facts["query"], facts["image"], facts["like"], facts["by"]) == ("a penguin", None, like, "moment")
     assert facts["hits"]
