@@ -164,7 +164,12 @@ class Searcher:
         method = self.checked(method)
         questions = [self._checked(one, top_k) for one in asked]
         allowed = None if where is None else self.select(where)
-        nominated = [self._is_nominated(parts, method, exact) for parts in questions]
+        sizes = {len(parts): parts for parts in questions}
+        is_nominated_at = {size: self._is_nominated(parts, method, exact) for size, parts in sizes.items()}
+        nominated = [is_nominated_at[len(parts)] for parts in questions]
+        texts = [part for parts in questions for part in parts if isinstance(part, str)]
+        if any(nominated) and texts:
+            self.encode(texts)  # all at once; they are remembered
         found: list[Hits | None] = [
             self._nominated(parts, top_k, method, allowed) if is_one else None
             for parts, is_one in zip(questions, nominated, strict=True)
@@ -200,7 +205,7 @@ class Searcher:
             raise QueryError(f"moments of one video {per_video}: choose 1 or more")
         allowed = None if where is None else self.select(where)
         choice = MomentChoice(top_k, per_video, nms=0.0)
-        vectors, ids, complete = self.side.vectors, self.videos().video_ids, True
+        vectors, complete = self.side.vectors, True
         if self._is_nominated(parts, method, exact):
             query = part_vectors(parts, self.side)
             found = candidates(vectors, query[0], top_k, method, allowed)
@@ -210,7 +215,7 @@ class Searcher:
             scores = method.score([query], [ExactRanker(vectors)])[0]
         else:
             values, query = self._scored([parts], method, allowed)
-            scores = values[0]
+            ids, scores = self.videos().video_ids, values[0]
         usable = np.flatnonzero(np.isfinite(scores)).tolist()
         ids, scores = [ids[v] for v in usable], scores[usable]
         (ranked,) = self._rank_moments(vectors, query, ids, choice)

@@ -86,7 +86,7 @@ def test_searching_by_picture_and_by_place(demo_index, tmp_path):
     row = demo_index.snapshot().super_images(["thumbnail", "start_s"]).to_pylist()[1]
     (tmp_path / "p.jpg").write_bytes(row["thumbnail"])
     like = f"{row['video_id']}@{row['start_s']}"
-    status, text, facts, _ = call(search_corpus, *index, "--image", tmp_path / "p.jpg", "--json")
+    status, _, facts, _ = call(search_corpus, *index, "--image", tmp_path / "p.jpg", "--json")
     assert status == 0
     assert (facts["query"], facts["image"], facts["like"]) == (None, str(tmp_path / "p.jpg"), None)
     assert facts["hits"][0]["video_id"] == row["video_id"]
