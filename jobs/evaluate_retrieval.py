@@ -55,6 +55,11 @@ class Asking:
     ] = False
     missing: Annotated[str, Doc("Queries without a video in the index: skip them, or miss.")] = "skip"
     mv_edges: Annotated[str, Doc("Edges of the moment-to-video ratio bins.")] = ",".join(map(str, DEFAULT_MV_EDGES))
+    nms: Annotated[
+        float | None,
+        Doc("Largest overlap (IoU, 0 to 1) of two moments of one video, where moments are ranked over the corpus."),
+        Shown("any, as TVR is scored"),
+    ] = None
     output: Annotated[Path | None, Doc("Folder for metrics.json, rankings.parquet and index.html.")] = None
 
     def read(self, path: Path) -> list[Query]:
@@ -103,7 +108,7 @@ def evaluate_retrieval(
             print_json(found.to_dict())
         return
     options: dict[str, Any] = {"missing": asking.missing, "mv_edges": _edges(asking.mv_edges)}
-    result = evaluate(searcher, queries, method, **options)
+    result = evaluate(searcher, queries, method, nms=asking.nms, **options)
     compared = _compare(searcher, queries, method, result, others, options) if ranking.hybrid else {}
     print_evaluation(result)
     if compared:
@@ -133,7 +138,7 @@ def _check(asking: Asking, given: Given) -> None:
     if asking.validation_index and asking.validation_queries is None:
         raise QueryError("--validation-index goes with --validation-queries")
     if asking.direction == VIDEO_TO_TEXT:
-        given.refuse(("missing", "mv_edges"), f"--direction {VIDEO_TO_TEXT} has no use for all that")
+        given.refuse(("missing", "mv_edges", "nms"), f"--direction {VIDEO_TO_TEXT} has no use for all that")
 
 
 def _apart(hybrid: str | None, numbers: Numbers) -> tuple[Numbers, Numbers]:
@@ -192,14 +197,14 @@ def _compare(
 ) -> dict[str, Evaluation]:
     """Each model alone and all combinations, by name. others: the combinations that were not asked for."""
     found = {
-        name: evaluate(searcher.alone(i), queries, method.sides()[i], **options)
+        name: evaluate(searcher.alone(i), queries, method.sides()[i], over_corpus=False, **options)
         for i, name in enumerate(("large", "small"))
     }
     for name in HYBRIDS:
         found[name] = (
             result
             if name == method.name
-            else evaluate(searcher, queries, others[name].with_sides(method.sides()), **options)
+            else evaluate(searcher, queries, others[name].with_sides(method.sides()), over_corpus=False, **options)
         )
     return found
 

@@ -7,7 +7,7 @@ from typing import Any
 from jobs.console import say
 from qasir.evaluation.evaluate import Evaluation, VideoToText
 from qasir.evaluation.metrics import METRICS
-from qasir.evaluation.moment_metrics import NAMES
+from qasir.evaluation.moment_metrics import CORPUS_NAMES, MOMENTS_RANKED, NAMES, CorpusMoments
 
 _PAST = {"skip": "skipped", "miss": "missed"}
 
@@ -28,6 +28,17 @@ def print_evaluation(result: Evaluation) -> None:
         say(f"{'moments from':14}" + "".join(f"{name:>13}" for name in NAMES))
     for granularity, row in result.moments.items():
         say(f"{granularity + 's':14}" + "".join(f"{row[name][0]:13.1f}" for name in NAMES))
+    if result.corpus_moments is not None and result.corpus_moments.recalls:
+        _print_corpus_moments(result.corpus_moments)
+
+
+def _print_corpus_moments(found: CorpusMoments) -> None:
+    nms = "" if found.nms is None else f", no two of a video with an IoU above {found.nms:g}"
+    left_out = f" ({found.without_moment} have none)" if found.without_moment else ""
+    say(f"moments of all videos ranked, for {found.n_queries} queries{left_out}: {MOMENTS_RANKED} a query{nms}")
+    say(f"{'':14}" + "".join(f"{name:>14}" for name in CORPUS_NAMES))
+    for granularity, row in found.recalls.items():
+        say(f"{granularity + 's':14}" + "".join(f"{row[name][0]:14.1f}" for name in CORPUS_NAMES))
 
 
 def print_video_to_text(result: VideoToText) -> None:

@@ -94,7 +94,7 @@ def run_study(
     def evaluated(setting: Setting, facts: Mapping[str, Any]) -> Result:
         try:
             searcher, method = _method(setting, tests, validation, tuning)
-            evaluation = evaluate(searcher, asked, method, mv_edges=config.mv_edges)
+            evaluation = evaluate(searcher, asked, method, mv_edges=config.mv_edges, over_corpus=False)
         except QasirError as error:
             return failed(setting, str(error))
         result = done(setting, [sides.of(side) for side in (setting.side, setting.small) if side], evaluation)

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from qasir.encoding.run import EncodeSummary
     from qasir.errors import QasirError
     from qasir.index.snapshot import Snapshot
-    from qasir.retrieval.hits import Hit, Hits, ManyHits
+    from qasir.retrieval.asking import Like, Picture
+    from qasir.retrieval.hits import Hit, Hits, ManyHits, MomentHit, MomentHits
     from qasir.retrieval.methods.attention import Attention
     from qasir.retrieval.methods.cascade import Cascade
     from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
@@ -35,11 +36,15 @@ _WHERE = {
     "Fusion": "retrieval.methods.fusion",
     "Hit": "retrieval.hits",
     "Hits": "retrieval.hits",
+    "Like": "retrieval.asking",
     "ManyHits": "retrieval.hits",
     "Max": "retrieval.methods.maximum",
     "Mean": "retrieval.methods.mean",
     "Method": "retrieval.methods.method",
+    "MomentHit": "retrieval.hits",
+    "MomentHits": "retrieval.hits",
     "MomentRule": "retrieval.moments",
+    "Picture": "retrieval.asking",
     "QasirError": "errors",
     "Searcher": "retrieval.searcher",
     "Snapshot": "index.snapshot",
@@ -62,11 +67,15 @@ __all__ = [
     "Fusion",
     "Hit",
     "Hits",
+    "Like",
     "ManyHits",
     "Max",
     "Mean",
     "Method",
+    "MomentHit",
+    "MomentHits",
     "MomentRule",
+    "Picture",
     "QasirError",
     "Searcher",
     "Snapshot",

@@ -22,7 +22,7 @@ from qasir.evaluation.metrics import (
     summarise,
     target_ranks,
 )
-from qasir.evaluation.moment_metrics import AT, moment_recalls
+from qasir.evaluation.moment_metrics import AT, CorpusMoments, Recalls, check_nms, corpus_moments, moment_recalls
 from qasir.evaluation.query import Query
 from qasir.index.ragged import numbered
 from qasir.index.schemas import FAILED
@@ -49,7 +49,8 @@ RANKINGS_SCHEMA = pa.schema(
 @dataclass(frozen=True)
 class Evaluation:
     """The result. `queries[i]` is answered by row i of `values` (Q, V); `rank` also holds the misses, which have no
-    row. left_out: how many videos a hybrid did not rank, since one of its indexes lacks them."""
+    row. left_out: how many videos a hybrid did not rank, since one of its indexes lacks them. corpus_moments: None
+    where that was not asked for."""
 
     queries: list[Query]
     missed: list[Query]
@@ -61,7 +62,8 @@ class Evaluation:
     metrics: dict[str, float]
     ci95: dict[str, tuple[float, float]]
     by_mv: list[Bin]
-    moments: dict[str, dict[str, tuple[float, float, float]]]
+    moments: Recalls
+    corpus_moments: CorpusMoments | None
     cost: Cost
     spec: dict[str, Any]
     method: Method
@@ -89,6 +91,7 @@ class Evaluation:
             "ci95": {name: list(bounds) for name, bounds in self.ci95.items()},
             "by_mv": [asdict(bin_) for bin_ in self.by_mv],
             "moments": self.moments,
+            "corpus_moments": None if self.corpus_moments is None else asdict(self.corpus_moments),
             "gflops": {**asdict(self.cost), "total": self.cost.total},
             "saturated": self.saturated,
             "spec": self.spec,
@@ -130,15 +133,22 @@ def evaluate(
     *,
     missing: Missing = "skip",
     mv_edges: Sequence[float] = DEFAULT_MV_EDGES,
+    over_corpus: bool = True,
+    nms: float | None = None,
 ) -> Evaluation:
     """Rank every video for every query and summarise.
 
     method: one of `qasir.retrieval.methods`; the searcher's default without one. Queries whose video is absent, failed
     or left out of a hybrid are counted; with "miss" they also score as misses, at a rank past every video and every K.
+
+    over_corpus: rank the moments of all videos too, which does not depend on the method and costs a product of every
+    query with a moment and every unit (`corpus_moments`, whose nms it takes).
+
     Raises QueryError when no query can be scored.
     """
     started = time.monotonic()
     check_edges(mv_edges)
+    check_nms(nms)
     if missing not in MISSING_RULES:
         raise QueryError(f"missing {missing!r}: choose one of {', '.join(MISSING_RULES)}")
     method = searcher.checked(method)
@@ -168,6 +178,7 @@ def evaluate(
         ci95=bootstrap(rank, [query.video_id for query in counted]),
         by_mv=by_moment_ratio(rank, ratio, mv_edges),
         moments=moment_recalls(searcher, found, best_first(values, max(AT))),
+        corpus_moments=corpus_moments(searcher, found, missed, nms=nms) if over_corpus else None,
         cost=cost(searcher, method),
         spec=asdict(searcher.side.index.spec),
         method=method,

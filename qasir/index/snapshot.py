@@ -4,6 +4,7 @@ A snapshot stays what it is while jobs write: it pins Lance versions, which are 
 to.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,8 @@ VECTOR_INDEX = "embedding_idx"
 IS_ENCODED = f"status = '{ENCODED}'"
 IS_STALE = f"{IS_ENCODED} AND error_kind IS NOT NULL"
 _MOST_EXCEPTIONS = 5000
+_LARGE = pa.schema([("video_id", pa.large_string()), ("uri", pa.large_string())])
+"""Offsets of 32 bits end at 2 GiB of ids."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Snapshot:
         self.images_dataset = images
         self._preloaded: pa.Table | None = None
         self._rows: RowMap | None = None
+        self._uris: tuple[pa.Array, pa.Array] | None = None
 
     def videos(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """Rows of `videos`, failed ones too. Raises QueryError for a filter that Lance does not take."""
@@ -102,6 +106,16 @@ class Snapshot:
         """Ids of the encoded videos that a SQL filter over `videos` picks. Raises QueryError when it is not one."""
         rows = self.videos(["video_id", "status"], where)
         return set(rows.filter(pc.equal(rows["status"], ENCODED))["video_id"].to_pylist())
+
+    def uris(self, video_ids: Sequence[str]) -> list[str]:
+        """Where the files of some videos are, encoded ones, which are looked up among all: two columns of `videos`,
+        read once."""
+        if self._uris is None:
+            rows = self.videos(["video_id", "uri"], IS_ENCODED).sort_by("video_id").cast(_LARGE)
+            self._uris = rows["video_id"].combine_chunks(), rows["uri"].combine_chunks()
+        ids, uris = self._uris
+        at = {i: bisect_left(range(len(ids)), i, key=lambda row: ids[row].as_py()) for i in set(video_ids)}
+        return [uris[at[video_id]].as_py() for video_id in video_ids]
 
     def super_images(self, columns: Sequence[str] | None = None, *, video_ids: Sequence[str] | None = None) -> pa.Table:
         """Readable super images, sorted by (video_id, position); of some videos only, if they are named.

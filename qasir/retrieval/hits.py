@@ -1,8 +1,8 @@
 """What a search answers with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import pyarrow as pa
 
@@ -17,36 +17,65 @@ HITS_SCHEMA = pa.schema(
         pa.field("score", pa.float32(), nullable=False),
         pa.field("start_s", pa.float64(), nullable=False),
         pa.field("end_s", pa.float64(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
     ]
 )
+MOMENTS_SCHEMA = HITS_SCHEMA.append(pa.field("video_score", pa.float32(), nullable=False))
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A video, its score, and its best moment in seconds: the span around the attention peak."""
+    """A video, its score, its best moment in seconds (the span around the attention peak), and where its file is."""
 
     video_id: str
     score: float
     start_s: float
     end_s: float
+    uri: str
 
 
-class Hits(list[Hit]):
-    """The hits of one query, best first. exact: False when candidates came from the vector index, which may miss
-    some."""
+@dataclass(frozen=True)
+class MomentHit(Hit):
+    """A moment: score is its own, the mean cosine of its units; video_score that of its video by the method asked
+    for."""
 
-    def __init__(self, query: str, hits: Sequence[Hit], *, exact: bool) -> None:
+    video_score: float
+
+
+HitType = TypeVar("HitType", bound=Hit)
+
+
+class _Found(list[HitType]):
+    """Hits of one query, best first."""
+
+    schema: ClassVar[pa.Schema]
+
+    def __init__(self, query: str, hits: Iterable[HitType], *, exact: bool) -> None:
         super().__init__(hits)
         self.query = query
         self.exact = exact
 
     def to_arrow(self) -> pa.Table:
-        """A row a hit, as `HITS_SCHEMA`."""
+        """A row a hit, as `schema`."""
         rows = [{"query": self.query, "rank": i, **vars(hit)} for i, hit in enumerate(self, start=1)]
-        return pa.Table.from_pylist(rows, schema=HITS_SCHEMA)
+        return pa.Table.from_pylist(rows, schema=self.schema)
 
     def to_pandas(self) -> "pandas.DataFrame":
         return self.to_arrow().to_pandas()
+
+
+class Hits(_Found[Hit]):
+    """The hits of one query, best first. exact: False when candidates came from the vector index, which may miss
+    some."""
+
+    schema = HITS_SCHEMA
+
+
+class MomentHits(_Found[MomentHit]):
+    """The moments of one query, best first. exact: False when only the moments of videos that the vector index
+    nominated were ranked, which may miss some."""
+
+    schema = MOMENTS_SCHEMA
 
 
 class ManyHits(list[Hits]):

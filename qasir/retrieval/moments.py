@@ -41,8 +41,8 @@ def finest(spec: EncoderSpec) -> str:
 def span(similarity: NDArray[np.float32], share: float) -> tuple[int, int]:
     """(first, last) unit of the moment, both included, from the similarities (U,) of a video's units."""
     peak = int(similarity.argmax())
-    mean = similarity.mean()
-    below = np.flatnonzero(similarity < mean + share * (similarity[peak] - mean))
+    mean = min(similarity.mean(), similarity[peak])  # above the peak is where rounding puts it
+    below = np.flatnonzero(similarity < min(mean + share * (similarity[peak] - mean), similarity[peak]))
     at = int(np.searchsorted(below, peak))
     first = int(below[at - 1]) + 1 if at > 0 else 0
     last = int(below[at]) - 1 if at < len(below) else len(similarity) - 1
@@ -77,6 +77,13 @@ def moments(
                 first, last = span(row, rule.share)
                 found[i] = start[first], end[last]
     return found
+
+
+def overlaps(spans: NDArray[np.float64], span: tuple[float, float]) -> NDArray[np.float64]:
+    """(n,) intersections over union of spans of time (n, 2), start and end, with one."""
+    both = np.minimum(spans[:, 1], span[1]) - np.maximum(spans[:, 0], span[0])
+    either = np.maximum(spans[:, 1], span[1]) - np.minimum(spans[:, 0], span[0])
+    return np.divide(both, either, out=np.zeros(len(spans)), where=(both > 0) & (either > 0))
 
 
 def overlap(a: tuple[float, float], b: tuple[float, float]) -> float:

@@ -1,11 +1,12 @@
-"""Finds moments by text: in one index, or in two of one corpus together.
+"""Finds moments by text or by picture: in one index, or in two of one corpus together.
 
 A searcher is put together from its sides: an index, where its vectors come from, how a text becomes a vector, and a
 ranker. What a search needs is read at the first one and kept: every super image for exact scoring, the videos' vectors
 for recall by video, and nothing but candidates where there is a vector index.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from qasir.errors import QueryError
 from qasir.index.index import Index
 from qasir.index.snapshot import Snapshot
-from qasir.retrieval.hits import Hit, Hits, ManyHits
+from qasir.retrieval.asking import Asked, Part, fused, part_vectors, parts_of
+from qasir.retrieval.hits import Hit, Hits, ManyHits, MomentHit, MomentHits
 from qasir.retrieval.methods.method import Method
+from qasir.retrieval.moment_ranking import MomentChoice, RankedMoments, rank_moments
 from qasir.retrieval.moments import MomentRule, finest, moments
 from qasir.retrieval.nominating import candidates, is_nominated
 from qasir.retrieval.ranker import ExactRanker, Ranker, RankerOfSome
@@ -132,7 +135,7 @@ class Searcher:
 
     def search(
         self,
-        text: str,
+        asked: Asked,
         top_k: int = 10,
         method: Method | None = None,
         *,
@@ -141,34 +144,112 @@ class Searcher:
     ) -> Hits:
         """The `top_k` best videos, best first; fewer when the corpus, or what the filter leaves of it, has fewer.
 
+        asked: a text; or a `Picture`, a place in a video (`Like`), or several of these together.
         where: any SQL over the columns of `videos`, such as "duration_s > 60". exact: True compares every video, False
         only candidates from the vector index; None takes the vector index where there is one and the method allows it.
+        Several parts together compare every video.
         """
-        return self.search_many([text], top_k, method, where=where, exact=exact)[0]
+        return self.search_many([asked], top_k, method, where=where, exact=exact)[0]
 
     def search_many(
         self,
-        texts: Sequence[str],
+        asked: Sequence[Asked],
         top_k: int = 10,
         method: Method | None = None,
         *,
         where: str | None = None,
         exact: bool | None = None,
     ) -> ManyHits:
-        """`search` for many texts at once."""
+        """`search` for many at once."""
         method = self.checked(method)
-        _check(texts, top_k)
+        questions = [self._checked(one, top_k) for one in asked]
         allowed = None if where is None else self.select(where)
-        if self._is_nominated(method, exact):
-            queries = self.encode(texts)
-            return ManyHits(
-                self._nominated(text, query, top_k, method, allowed) for text, query in zip(texts, queries, strict=True)
-            )
-        found = ManyHits()
-        together = max(1, _SCORES_AT_ONCE // max(1, len(self.videos().video_ids)))
-        for start in range(0, len(texts), together):
-            found += self._ranked(texts[start : start + together], top_k, method, allowed)
-        return found
+        sizes = {len(parts): parts for parts in questions}
+        is_nominated_at = {size: self._is_nominated(parts, method, exact) for size, parts in sizes.items()}
+        nominated = [is_nominated_at[len(parts)] for parts in questions]
+        texts = [part for parts in questions for part in parts if isinstance(part, str)]
+        if any(nominated) and texts:
+            self.encode(texts)  # all at once; they are remembered
+        found: list[Hits | None] = [
+            self._nominated(parts, top_k, method, allowed) if is_one else None
+            for parts, is_one in zip(questions, nominated, strict=True)
+        ]
+        rest = [parts for parts, is_one in zip(questions, nominated, strict=True) if not is_one]
+        together = max(1, _SCORES_AT_ONCE // max(1, len(self.videos().video_ids))) if rest else 1
+        ranked: list[Hits] = []
+        for start in range(0, len(rest), together):
+            ranked += self._ranked(rest[start : start + together], top_k, method, allowed)
+        others = iter(ranked)
+        return ManyHits(next(others) if hits is None else hits for hits in found)
+
+    def search_moments(
+        self,
+        asked: Asked,
+        top_k: int = 20,
+        method: Method | None = None,
+        *,
+        per_video: int | None = 3,
+        where: str | None = None,
+        exact: bool | None = None,
+    ) -> MomentHits:
+        """The `top_k` best moments of all videos, best first; at most `per_video` of one (None: any number), of which
+        no two overlap. `qasir.retrieval.moment_ranking` says which there are, what they score and what that costs.
+
+        They start and end at the finest granularity stored. Of two indexes that of the finest units ranks the moments;
+        the videos' own scores are by `method` over both. where, exact: as for `search`; from the vector index, the
+        videos that it nominates are recalled first, then the moments of those are ranked.
+        """
+        method = self.checked(method)
+        parts = self._checked(asked, top_k)
+        if per_video is not None and per_video < 1:
+            raise QueryError(f"moments of one video {per_video}: choose 1 or more")
+        allowed = None if where is None else self.select(where)
+        choice = MomentChoice(top_k, per_video, nms=0.0)
+        vectors, complete = self.side.vectors, True
+        if self._is_nominated(parts, method, exact):
+            query = part_vectors(parts, self.side)
+            found = candidates(vectors, query[0], top_k, method, allowed)
+            if found is None:
+                return MomentHits(_said(parts), [], exact=True)
+            vectors, ids, complete = found.vectors, found.vectors.videos().video_ids, found.complete
+            scores = method.score([query], [ExactRanker(vectors)])[0]
+        else:
+            values, query = self._scored([parts], method, allowed)
+            ids, scores = self.videos().video_ids, values[0]
+        usable = np.flatnonzero(np.isfinite(scores)).tolist()
+        ids, scores = [ids[v] for v in usable], scores[usable]
+        (ranked,) = self._rank_moments(vectors, query, ids, choice)
+        return MomentHits(_said(parts), self._moment_hits(ranked, ids, scores), exact=complete)
+
+    def rank_moments(
+        self, texts: Sequence[str], choice: MomentChoice, granularity: str | None = None
+    ) -> list[RankedMoments]:
+        """The best moments of all videos for every text, at the finest granularity there is or the one named; `video`
+        is a number of `videos()`."""
+        ids = self.videos().video_ids
+        return self._rank_moments(self.side.vectors, self.encode(texts), ids, choice, granularity)
+
+    def _rank_moments(
+        self,
+        vectors: VectorSource,
+        queries: NDArray[np.float32],
+        ids: Sequence[str],
+        choice: MomentChoice,
+        granularity: str | None = None,
+    ) -> list[RankedMoments]:
+        spec = self.side.index.spec
+        granularity = granularity or finest(spec)
+        check_granularity(granularity, spec.cells, self.side.index.uri)
+        return rank_moments(vectors, queries, ids, choice, granularity=granularity, rule=self.rule)
+
+    def _moment_hits(
+        self, ranked: RankedMoments, ids: Sequence[str], scores: NDArray[np.float32]
+    ) -> Iterator[MomentHit]:
+        of = ranked.video.tolist()
+        uris = self.side.snapshot.uris([ids[v] for v in of])
+        spans = zip(ranked.score.tolist(), ranked.start_s.tolist(), ranked.end_s.tolist(), strict=True)
+        for v, uri, (score, start, end) in zip(of, uris, spans, strict=True):
+            yield MomentHit(ids[v], score, start, end, uri, float(scores[v]))
 
     def search_vector(
         self, query: NDArray[np.float32], top_k: int = 10, method: Method | None = None, *, where: str | None = None
@@ -176,9 +257,9 @@ class Searcher:
         """`search` by an L2-normalised embedding (D,) through the vector index. Raises NoIndexError when there is
         none."""
         method = self.checked(method)
-        self._is_nominated(method, False)
+        self._is_nominated((), method, False)
         allowed = None if where is None else self.select(where)
-        return self._nominated("", query, top_k, method, allowed)
+        return self._nominated_by("", query, top_k, method, allowed)
 
     def moments(
         self, texts: Sequence[str], wanted: Sequence[tuple[int, str]], granularity: str | None = None
@@ -198,29 +279,64 @@ class Searcher:
         method.check([side.index.spec for side in self.sides], [side.index.uri for side in self.sides])
         return method
 
-    def _is_nominated(self, method: Method, exact: bool | None) -> bool:
-        if len(self.sides) == 1:
+    def _checked(self, asked: Asked, top_k: int) -> tuple[Part, ...]:
+        if top_k < 1:
+            raise QueryError(f"top-k {top_k}: choose 1 or more")
+        parts = parts_of(asked)
+        for part in parts:
+            if isinstance(part, str):
+                check_query(part)
+        return parts
+
+    def _is_nominated(self, parts: Sequence[Part], method: Method, exact: bool | None) -> bool:
+        if len(self.sides) == 1 and len(parts) < 2:
             return is_nominated(self.sides[0].vectors, method, exact)
         if exact is False:
-            raise QueryError("a hybrid compares every video: it has no use for the vector index")
+            what = "a hybrid compares" if len(self.sides) > 1 else "several parts of a query together compare"
+            raise QueryError(f"{what} every video: no use for the vector index")
         return False
 
-    def _ranked(self, texts: Sequence[str], top_k: int, method: Method, allowed: set[str] | None) -> list[Hits]:
-        """Hits among all videos."""
-        ids = self.videos().video_ids
-        among = None if allowed is None else np.array([video_id in allowed for video_id in ids], dtype=bool)
-        values = self.score(texts, method, among=among)
+    def _scored(
+        self, questions: Sequence[tuple[Part, ...]], method: Method, allowed: set[str] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """((Q, V) scores, minus infinity where a video is not allowed; (Q, D) what points to moments)."""
+        among = None
+        if allowed is not None:
+            among = np.array([video_id in allowed for video_id in self.videos().video_ids], dtype=bool)
+        parts = [part for question in questions for part in question]
+        vectors = [part_vectors(parts, side) for side in self.sides]
+        values = self.score_vectors(vectors, method, among=among)
+        if len(parts) > len(questions):
+            ends = np.cumsum([len(question) for question in questions])[:-1]
+            of_questions = zip(np.split(values, ends), np.split(vectors[self.pointer], ends), strict=True)
+            scores, pointing = zip(*(fused(*one) for one in of_questions), strict=True)
+            values, pointers = np.stack(scores), np.stack(pointing)
+        else:
+            pointers = vectors[self.pointer]
         if among is not None:
             values[:, ~among] = -np.inf
+        return values, pointers
+
+    def _ranked(
+        self, questions: Sequence[tuple[Part, ...]], top_k: int, method: Method, allowed: set[str] | None
+    ) -> list[Hits]:
+        """Hits among all videos."""
+        ids = self.videos().video_ids
+        values, pointers = self._scored(questions, method, allowed)
         order = best_first(values, top_k).tolist()
         best = [[v for v in row if np.isfinite(values[q, v])] for q, row in enumerate(order)]
-        spans = iter(self.moments(texts, [(q, ids[v]) for q, row in enumerate(best) for v in row]).tolist())
+        wanted = [(q, ids[v]) for q, row in enumerate(best) for v in row]
+        spans = moments(self.side.vectors, pointers, wanted, granularity=finest(self.side.index.spec), rule=self.rule)
+        found = self._hits([ids[v] for row in best for v in row], [values[q, row] for q, row in enumerate(best)], spans)
         return [
-            Hits(text, [Hit(ids[v], float(values[q, v]), *next(spans)) for v in best[q]], exact=True)
-            for q, text in enumerate(texts)
+            Hits(_said(parts), itertools.islice(found, len(row)), exact=True)
+            for parts, row in zip(questions, best, strict=True)
         ]
 
-    def _nominated(
+    def _nominated(self, parts: tuple[Part, ...], top_k: int, method: Method, allowed: set[str] | None) -> Hits:
+        return self._nominated_by(_said(parts), part_vectors(parts, self.side)[0], top_k, method, allowed)
+
+    def _nominated_by(
         self, text: str, query: NDArray[np.float32], top_k: int, method: Method, allowed: set[str] | None
     ) -> Hits:
         """Hits of one query among the candidates of the vector index."""
@@ -234,8 +350,17 @@ class Searcher:
         granularity = finest(side.index.spec)
         wanted = [(0, ids[v]) for v in best]
         spans = moments(found.vectors, query[None, :], wanted, granularity=granularity, rule=self.rule)
-        hits = [Hit(ids[v], float(values[0, v]), *span) for v, span in zip(best, spans.tolist(), strict=True)]
+        hits = self._hits([ids[v] for v in best], [values[0, best]], spans)
         return Hits(text, hits, exact=found.complete)
+
+    def _hits(
+        self, ids: Sequence[str], scores: Sequence[NDArray[np.float32]], spans: NDArray[np.float64]
+    ) -> Iterator[Hit]:
+        """Of videos, their scores and their moments (n, 2), one query after another."""
+        uris = self.side.snapshot.uris(ids)
+        values = np.concatenate(scores).tolist()
+        for video_id, score, (start, end), uri in zip(ids, values, spans.tolist(), uris, strict=True):
+            yield Hit(video_id, score, start, end, uri)
 
 
 def best_first(values: NDArray[np.float32], top_k: int) -> NDArray[np.int64]:
@@ -257,8 +382,6 @@ def _seconds_a_unit(index: Index) -> float:
     return (1 if index.spec.cells else index.spec.frames_per_super_image) / index.spec.fps
 
 
-def _check(texts: Sequence[str], top_k: int) -> None:
-    if top_k < 1:
-        raise QueryError(f"top-k {top_k}: choose 1 or more")
-    for text in texts:
-        check_query(text)
+def _said(parts: Sequence[Part]) -> str:
+    """What was asked for, in words."""
+    return ", ".join(map(str, parts))

@@ -222,7 +222,8 @@ NOT_FINITE = (
 
 
 class HeldVectors:
-    """Keeps what was read of a source: its videos, their vectors and, once every super image was asked for, those."""
+    """Keeps what was read of a source: its videos, their vectors and, once every super image or every cell was asked
+    for, those."""
 
     def __init__(self, source: VectorSource) -> None:
         self.snapshot = source.snapshot
@@ -231,6 +232,7 @@ class HeldVectors:
         self._videos: VideoList | None = None
         self._vectors: NDArray[np.float32] | None = None
         self._images: FeatureTable | None = None
+        self._cells: FeatureTable | None = None
 
     def is_indexed(self) -> bool:
         return self._source.is_indexed()
@@ -251,12 +253,20 @@ class HeldVectors:
 
     def load(self, granularity: str = "super-image", video_ids: Sequence[str] | None = None) -> FeatureTable:
         if granularity != "super-image":
-            return self._source.load(granularity, video_ids)
+            return self._other(granularity, video_ids)
         if video_ids is not None:
             return self._source.load(granularity, video_ids) if self._images is None else self._images.take(video_ids)
         if self._images is None:
             self._images = self._source.load().covering(self.videos().video_ids)
         return self._images
+
+    def _other(self, granularity: str, video_ids: Sequence[str] | None) -> FeatureTable:
+        if self._cells is not None and granularity == "cell":
+            return self._cells if video_ids is None else self._cells.take(video_ids)
+        loaded = self._source.load(granularity, video_ids)
+        if video_ids is None:  # checked by the source: cells, there being no third kind
+            self._cells = loaded
+        return loaded
 
 
 class SomeVectors:

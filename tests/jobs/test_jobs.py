@@ -57,6 +57,79 @@ def test_encode_evaluate_search(demo, demo_index, tmp_path):
     assert facts["hits"][0]["video_id"] in text
 
 
+def test_searching_moments(demo, demo_index):
+    query = json.loads((demo / "queries.jsonl").read_text().splitlines()[0])
+    args = ("--index", demo_index.uri, "--json", query["query"])
+    status, text, facts, _ = call(search_corpus, *args, "--moments", "--per-video", 2, "--top-k", 6)
+    assert status == 0
+    assert facts["by"] == "moment"
+    hits = facts["hits"]
+    assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
+    assert max(sum(hit["video_id"] == other["video_id"] for other in hits) for hit in hits) == 2
+    assert set(hits[0]) == {"video_id", "score", "start_s", "end_s", "uri", "video_score"}
+    lines = [line for line in text.splitlines() if "  score " in line]
+    assert len(lines) == len(hits) == 6
+    for hit, line in zip(hits, lines, strict=True):
+        assert hit["video_id"] in line
+        assert f"score {hit['score']:.3f}" in line
+        assert f"video {hit['video_score']:.3f}" in line
+        assert hit["uri"] == str(demo / "videos" / f"{hit['video_id']}.mp4")
+    videos = call(search_corpus, *args)[2]
+    assert videos["by"] == "video"
+    assert {hit["uri"] for hit in videos["hits"]} == {str(path) for path in (demo / "videos").iterdir()}
+    assert call(search_corpus, *args, "--per-video", 2)[0] == 2  # of no use where videos are ranked
+    assert "top-k 0" in str(call(search_corpus, *args, "--moments", "--top-k", 0)[3])
+
+
+def test_searching_by_picture_and_by_place(demo_index, tmp_path):
+    index = ("--index", demo_index.uri)
+    row = demo_index.snapshot().super_images(["thumbnail", "start_s"]).to_pylist()[1]
+    (tmp_path / "p.jpg").write_bytes(row["thumbnail"])
+    like = f"{row['video_id']}@{row['start_s']}"
+    status, _, facts, _ = call(search_corpus, *index, "--image", tmp_path / "p.jpg", "--json")
+    assert status == 0
+    assert (facts["query"], facts["image"], facts["like"]) == (None, str(tmp_path / "p.jpg"), None)
+    assert facts["hits"][0]["video_id"] == row["video_id"]
+    status, _, facts, _ = call(search_corpus, *index, "--like", like, "--moments", "--json", "a penguin")
+    assert status == 0
+    assert (facts["query"], facts["image"], facts["like"], facts["by"]) == ("a penguin", None, like, "moment")
+    assert facts["hits"]
+    alone = call(search_corpus, *index, "--like", like, "--moments", "--json")[2]["hits"][0]
+    assert alone["video_id"] == row["video_id"]
+    assert alone["start_s"] <= row["start_s"] < alone["end_s"]
+    for args, says in (
+        ((), "nothing to search for"),
+        (("--image", __file__), "is not a picture that can be read"),
+        (("--like", "nope@1"), "no encoded video 'nope'"),
+        (("--like", f"{row['video_id']}@9999"), "choose seconds from 0 to"),
+        (("--like", "nope"), "VIDEO@12.5"),
+        (("--like", like, "--indexed", "a penguin"), "score every video"),
+    ):
+        status, _, _, error = call(search_corpus, *index, *args)
+        assert status != 0
+        assert says in str(error)
+        assert "\n" not in str(error)
+
+
+def test_evaluating_moments_over_the_corpus(demo, demo_index, tmp_path):
+    args = ("--index", demo_index.uri, "--queries", demo / "queries.jsonl", "--output", tmp_path, "--json")
+    _, text, facts, _ = call(evaluate_retrieval, *args)
+    found = facts["corpus_moments"]
+    assert found == json.loads((tmp_path / "metrics.json").read_text())["corpus_moments"]
+    assert (found["n_queries"], found["without_moment"], found["nms"]) == (facts["n_queries"], 0, None)
+    assert set(found["recalls"]) == {"cell", "super-image"}
+    assert set(found["recalls"]["cell"]) == {f"R@{k} IoU {iou}" for k in (1, 5, 10, 100) for iou in (0.5, 0.7)}
+    assert found["recalls"]["cell"]["R@100 IoU 0.5"][0] > found["recalls"]["cell"]["R@1 IoU 0.5"][0] > 10
+    assert f"moments of all videos ranked, for {facts['n_queries']} queries: 100 a query" in text
+    page = (tmp_path / "index.html").read_text()
+    assert "Finding the moment among those of all videos" in page
+    assert f"{found['recalls']['cell']['R@10 IoU 0.7'][0]:.1f} <span" in page
+    _, text, facts, _ = call(evaluate_retrieval, *args, "--nms", 0)
+    assert facts["corpus_moments"]["nms"] == 0
+    assert "no two of a video with an IoU above 0" in text
+    assert "nms 2" in str(call(evaluate_retrieval, *args, "--nms", 2)[3])
+
+
 def test_evaluating_with_every_aggregation(demo, demo_index):
     args = ("--index", demo_index.uri, "--queries", demo / "queries.jsonl", "--json")
     sums = [

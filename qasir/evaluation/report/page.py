@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from qasir.evaluation.evaluate import Evaluation
 from qasir.evaluation.metrics import RECALL_AT, Bin
-from qasir.evaluation.moment_metrics import NAMES
+from qasir.evaluation.moment_metrics import CORPUS_NAMES, MOMENTS_RANKED, NAMES
 from qasir.evaluation.report.evaluation_charts import Bar, Point, bars, recall_curve, trade_off
 from qasir.evaluation.report.examples import example, pick
 from qasir.evaluation.report.template import render
@@ -36,6 +36,8 @@ def render_report(
         ),
         has_moments=any(b.n_queries for b in evaluation.by_mv),
         moment_names=NAMES,
+        corpus_names=CORPUS_NAMES,
+        n_moments=MOMENTS_RANKED,
         compared=compared or {},
         trade_off=_trade_off(compared) if compared else "",
         right=[example(evaluation, searcher, q) for q in right],

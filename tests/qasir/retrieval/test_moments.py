@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from qasir.errors import QueryError
-from qasir.evaluation.moment_metrics import moment_recalls
+from qasir.evaluation.moment_metrics import CORPUS_IOUS, CORPUS_NAMES, best_overlap, corpus_moments, moment_recalls
 from qasir.evaluation.query import Query
+from qasir.retrieval.moment_ranking import MomentChoice, RankedMoments
 from qasir.retrieval.moments import MomentRule, finest, overlap, span
 from qasir.retrieval.opening import searcher_of
 from qasir.retrieval.searcher import best_first
@@ -64,6 +65,91 @@ def test_moment_recalls_count_the_right_video_with_enough_overlap(tmp_path):
     assert found["super-image"]["R@1 IoU 0.7"][0] == pytest.approx(100 / 3)
     assert found["super-image"]["R@1 IoU 0.3"][1] <= found["super-image"]["R@1 IoU 0.3"][0]
     assert moment_recalls(searcher, queries[3:], order[3:]) == {}
+
+
+def test_moments_over_the_corpus_by_hand(tmp_path):
+    """Two videos of four frames along two axes: a query that is mostly the first axis ranks [0 s, 2 s] of the first
+    video (0.8), [3 s, 4 s] of the second (0.8, a tie that goes by video), and [3 s, 4 s] of the first (0.8)."""
+    searcher = searcher_of(make_index(tmp_path / "i", [4, 4], grid=1, cells=False), rule=MomentRule(share=1.0))
+    table = searcher.side.vectors.load()
+    axes = np.eye(DIM, dtype=np.float32)
+    frames = {"v000": [0, 0, 1, 0], "v001": [1, 1, 1, 0]}
+    for video_id, which in frames.items():
+        table.features.vectors[table.rows(video_id)] = axes[which]
+    names = give_texts(searcher, np.tile(0.8 * axes[0] + 0.6 * axes[1], (6, 1)))
+    queries = [
+        Query("a", names[0], "v000", ((0.0, 2.0),)),  # rank 1 at any IoU
+        Query("b", names[1], "v000", ((0.0, 1.2),)),  # IoU 0.6 at rank 1
+        Query("c", names[2], "v000", ((3.0, 4.0), (9.0, 12.0))),  # rank 2: the second window of the first video
+        Query("d", names[3], "v001", ((3.0, 4.0),)),  # rank 3
+        Query("e", names[4], "v001", ((0.0, 3.0),)),  # not found: below the mean there is no peak
+        Query("f", names[5], "v001"),  # no moment
+    ]
+    (ranked,) = searcher.rank_moments(names[:1], MomentChoice(100))
+    assert list(zip(ranked.video.tolist(), ranked.start_s.tolist(), ranked.end_s.tolist(), strict=True)) == [
+        (0, 0.0, 2.0), (0, 3.0, 4.0), (1, 3.0, 4.0)
+    ]  # fmt: skip
+    found = corpus_moments(searcher, queries)
+    assert (found.n_queries, found.without_moment, found.nms) == (5, 1, None)
+    assert {name: row[0] for name, row in found.recalls["super-image"].items()} == {
+        "R@1 IoU 0.5": 40.0, "R@5 IoU 0.5": 80.0, "R@10 IoU 0.5": 80.0, "R@100 IoU 0.5": 80.0,
+        "R@1 IoU 0.7": 20.0, "R@5 IoU 0.7": 60.0, "R@10 IoU 0.7": 60.0, "R@100 IoU 0.7": 60.0,
+    }  # fmt: skip
+    lost = [Query("g", "gone", "x", ((0.0, 1.0),)), Query("h", "gone too", "x")]
+    found = corpus_moments(searcher, queries, lost)
+    assert (found.n_queries, found.without_moment) == (6, 2)
+    assert found.recalls["super-image"]["R@100 IoU 0.5"][0] == pytest.approx(400 / 6)
+    assert corpus_moments(searcher, queries[5:]).recalls == {}
+
+
+@pytest.mark.parametrize("nms", [None, 0.0, 0.3])
+def test_recalls_over_the_corpus_are_those_of_a_loop(tmp_path, nms):
+    searcher = searcher_of(make_index(tmp_path / "i", [9, 14, 6, 20]))
+    generator = np.random.default_rng(7)
+    ids = searcher.videos().video_ids
+    queries = []
+    vectors = []
+    for i in range(60):
+        v = int(generator.integers(0, 4))
+        cells = searcher.side.vectors.load("cell", [ids[v]])
+        at, length = int(generator.integers(0, len(cells.start_s) - 3)), int(generator.integers(1, 4))
+        vectors.append(cells.features.vectors[at : at + length].mean(axis=0) + 0.1 * generator.standard_normal(DIM))
+        moments = ((float(cells.start_s[at]), float(cells.end_s[at + length - 1])), (0.0, 1.0))
+        queries.append(Query(str(i), str(i), ids[v], moments[: 1 + i % 2] if i % 5 else ()))
+    texts = give_texts(searcher, unit(np.stack(vectors)))
+    found = corpus_moments(searcher, queries, nms=nms)
+    asked = [query for query in queries if query.moments]
+    assert found.n_queries == len(asked) == 48
+    assert found.without_moment == 12
+    for granularity in ("cell", "super-image"):
+        hits = dict.fromkeys(CORPUS_NAMES, 0)
+        for ranked, query in zip(
+            searcher.rank_moments(texts, MomentChoice(100, nms=nms), granularity), queries, strict=True
+        ):
+            spans = list(zip(ranked.video.tolist(), ranked.start_s.tolist(), ranked.end_s.tolist(), strict=True))
+            for iou in CORPUS_IOUS:
+                for k in (1, 5, 10, 100):
+                    hits[f"R@{k} IoU {iou:g}"] += any(
+                        ids[v] == query.video_id and overlap((start, end), true) >= iou
+                        for v, start, end in spans[:k]
+                        for true in query.moments
+                    )
+        assert {name: row[0] for name, row in found.recalls[granularity].items()} == pytest.approx(
+            {name: 100 * n / len(asked) for name, n in hits.items()}
+        )
+    assert found.recalls["cell"]["R@100 IoU 0.5"][0] > found.recalls["cell"]["R@1 IoU 0.7"][0] > 0
+
+
+def test_the_overlap_that_counts_is_the_best_one_of_the_right_video():
+    ranked = RankedMoments(np.array([0, 1, 1]), np.zeros(3), np.array([0.0, 0.0, 6.0]), np.array([4.0, 4.0, 8.0]))
+    assert best_overlap(ranked, 1, [(0.0, 2.0), (7.0, 8.0)]).tolist() == [0.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("nms", [-0.1, 1.5, float("nan")])
+def test_an_overlap_limit_that_is_none(tmp_path, nms):
+    searcher = searcher_of(make_index(tmp_path / "i", [3]))
+    with pytest.raises(QueryError, match="nms"):
+        corpus_moments(searcher, [Query("a", "a", "v000", ((0.0, 1.0),))], nms=nms)
 
 
 def test_a_bad_rule():
