@@ -276,7 +276,8 @@ def test_clips_are_read_under_a_limit_on_memory_and_keep_no_more_than_they_give(
     tiling = Tiling(Fraction(1, 10), 1, 64)
     (row,) = read_clips(videos, tiling, 4, memory_limit=1 << 30).to_pylist()
     assert (row["error"], row["n_frames"], row["n_there"]) == (None, 4, 1441)
-    large = write_blank(tmp_path / "large.mkv", (6000, 4000), "ffv1", "yuv444p")
+    # Planes of 68 MiB, which no memory that this process has free already can hold.
+    large = write_blank(tmp_path / "large.mp4", (8192, 4320), "libx264", "yuv444p10le", preset="ultrafast")
     videos = pa.table({"video_id": ["large"], "uri": [str(large)]})
-    (row,) = read_clips(videos, tiling, 4, memory_limit=32 << 20).to_pylist()
+    (row,) = read_clips(videos, tiling, 4, memory_limit=100 << 20).to_pylist()
     assert row["error"].startswith("too_large: decoding takes more memory")
