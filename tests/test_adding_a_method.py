@@ -92,6 +92,7 @@ def test_it_is_one_side_of_a_hybrid(searcher, queries):
     assert (np.argsort(-values) == np.argsort(-searcher.score(texts, Best(1)))).all()
 
 
+@pytest.mark.slow
 def test_it_is_studied(demo, local_ray, tmp_path):
     config = tmp_path / "study.yaml"
     config.write_text(

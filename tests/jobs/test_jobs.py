@@ -203,6 +203,7 @@ def test_a_share_of_failures_counts_from_twenty_attempts_and_of_fewer_only_all(
     assert too_many_failed(nightly, max_failed) == is_too_many, "one rule for both jobs"
 
 
+@pytest.mark.slow
 def test_exit_status_follows_the_failures(tmp_path, local_ray):
     videos = tmp_path / "videos"
     videos.mkdir()

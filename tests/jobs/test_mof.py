@@ -45,6 +45,7 @@ def test_training_tells_of_its_epochs(trained):
     assert f"--pretrained {out / 'model.safetensors'}" in text
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_the_result_is_an_ordinary_checkpoint(trained, demo, tmp_path):
     weights = trained[0] / "model.safetensors"

@@ -71,6 +71,7 @@ def check(bucket):
     assert [row["position"] for row in index.snapshot().super_images([], video_ids=["a"]).to_pylist()] == [0, 1]
 
 
+@pytest.mark.slow
 def test_encode_reindex_and_search_on_s3(s3, tmp_path):
     upload(s3, tmp_path, "bucket")
     model = EncoderOptions(grid=2, fps=2.0)

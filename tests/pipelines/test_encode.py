@@ -81,6 +81,7 @@ def test_suspects_have_a_cpu_each_and_memory_that_the_cluster_has(local_ray, tmp
     assert max(sum(start <= began < end for start, end in times) for began, _ in times) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_video_that_kills_its_decoder_is_recorded_and_those_of_its_block_are_encoded(local_ray, tmp_path):
     write_video(tmp_path / "videos" / "more" / "b.mp4", 2)
@@ -96,6 +97,7 @@ def test_a_video_that_kills_its_decoder_is_recorded_and_those_of_its_block_are_e
     assert target.index.table("super_images").count_rows() == 99
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_model_that_cannot_be_loaded_ends_the_job_and_is_named(local_ray, videos, tmp_path):
     corpus = list_videos(str(videos))

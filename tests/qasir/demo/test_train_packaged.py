@@ -101,6 +101,7 @@ def whole(tmp_path_factory):
     return folder, train(PLAN, SMALL, folder, load=iter)
 
 
+@pytest.mark.slow
 def test_training_killed_at_any_write_goes_on_to_the_same_weights(whole, tmp_path):
     """A process that ends before its first, second, ... state is written; then the same again, to the end."""
     n_killed = 0

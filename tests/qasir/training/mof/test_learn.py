@@ -195,6 +195,7 @@ def test_a_video_of_too_few_frames_is_named(made, tmp_path, caplog):
     assert "1 videos gave fewer than 5 frames, cat first" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_video_that_hangs_or_kills_its_decoder_is_left_out_and_named(made, tmp_path, caplog):
     read = partial(read_here, read=trouble, options=EncodeOptions(decode_timeout_s=3.0))
     clips = clips_of(made.captioned.corpus, str(tmp_path / "clips.lance"), made.tiling(), 3, read)
