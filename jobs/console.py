@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import typer
 
 from jobs.explaining import explained
-from qasir.files.readable import printable
+from qasir.files.readable import OneLineFormatter, printable
 
 FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 """Exit statuses besides 0: an error or too many failures, options that make no sense, Ctrl-C, SIGTERM."""
@@ -115,12 +115,3 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("qasir").setLevel(logging.INFO)
     logging.getLogger("pipelines").setLevel(logging.INFO)
-
-
-class OneLineFormatter(logging.Formatter):
-    """What names bring along for the terminal is written out. A message stays one line, but for its traceback."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        shown = logging.makeLogRecord(vars(record))
-        shown.msg, shown.args = printable(record.getMessage()), None
-        return printable(super().format(shown), keep="\n\t")

@@ -22,7 +22,7 @@ import pyarrow as pa
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import Decoded
 from qasir.encoding.options import EncodeOptions
-from qasir.files.readable import printable
+from qasir.files.readable import OneLineFormatter
 from qasir.index.spec import EncoderSpec
 
 READY, SEGMENTS, TILES, REPORTS, DONE = b"+", b"s", b"t", b"r", b"."
@@ -78,13 +78,8 @@ def main() -> None:
 def _log_safely() -> None:
     """What is logged of a file goes to the parent's terminal, which its name must not steer."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_Printable("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(OneLineFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-
-
-class _Printable(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record), keep="\n\t" if record.exc_info else "")
 
 
 def _listen(asked: "queue.SimpleQueue[Any]") -> None:

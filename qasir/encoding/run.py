@@ -118,12 +118,8 @@ def verify_after_kill(lease: Run) -> None:
     if lease.is_clean:
         return
     with named(lease.index.uri):
-        _verify(lease)
-
-
-def _verify(lease: Run) -> None:
-    among = None if lease.last_clean is None else written_since(lease.index, lease.last_clean)
-    broken = broken_videos(lease.index, among)
+        among = None if lease.last_clean is None else written_since(lease.index, lease.last_clean)
+        broken = broken_videos(lease.index, among)
     if broken:
         encode_again(lease.writer, broken)
         lease.counts[BROKEN] = len(broken)

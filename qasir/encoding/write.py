@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from qasir.encoding.rows import SUPER_IMAGE_COLUMNS, WRITTEN_SCHEMA, failure_row
 from qasir.errors import StorageError
 from qasir.files.readable import reason
-from qasir.index.index import Index, embedding_column, finite_rows
+from qasir.index.finite import is_finite
+from qasir.index.index import Index, embedding_column
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def _write(rows: pa.Table, index: Index) -> dict[str, Any]:
     columns = {"embedding": vectors}
     if spec.cells:
         columns["cell_embeddings"] = _unpacked(rows["cell_embeddings"], spec.grid**2 * spec.embedding_dim)
-    finite = finite_rows(*columns.values())
+    finite = np.logical_and.reduce([is_finite(values) for values in columns.values()])
     table = rows.select([*SUPER_IMAGE_COLUMNS, *(["thumbnail"] if spec.thumbnails else [])])
     for name, values in columns.items():
         table = table.append_column(name, embedding_column(values))

@@ -1,5 +1,6 @@
 """Text as a person may safely read it: an error in one line, and names without what a terminal obeys."""
 
+import logging
 import re
 import unicodedata
 
@@ -41,3 +42,12 @@ def _shown(sign: str, keep: str) -> str:
     if sign.isprintable() or sign in keep or sign in _JOINERS or unicodedata.category(sign) not in _UNSEEN:
         return sign
     return sign.encode("unicode_escape").decode()
+
+
+class OneLineFormatter(logging.Formatter):
+    """What names bring along for the terminal is written out. A message stays one line, but for its traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        shown = logging.makeLogRecord(vars(record))
+        shown.msg, shown.args = printable(record.getMessage()), None
+        return printable(super().format(shown), keep="\n\t")

@@ -68,7 +68,7 @@ def compare(corpus: Corpus, states: dict[str, VideoState], *, retry_failed: bool
                 restored.append(video.video_id)
         elif not (state.failed_version and is_same_version(video.uri, state.failed_version, video.fingerprint)):
             changed.append(video)
-        elif retry_failed or (may_pass(state) and (state.attempts or 1) < MOST_ATTEMPTS):
+        elif retry_failed or (may_pass(state) and state.attempts_at(state.failed_version) < MOST_ATTEMPTS):
             retried.append(video)
     removed = sorted(set(states) - listed)
     n_todo = len(new) + len(changed) + len(retried)

@@ -5,8 +5,6 @@ what it is, never by an error in reading it, which may be a network's.
 """
 
 import posixpath
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import lance
 import pyarrow.fs as fs
@@ -19,22 +17,14 @@ _NEWEST = (1 << 64) - 1
 _DIGITS = 20
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """The file that makes a version of a table."""
-
-    version: int
-    path: str
-
-
 def damaged_manifests(table_uri: str) -> list[str]:
     """The manifests of a table, newest first, that come before the newest one that is whole."""
     filesystem, folder = _filesystem(table_uri)
     damaged = []
-    for manifest in _manifests(filesystem, folder):
-        if _is_whole(filesystem, manifest.path):
+    for path in _manifests(filesystem, folder):
+        if _is_whole(filesystem, path):
             break
-        damaged.append(manifest.path)
+        damaged.append(path)
     return damaged
 
 
@@ -43,7 +33,7 @@ def delete_damaged_manifests(table_uri: str) -> list[str]:
     is left as it is."""
     filesystem, folder = _filesystem(table_uri)
     damaged = damaged_manifests(table_uri)
-    if len(damaged) == len(list(_manifests(filesystem, folder))):
+    if len(damaged) == len(_manifests(filesystem, folder)):
         return []
     for path in damaged:
         filesystem.delete_file(path)
@@ -76,16 +66,17 @@ def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     return fs.FileSystem.from_uri(uri) if is_remote(uri) else (fs.LocalFileSystem(), uri)
 
 
-def _manifests(filesystem: fs.FileSystem, folder: str) -> Iterator[Manifest]:
-    """Newest first. A name is a version, or, so that a listing begins with the newest, what is left to 2^64 - 1."""
+def _manifests(filesystem: fs.FileSystem, folder: str) -> list[str]:
+    """The paths of a table's manifests, newest first. A name is a version, or, so that a listing begins with the
+    newest, what is left to 2^64 - 1."""
     files = filesystem.get_file_info(fs.FileSelector(posixpath.join(folder, "_versions"), allow_not_found=True))
-    found = []
+    found: list[tuple[int, str]] = []
     for file in files:
         stem, _, suffix = file.base_name.partition(".")
         if suffix == "manifest" and stem.isdigit():
             number = int(stem)
-            found.append(Manifest(_NEWEST - number if len(stem) == _DIGITS else number, file.path))
-    yield from sorted(found, key=lambda manifest: -manifest.version)
+            found.append((_NEWEST - number if len(stem) == _DIGITS else number, file.path))
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def _is_whole(filesystem: fs.FileSystem, path: str, size: int | None = None) -> bool:

@@ -302,9 +302,8 @@ def embedding_names(spec: EncoderSpec) -> list[str]:
 
 def _refuse_damaged(uri: str) -> None:
     damaged: list[str] = []
-    with suppress(
-        OSError, ValueError
-    ):  # of a store, or kind of store, that cannot be reached, which another error says
+    # Of a store that cannot be reached, or that Arrow does not know, another error says so.
+    with suppress(OSError, ValueError):
         damaged = damaged_manifests(uri)
     if damaged:
         raise UnreadableIndexError(
@@ -317,11 +316,6 @@ def embedding_column(values: NDArray[np.floating[Any]]) -> pa.FixedSizeListArray
     """(n, dim) -> a fixed-size list column of float16."""
     flat = pa.array(np.ascontiguousarray(values, dtype=np.float16).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
-
-
-def finite_rows(*columns: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-    """(n,) whether all numbers of a row are finite, of columns (n, ...) in float16, as they are stored."""
-    return np.logical_and.reduce([np.isfinite(values).reshape(len(values), -1).all(axis=1) for values in columns])
 
 
 def now() -> datetime:

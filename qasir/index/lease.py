@@ -132,7 +132,7 @@ class Run:
             unseen = [row for row in claims if _state(row) == "unseen"]
             if unseen and not self._is_still(unseen):
                 continue
-            epoch = 1 + max((row["epoch"] for row in newest), default=self._runs.newest_epoch() or 0)
+            epoch = 1 + max((row["epoch"] for row in newest), default=self._runs.newest_holder()[0])
             self._heard_s = clock_s()
             if self._runs.insert(self._row(epoch)):
                 self.epoch = epoch

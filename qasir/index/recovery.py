@@ -41,8 +41,7 @@ def open_damaged(uri: str) -> Index:
         table = find_table(runs)
     except UnreadableIndexError as error:
         raise UnreadableIndexError(f"{runs} has no version that can be read: restore the folder from a copy") from error
-    if table is not None and (lost := damaged_fragments(table)):
-        log.warning("%s: %d fragments were not written whole and are given up", runs, len(lost))
+    if table is not None and (lost := _damaged(table)):
         _forget_fragments(table, lost)
     for name in (*DATA_TABLES, "runs"):
         try:
@@ -67,8 +66,7 @@ def repair(writer: Writer, done: Repaired) -> None:
     """
     index = writer.index
     for name in DATA_TABLES:
-        if lost := damaged_fragments(index.table(name)):
-            log.warning("%s: %d fragments were not written whole and are given up", index.table_uri(name), len(lost))
+        if lost := _damaged(index.table(name)):
             with writer.changing(name, commits=1) as table:
                 _forget_fragments(table, lost)
             done.fragments += len(lost)
@@ -97,6 +95,13 @@ def _delete_manifests(table_uri: str) -> list[str]:
     for path in deleted:
         log.warning("deleted %s, which was not written whole: the version before is the newest again", path)
     return deleted
+
+
+def _damaged(table: lance.LanceDataset) -> list[int]:
+    found = damaged_fragments(table)
+    if found:
+        log.warning("%s: %d fragments were not written whole and are given up", table.uri, len(found))
+    return found
 
 
 def _forget_fragments(table: lance.LanceDataset, numbers: list[int]) -> None:

@@ -43,18 +43,13 @@ class Runs:
 
     def newest(self) -> list[Row]:
         """The rows of the newest epoch: one, or of a table that only an older library wrote all that have not ended."""
-        table = lance.dataset(self.uri)
-        newest = self._newest_epoch(table)
-        if newest is None:
-            return []
+        newest, _ = self.newest_holder()
         condition = f"epoch = {newest}" if newest else "ended IS NULL"
-        return table.to_table(columns=_CLAIM, filter=condition).to_pylist()
-
-    def newest_epoch(self) -> int | None:
-        return self._newest_epoch(lance.dataset(self.uri))
+        return lance.dataset(self.uri).to_table(columns=_CLAIM, filter=condition).to_pylist()
 
     def newest_holder(self) -> tuple[int, str]:
-        """(the newest epoch, the run that has it); of two, which only a table mended by hand can have, the last."""
+        """(the newest epoch, 0 when there is none; the run that has it); of two, which only a table mended by hand can
+        have, the last."""
         rows = lance.dataset(self.uri).to_table(columns=["epoch", "run_id"]).to_pylist()
         return max(((row["epoch"], row["run_id"]) for row in rows), default=(0, ""))
 
@@ -82,10 +77,6 @@ class Runs:
         names = list(dict.fromkeys([*columns, "epoch", "started"]))
         rows = lance.dataset(self.uri).to_table(columns=names)
         return rows.sort_by([("epoch", "ascending"), ("started", "ascending")]).to_pylist()
-
-    def _newest_epoch(self, table: lance.LanceDataset) -> int | None:
-        epochs = table.to_table(columns=["epoch"])["epoch"].to_pylist()
-        return max(epochs, default=None)
 
     def _add_epochs(self) -> None:
         table = lance.dataset(self.uri)

@@ -12,11 +12,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
 import lance
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from qasir.index.filters import id_filter, in_chunks
+from qasir.index.finite import finite_rows
 from qasir.index.index import Index, embedding_names
 from qasir.index.runs import Runs
 from qasir.index.schemas import ENCODED
@@ -126,11 +126,7 @@ def not_finite_videos(index: Index) -> set[str]:
     table, names = index.table("super_images"), embedding_names(index.spec)
     found: set[str] = set()
     for batch in table.scanner(columns=["video_id", *names]).to_batches():
-        finite = np.ones(len(batch), dtype=bool)
-        for name in names:
-            column = batch[name]
-            values = column.flatten().to_numpy(zero_copy_only=False)
-            finite &= np.isfinite(values).reshape(len(batch), column.type.list_size).all(axis=1)
+        finite = finite_rows(pa.Table.from_batches([batch]), names)
         found.update(batch["video_id"].filter(pa.array(~finite)).to_pylist())
     return found
 

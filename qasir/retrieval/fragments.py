@@ -9,13 +9,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from qasir.files.readable import reason
+from qasir.index.finite import is_finite
 from qasir.index.ragged import ragged_rows, runs_of, starts
 from qasir.index.schemas import embedding_type
 from qasir.index.snapshot import matrix, readable
 from qasir.index.trouble import named
 from qasir.retrieval.methods.pooled import Pooled
 from qasir.retrieval.scoring import score
-from qasir.retrieval.vectors import Features, Kept, is_finite, normalised
+from qasir.retrieval.vectors import Features, Kept, normalised
 
 log = logging.getLogger(__name__)
 

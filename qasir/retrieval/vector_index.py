@@ -16,10 +16,11 @@ from lance import LanceDataset
 from numpy.typing import NDArray
 
 from qasir.errors import NoIndexError, UnreadableIndexError
+from qasir.index.finite import is_finite
 from qasir.index.snapshot import VECTOR_INDEX, Snapshot, matrix
 from qasir.index.trouble import named
 from qasir.index.writer import Writer
-from qasir.retrieval.vectors import is_finite, normalised
+from qasir.retrieval.vectors import normalised
 
 _FEWEST_ROWS = 256
 _ROWS_A_PARTITION = 1000

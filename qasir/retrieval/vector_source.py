@@ -17,9 +17,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from qasir.errors import NoIndexError, QueryError
+from qasir.index.finite import is_finite
 from qasir.index.ragged import numbered, ragged_rows, runs_of, starts
 from qasir.index.snapshot import IS_ENCODED, Snapshot, matrix
-from qasir.retrieval.vectors import Features, Kept, is_finite, normalised
+from qasir.retrieval.vectors import Features, Kept, normalised
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,9 @@ import ray
 import typer
 
 from jobs.command_line import Given, job
-from jobs.console import OneLineFormatter, print_json, run, say
+from jobs.console import print_json, run, say
 from qasir.errors import QasirError
+from qasir.files.readable import OneLineFormatter
 
 
 @pytest.fixture

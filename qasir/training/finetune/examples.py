@@ -18,10 +18,11 @@ from torch import Tensor
 
 from qasir.errors import QasirError, QueryError, UnreadableIndexError
 from qasir.evaluation.query import Query
+from qasir.index.finite import finite_rows
 from qasir.index.ragged import numbered, ragged_rows
 from qasir.index.snapshot import Snapshot, matrix
 from qasir.index.trouble import named
-from qasir.retrieval.vectors import is_finite, normalised
+from qasir.retrieval.vectors import normalised
 from qasir.training.finetune.objective import Batch
 
 log = logging.getLogger(__name__)
@@ -196,18 +197,15 @@ def check_numbers(snapshot: Snapshot, *, cells: bool = False) -> None:
     columns = ["embedding", *(["cell_embeddings"] if cells and snapshot.spec.cells else [])]
     with named(snapshot.uri):
         for batch in snapshot.images_dataset.to_batches(columns=["video_id", "position", *columns]):
-            check_rows(pa.Table.from_batches([batch]), columns, snapshot)
+            for name in columns:
+                _check_column(pa.Table.from_batches([batch]), name, snapshot.uri)
 
 
-def check_rows(rows: pa.Table, columns: Sequence[str], snapshot: Snapshot) -> None:
-    """`check_numbers` of some rows that were read already."""
-    dim = snapshot.spec.embedding_dim
-    widths = {"embedding": dim, "cell_embeddings": dim * snapshot.spec.frames_per_super_image}
-    for name in columns:
-        finite = is_finite(matrix(rows[name], widths[name]))
-        if not finite.all():
-            row = rows.select(["video_id", "position"]).slice(int(finite.argmin()), 1).to_pylist()[0]
-            raise UnreadableIndexError(
-                f"{snapshot.uri}: super image {row['position']} of {row['video_id']} has a number in its {name} "
-                "that is not finite (NaN or infinite): jobs/reindex_corpus.py --repair encodes the video again"
-            )
+def _check_column(rows: pa.Table, name: str, uri: str) -> None:
+    finite = finite_rows(rows, [name])
+    if not finite.all():
+        row = rows.select(["video_id", "position"]).slice(int(finite.argmin()), 1).to_pylist()[0]
+        raise UnreadableIndexError(
+            f"{uri}: super image {row['position']} of {row['video_id']} has a number in its {name} that is not finite "
+            "(NaN or infinite): jobs/reindex_corpus.py --repair encodes the video again"
+        )

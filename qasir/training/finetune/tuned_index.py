@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from qasir.errors import SpecError
-from qasir.index.index import Index, VideoState, embedding_column, finite_rows, now
+from qasir.index.finite import finite_rows
+from qasir.index.index import Index, VideoState, embedding_column, embedding_names, now
 from qasir.index.ragged import runs_of
 from qasir.index.schemas import ENCODED
 from qasir.index.snapshot import matrix
@@ -87,7 +88,11 @@ class Applying:
         failed: set[str] = set()
         if len(images):
             images, means = self._tuned(images)
-            failed = set(pc.unique(images["video_id"].filter(pa.array(~self._finite(images)))).to_pylist())
+            failed = set(
+                pc.unique(
+                    images["video_id"].filter(pa.array(~finite_rows(images, embedding_names(self.output.spec))))
+                ).to_pylist()
+            )
             images = images.filter(pc.invert(pc.is_in(images["video_id"], pa.array(sorted(failed), pa.string()))))
             writer.commit_super_images(self.output.write_super_images(images) if len(images) else [])
         for video_id, row in videos.items():
@@ -105,12 +110,6 @@ class Applying:
             }
         )
         return len(failed)
-
-    def _finite(self, images: pa.Table) -> NDArray[np.bool_]:
-        """(n,) whether all numbers of a row are finite."""
-        dims = {"embedding": 1, "gate_embedding": 1, "cell_embeddings": self.output.spec.frames_per_super_image}
-        here = [name for name in dims if name in images.schema.names]
-        return finite_rows(*(matrix(images[name], dims[name] * self.output.spec.embedding_dim) for name in here))
 
     def _forget_parts(self, writer: Writer, videos: dict[str, dict[str, Any]]) -> None:
         """Delete what a killed run wrote of these videos: nobody reads it, and it is about to be written."""

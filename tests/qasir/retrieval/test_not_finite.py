@@ -10,6 +10,7 @@ from qasir.evaluation.evaluate import evaluate, rankings_table
 from qasir.evaluation.metrics import ranks
 from qasir.evaluation.query import Query
 from qasir.evaluation.report.page import render_report
+from qasir.index.finite import is_finite
 from qasir.retrieval import vector_index
 from qasir.retrieval.methods.attention import Attention
 from qasir.retrieval.methods.cascade import Cascade
@@ -18,7 +19,6 @@ from qasir.retrieval.methods.fusion import Fusion, standardised
 from qasir.retrieval.methods.named import HYBRIDS, METHODS, made
 from qasir.retrieval.opening import open_searcher
 from qasir.retrieval.vector_source import StoredVectors
-from qasir.retrieval.vectors import is_finite
 from tests.indexes import DIM, break_rows, give_texts, make_index, unit, writing
 
 LENGTHS = [3, 5, 2, 4, 6, 3, 3, 2]
