@@ -23,7 +23,7 @@ from qasir.retrieval.moments import MomentRule, finest, moments
 from qasir.retrieval.nominating import candidates, is_nominated
 from qasir.retrieval.ranker import ExactRanker, Ranker, RankerOfSome
 from qasir.retrieval.text_encoder import TextEncoder
-from qasir.retrieval.vector_source import VectorSource, VideoList, check_granularity
+from qasir.retrieval.vector_source import SomeVectors, VectorSource, VideoList, check_granularity
 from qasir.vlm.model import check_query
 
 _SCORES_AT_ONCE = 1 << 26
@@ -132,6 +132,30 @@ class Searcher:
             raise QueryError(f"{len(queries)} arrays of query embeddings for {len(self.sides)} indexes")
         method = self.checked(method)
         return method.score(queries, self.rankers, among)
+
+    def score_asked(
+        self, asked: Sequence[Asked], method: Method | None = None, *, where: str | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """((Q, V) scores of whatever is asked for, every video compared, minus infinity where the filter leaves it out;
+        (Q, D) vectors that tell where a moment is). Arguments as of `search`."""
+        method = self.checked(method)
+        allowed = None if where is None else self.select(where)
+        return self._scored([self._checked(one, 1) for one in asked], method, allowed)
+
+    def score_one(self, asked: Asked, video_id: str, method: Method | None = None) -> tuple[float, NDArray[np.float32]]:
+        """(the score of one of the videos, (D,) the vector that tells where its moments are). Reads that video only
+        where its score does not depend on the others'. Raises QueryError where it is not among those ranked."""
+        method = self.checked(method)
+        if video_id not in self.videos().place:
+            raise QueryError(f"video {video_id!r} is not among those that are ranked")
+        parts = self._checked(asked, 1)
+        if len(parts) > 1 or len(self.sides) > 1:
+            scores, vectors = self._scored([parts], method, None)
+            return float(scores[0, self.videos().place[video_id]]), vectors[0]
+        (side,) = self.sides
+        query = part_vectors(parts, side)
+        alone = SomeVectors(side.vectors.load("super-image", [video_id]).covering([video_id]), side.vectors)
+        return float(method.score([query], [ExactRanker(alone)])[0, 0]), query[0]
 
     def search(
         self,
@@ -283,6 +307,11 @@ class Searcher:
         is a number of `videos()`."""
         ids = self.videos().video_ids
         return self._rank_moments(self.side.vectors, self.encode(texts), ids, choice, granularity)
+
+    def moments_in(self, video_id: str, vector: NDArray[np.float32], choice: MomentChoice) -> RankedMoments:
+        """The best moments of one video for a vector (D,) that tells where they are."""
+        (ranked,) = self._rank_moments(self.side.vectors, vector[None], [video_id], choice)
+        return ranked
 
     def _rank_moments(
         self,
