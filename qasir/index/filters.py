@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 _IDS_A_FILTER = 500
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
 
 
 def quote(text: str) -> str:
@@ -22,9 +23,13 @@ def in_chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def check_condition(text: str) -> None:
-    """Raises ValueError for an empty condition, or one with a parenthesis that closes what it did not open."""
+    """Raises ValueError for an empty condition, or one with a parenthesis that closes what it did not open, or a
+    comment, which could hide one."""
     depth, least = 0, 0
-    for sign in re.sub(r"'[^']*'", "", text):
+    plain = _QUOTED.sub("", text)
+    if "--" in plain or "/*" in plain:
+        raise ValueError("it has a comment")
+    for sign in plain:
         depth += (sign == "(") - (sign == ")")
         least = min(least, depth)
     if not text.strip() or depth or least:
