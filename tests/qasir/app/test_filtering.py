@@ -86,6 +86,7 @@ def test_sql_that_would_reach_beyond_its_parentheses_is_refused(where):
 
 def test_sql_with_signs_in_strings_is_taken(picked):
     assert picked(where="codec != '--' AND video_id != ')' AND codec = \"vp9\" AND video_id != '/*'") == {"a"}
+    assert picked(where="(duration_s-duration_s-1) / duration_s*2 > -0.5") == {"a", "é\x00/z"}
 
 
 def test_what_cannot_be_answered_says_so():
