@@ -4,16 +4,19 @@ It reads the newest version, whatever is searched. What costs a scan of a table 
 """
 
 import json
-import threading
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import lance
+import pyarrow.compute as pc
 
 from qasir.app.errors import NotFoundError
+from qasir.app.per_version import PerVersion
 from qasir.errors import ERROR_KINDS
 from qasir.index.filters import quote
 from qasir.index.index import Index, find_table, index_of, now
@@ -24,7 +27,9 @@ from qasir.index.snapshot import IS_ENCODED, IS_STALE
 _RUNS = 50
 _VERSIONS = 20
 _EXAMPLES = 5
+_LOOK_S = 2.0
 _MESSAGE_CHARACTERS = 500
+_ANOTHERS = "a kind that another version of qasir knows"
 _RUN_COLUMNS = (
     "run_id", "job", "holder", "started", "heartbeat", "ended", "counts", "seconds", "epoch", "process", "heard_s",
     "lease_s",
@@ -72,7 +77,7 @@ class RunProgress:
 class RunRow:
     """A run of a job. status: "running"; "silent", which runs, or ran, where it cannot be seen from here and has not
     been heard of for its lease; "ended"; "failed"; "interrupted" by a signal; "died" without a word. live: it is
-    running. rate: super images a second; speed: seconds of video a second; both over the whole run, as far as it says.
+    running. rate: seconds of video encoded a second, and super_images_a_second, both over the whole run so far.
     bottleneck: the stage that held up the others. counts, seconds: all that the run says of itself."""
 
     epoch: int
@@ -86,7 +91,7 @@ class RunRow:
     error: str | None
     progress: RunProgress | None
     rate: float | None
-    speed: float | None
+    super_images_a_second: float | None
     bottleneck: str | None
     counts: dict[str, Any]
     seconds: dict[str, Any]
@@ -118,13 +123,24 @@ class Administration:
     spec: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """A run that is going. The numbers are those of its last heartbeat, null until there is one."""
+
+    job: str
+    started_at: datetime
+    videos_done: int | None
+    videos_planned: int | None
+    left_s: float | None
+
+
 class Administrator:
     """Looks into the index at `uri`, for any number of threads."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri.rstrip("/")
-        self._lock = threading.Lock()
-        self._counted: tuple[int, VideoCounts, list[FailureKind]] | None = None
+        self._counted = PerVersion(_counted)
+        self._seen: tuple[float, Encoding | None] | None = None
 
     def look(self) -> Administration:
         """Raises NotFoundError where there is no index (any more), UnreadableIndexError for one that cannot be read."""
@@ -135,7 +151,7 @@ class Administrator:
         if index is None:
             raise NotFoundError(f"no index at {self._uri} any more")
         videos = find_table(index.table_uri("videos"))
-        counts, failures = (VideoCounts(0, 0, 0), []) if videos is None else self._count(videos)
+        counts, failures = (VideoCounts(0, 0, 0), []) if videos is None else self._counted.of(videos)
         tags = {} if videos is None else videos.tags.list()
         rows = [] if runs is None else _rows(runs)
         return Administration(
@@ -145,16 +161,24 @@ class Administrator:
             tags=sorted(tags, reverse=True), spec=asdict(index.spec),
         )  # fmt: skip
 
-    def _count(self, videos: lance.LanceDataset) -> tuple[VideoCounts, list[FailureKind]]:
-        with self._lock:
-            if self._counted is None or self._counted[0] != videos.version:
-                counts = VideoCounts(
-                    encoded=videos.count_rows(IS_ENCODED),
-                    failed=videos.count_rows(f"status = {quote(FAILED)}"),
-                    stale=videos.count_rows(IS_STALE) if "error_kind" in videos.schema.names else 0,
-                )
-                self._counted = int(videos.version), counts, _failures(videos)
-            return self._counted[1:]
+    def encoding(self, clock: Callable[[], float] = time.monotonic) -> Encoding | None:
+        """The run that is going, if there is one; looked at every few seconds, however many ask."""
+        seen = self._seen
+        if seen is None or clock() - seen[0] > _LOOK_S:
+            runs = find_table(f"{self._uri}/runs.lance")
+            rows = [] if runs is None else _rows(runs, newest_only=True)
+            self._seen = seen = clock(), _going(_run(rows[0], rows[0])) if rows else None
+        return seen[1]
+
+
+def _counted(videos: lance.LanceDataset) -> tuple[VideoCounts, list[FailureKind]]:
+    knows_kinds = "error_kind" in videos.schema.names
+    counts = VideoCounts(
+        encoded=videos.count_rows(IS_ENCODED),
+        failed=videos.count_rows(f"status = {quote(FAILED)}"),
+        stale=videos.count_rows(IS_STALE) if knows_kinds else 0,
+    )
+    return counts, _failures(videos) if knows_kinds else []
 
 
 def _failures(videos: lance.LanceDataset) -> list[FailureKind]:
@@ -164,12 +188,12 @@ def _failures(videos: lance.LanceDataset) -> list[FailureKind]:
         counted = batch["error_kind"].value_counts()
         kinds.update(dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True)))
     return [
-        FailureKind(kind, ERROR_KINDS.get(kind, "a kind that another version of qasir knows"), n, _of_kind(videos, kind))
+        FailureKind(kind, ERROR_KINDS.get(kind, _ANOTHERS), n, _examples(videos, kind))
         for kind, n in kinds.most_common()
     ]
 
 
-def _of_kind(videos: lance.LanceDataset, kind: str) -> list[FailedVideo]:
+def _examples(videos: lance.LanceDataset, kind: str) -> list[FailedVideo]:
     scanner = videos.scanner(
         columns=["video_id", "error"], filter=f"error_kind = {quote(kind)}", limit=_EXAMPLES, scan_in_order=True
     )
@@ -179,10 +203,14 @@ def _of_kind(videos: lance.LanceDataset, kind: str) -> list[FailedVideo]:
     ]
 
 
-def _rows(runs: lance.LanceDataset) -> list[dict[str, Any]]:
+def _rows(runs: lance.LanceDataset, *, newest_only: bool = False) -> list[dict[str, Any]]:
     """Newest first; columns that an older index lacks are null."""
     names = [name for name in _RUN_COLUMNS if name in runs.schema.names]
-    rows = [dict.fromkeys(_RUN_COLUMNS) | row for row in runs.to_table(columns=names).to_pylist()]
+    condition = None
+    if newest_only and "epoch" in names:
+        newest = pc.max(runs.to_table(columns=["epoch"])["epoch"]).as_py()
+        condition = f"epoch = {newest or 0}"
+    rows = [dict.fromkeys(_RUN_COLUMNS) | row for row in runs.to_table(columns=names, filter=condition).to_pylist()]
     return sorted(rows, key=lambda row: (row["epoch"] or 0, row["started"]), reverse=True)
 
 
@@ -196,7 +224,7 @@ def _run(row: Mapping[str, Any], newest: Mapping[str, Any]) -> RunRow:
         epoch=row["epoch"] or 0, job=row["job"], holder=row["holder"], started_at=row["started"],
         heard_at=row["heartbeat"], ended_at=row["ended"], status=status, live=status == "running", error=error,
         progress=None if row["ended"] is not None or not progress else _progress(progress),
-        rate=_per_second(done, "super_images"), speed=_per_second(done, "video_seconds"),
+        rate=_per_second(done, "video_seconds"), super_images_a_second=_per_second(done, "super_images"),
         bottleneck=seconds.get("bottleneck"), counts=counts, seconds=seconds,
     )  # fmt: skip
 
@@ -215,6 +243,12 @@ def _unended(row: Mapping[str, Any], newest: Mapping[str, Any]) -> RunStatus:
         return "running" if state == "held" else "died"
     is_heard = now() - row["heartbeat"] <= timedelta(seconds=row["lease_s"] or LEASE_S)
     return "running" if is_heard else "silent"
+
+
+def _going(run: RunRow) -> Encoding | None:
+    told = run.progress
+    numbers = (None, None, None) if told is None else (told.done, told.of, told.left_s)
+    return Encoding(run.job, run.started_at, *numbers) if run.live else None
 
 
 def _progress(told: Mapping[str, Any]) -> RunProgress:
@@ -236,12 +270,10 @@ def _versions(videos: lance.LanceDataset, tags: Mapping[int, str]) -> list[Versi
     """Of a table with thousands of versions only these are read: the newest, and the newest that are tagged."""
     there = sorted((entry["version"] for entry in videos.version_refs()), reverse=True)
     shown = {*there[:_VERSIONS], *[version for version in there if version in tags][:_VERSIONS]}
-    return [
-        VersionRow(version, _made_at(videos, version), tags.get(version)) for version in sorted(shown, reverse=True)
-    ]
-
-
-def _made_at(videos: lance.LanceDataset, version: int) -> datetime:
-    """Lance gives local time without saying so."""
-    made: datetime = videos.checkout_version(version).get_version()["timestamp"]
-    return made.astimezone(UTC)
+    found = []
+    for version in sorted(shown, reverse=True):
+        with suppress(OSError, ValueError):  # dropped meanwhile
+            made: Any = videos.checkout_version(version).get_version()["timestamp"]
+            # Lance gives local time without saying so.
+            found.append(VersionRow(version, made.astimezone(UTC), tags.get(version)))
+    return found

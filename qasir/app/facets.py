@@ -1,11 +1,10 @@
 """What the videos of an index can be filtered by, counted; and by which methods it can be ranked."""
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,23 +22,6 @@ FOLDERS = 200
 _FOLDERS_COUNTED = 100_000
 _SPARSE_GRIDS = (2, 3, 4)
 _ROWS = 1 << 17  # at once: most folders are then counted without Python
-
-Value = TypeVar("Value")
-
-
-class PerVersion(Generic[Value]):
-    """Remembers, for any number of threads, what was made of the version of a table that was asked for last."""
-
-    def __init__(self, make: Callable[[LanceDataset], Value]) -> None:
-        self._make = make
-        self._lock = threading.Lock()
-        self._last: tuple[int, Value] | None = None
-
-    def of(self, table: LanceDataset) -> Value:
-        with self._lock:
-            if self._last is None or self._last[0] != table.version:
-                self._last = int(table.version), self._make(table)
-            return self._last[1]
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ HEARTBEAT_S = 20.0
 LEASE_S = 90.0
 """A run that has not been heard of for this long is dead, or must take itself for dead, and its lease with it."""
 PROGRESS = "progress"
-"""What the `counts` of a run that is going have: "done" and "planned" videos, "super_images" and "seconds" so far."""
+"""What the `counts` of a run that is going have: "done" and "planned" videos, and so far "super_images", "video_seconds" and
+"seconds"."""
 _TRIES = 20
 _LIBRARIES = ("qasir", "torch", "open_clip_torch", "av", "ray", "pyarrow", "pylance", "lancedb", "numpy")
 
