@@ -130,7 +130,7 @@ class Encoding:
     job: str
     started_at: datetime
     videos_done: int | None
-    videos_planned: int | None
+    videos_of: int | None
     left_s: float | None
 
 

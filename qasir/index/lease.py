@@ -37,8 +37,7 @@ HEARTBEAT_S = 20.0
 LEASE_S = 90.0
 """A run that has not been heard of for this long is dead, or must take itself for dead, and its lease with it."""
 PROGRESS = "progress"
-"""What the `counts` of a run that is going have: "done" and "planned" videos, and so far "super_images", "video_seconds" and
-"seconds"."""
+"""What the `counts` of a run that is going have: {"done", "planned", "super_images", "video_seconds", "seconds"}."""
 _TRIES = 20
 _LIBRARIES = ("qasir", "torch", "open_clip_torch", "av", "ray", "pyarrow", "pylance", "lancedb", "numpy")
 
