@@ -73,7 +73,7 @@ class Run:
         self.run_id = uuid.uuid4().hex
         self.epoch = 0
         self.counts: dict[str, Any] = {}
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, Any] = {}
         self.progress: Mapping[str, Any] | None = None
         self.last_clean: Clean | None = None
         self.is_clean = False
