@@ -41,6 +41,11 @@ class Found:
     noise: Noise | None = None
     unit_noise: Noise | None = None
 
+    @property
+    def granularity(self) -> str:
+        """Of the units that moments are made of."""
+        return "super-image" if self.view.searching is None else self.view.searching.sample.granularity
+
     def units(self) -> dict[str, Units]:
         """{video_id of a hit: its units}."""
         searching, vector = self.view.searching, self.hits.vector
@@ -99,7 +104,7 @@ def _video_noise(
     if standardised:
         scores, _ = searcher.score_asked([asked[i] for i in standardised], method, where=manner.where)
         for i, row in zip(standardised, scores, strict=True):
-            noise[i] = noise_of(row)
+            noise[i] = noise_of(row, "video")
     return noise
 
 

@@ -42,11 +42,13 @@ _HALF_MEAN, _HALF_DEVIATION = math.sqrt(2 / math.pi), math.sqrt(1 - 2 / math.pi)
 
 @dataclass(frozen=True)
 class Noise:
-    """Scores that have nothing to do with a query: their mean and standard deviation, and how many there are."""
+    """Scores that have nothing to do with a query: their mean and standard deviation, how many there are, and of what:
+    "video", "super-image" or "cell"."""
 
     mean: float
     deviation: float
     n: int
+    of: str
 
     @property
     def cutoff(self) -> float:
@@ -54,15 +56,15 @@ class Noise:
         return self.mean + self.deviation * NormalDist().inv_cdf(1 - 1 / self.n)
 
 
-def noise_of(scores: NDArray[np.float32], n: int | None = None) -> Noise | None:
-    """From scores (m,), a sample of n (all, unless it is given); None where they are too few. Those that are not finite
-    are left out."""
+def noise_of(scores: NDArray[np.float32], of: str, n: int | None = None) -> Noise | None:
+    """From scores (m,) of units of a kind, a sample of n (all, unless it is given); None where they are too few. Those
+    that are not finite are left out."""
     usable = scores[np.isfinite(scores)].astype(np.float64)
     if len(usable) < _FEWEST:
         return None
     lower = np.partition(usable, len(usable) // 2)[: len(usable) // 2]
     deviation = float(lower.std()) / _HALF_DEVIATION
-    return Noise(float(lower.mean()) + deviation * _HALF_MEAN, deviation, n or len(usable))
+    return Noise(float(lower.mean()) + deviation * _HALF_MEAN, deviation, n or len(usable), of)
 
 
 class Sample:
@@ -83,7 +85,7 @@ class Sample:
 
     def of_units(self, vectors: NDArray[np.float32]) -> list[Noise | None]:
         """For each query (Q, D), of the units that moments are made of."""
-        return [noise_of(scores, self.n_units) for scores in vectors @ self._units.T]
+        return [noise_of(scores, self.granularity, self.n_units) for scores in vectors @ self._units.T]
 
     def of_images(self, vectors: NDArray[np.float32], method: Method) -> list[Noise | None]:
         """For each query (Q, D), of super images that a method of one index scores as if they were videos; None for
@@ -91,7 +93,7 @@ class Sample:
         if method.is_staged():
             return [None] * len(vectors)
         scores = method.score([vectors], [RankerOfFeatures(self._images, self._others)])
-        return [noise_of(row, self.n_images) for row in scores]
+        return [noise_of(row, "super-image", self.n_images) for row in scores]
 
 
 def _chosen(videos: VideoList) -> list[str]:

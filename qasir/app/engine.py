@@ -22,7 +22,7 @@ from qasir.app.following import EncodeTexts, Followed
 from qasir.app.question import Question, Ranking
 from qasir.app.time_line import TimeLine, time_line
 from qasir.app.views import Searching, View, views
-from qasir.errors import QasirError, QueryError
+from qasir.errors import QasirError
 from qasir.retrieval.asking import Embedded, Like, Part, Picture
 from qasir.retrieval.checkpoint import load_checkpoint
 from qasir.retrieval.hits import Hits

@@ -31,9 +31,7 @@ class TimeLine:
     moments: RankedMoments = field(default_factory=RankedMoments.none)
 
 
-def time_line(
-    view: View, video: StoredVideo, parts: Sequence[Part], method: Method | None, top_k: int
-) -> TimeLine:
+def time_line(view: View, video: StoredVideo, parts: Sequence[Part], method: Method | None, top_k: int) -> TimeLine:
     """Of a video in a view. A video that is not searched there, since only one of two indexes has it, has no units."""
     searching, video_id = view.searching, video.video_id
     if searching is None or video_id not in searching.searcher.videos().place:
@@ -45,7 +43,7 @@ def time_line(
         return TimeLine(view, video, granularity, units)
     score, vector = searcher.score_one(parts, video_id, method)
     (units,) = dict(units_of(searcher.side.vectors, granularity, [video_id], vector)).values()
-    if not len(units):
+    if not len(units) or not np.isfinite(score):
         return TimeLine(view, video, granularity, units)
     attention = searcher.checked(method).attention(units.cosine, searcher.pointer)
     moments = searcher.moments_in(video_id, vector, MomentChoice(top_k, nms=0.0))

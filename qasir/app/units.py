@@ -32,6 +32,14 @@ class Units:
     def take(self, rows: NDArray[np.int64]) -> "Units":
         return Units(self.start_s[rows], self.end_s[rows], self.cosine[rows])
 
+    def at_s(self, granularity: str) -> NDArray[np.float64]:
+        """(U,) seconds of the frame that stands for each: the sampled one of a cell, the middle of a super image."""
+        return self.start_s if granularity == "cell" else (self.start_s + self.end_s) / 2
+
+    def best_s(self, granularity: str) -> float:
+        """That of the one that fits best, of at least one."""
+        return float(self.at_s(granularity)[self.cosine.argmax()])
+
     def shown(self, most: int = _MOST_FRAMES) -> "Units":
         """At most so many, evenly spaced, the one that fits best among them."""
         n = len(self.cosine)

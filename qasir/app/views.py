@@ -32,6 +32,15 @@ class View:
         return None if self.opened is None else self.opened.version
 
     @property
+    def columns(self) -> Sequence[str]:
+        """Of the index's table `videos`."""
+        return () if self.opened is None else self.opened.snapshot.videos_dataset.schema.names
+
+    @property
+    def has_thumbnails(self) -> bool:
+        return self.opened is not None and self.opened.snapshot.spec.thumbnails
+
+    @property
     def left_out(self) -> int:
         """How many videos only one of two indexes has."""
         return 0 if self.searching is None else len(self.searching.searcher.left_out)
