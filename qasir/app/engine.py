@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 """How often the indexes are looked at."""
+_PICTURES = 2
+"""How many are decoded at once: a large one takes some hundred MB meanwhile."""
 _WARM_UP = "a first query"
 
 
@@ -76,6 +78,7 @@ class Engine:
         self._questions: Gathering[tuple[Manner, tuple[Part, ...]], Found] = Gathering(answers)
         self._is_closed = threading.Event()
         self._viewing = threading.Lock()
+        self._pictures = threading.BoundedSemaphore(_PICTURES)
         self._threads = [
             threading.Thread(target=self._follow, args=[followed], name="following", daemon=True)
             for followed in self.followed
@@ -165,9 +168,12 @@ class Engine:
         return Embedded(str(part), {side.index.uri: self._vector(side, part) for side in searcher.sides})
 
     def _vector(self, side: Side, part: str | Picture | Like) -> NDArray[np.float32]:
-        """(D,), of texts together with others that wait, of pictures by who asks."""
-        if not isinstance(part, str):
+        """(D,): of a text together with others that wait, of a picture or place by who asks."""
+        if isinstance(part, Like):
             return part.vector(side)
+        if isinstance(part, Picture):
+            with self._pictures:
+                return part.vector(side)
         check_query(part)
         known = side.texts.remembered(part)
         return self._texts.ask((side.texts, part)) if known is None else known
