@@ -30,9 +30,7 @@ class Gathering(Generic[Question, Answer]):
         self._waiting: deque[tuple[Question, Future[Answer]]] = deque()
         self._changed = threading.Condition()
         self._is_closed = False
-        self._threads = [
-            threading.Thread(target=self._work, name="gathering", daemon=True) for _ in range(threads)
-        ]
+        self._threads = [threading.Thread(target=self._work, name="gathering", daemon=True) for _ in range(threads)]
         for thread in self._threads:
             thread.start()
 

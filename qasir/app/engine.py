@@ -78,7 +78,9 @@ class Engine:
             if view.searching is not None:
                 self._manner(view, view.searching, Question(()))
         self._texts: Gathering[tuple[TextEncoder, str], NDArray[np.float32]] = Gathering(_encoded)
-        self._questions: Gathering[tuple[Manner, tuple[Part, ...]], Found] = Gathering(answers, threads=_RANKING_THREADS)
+        self._questions: Gathering[tuple[Manner, tuple[Part, ...]], Found] = Gathering(
+            answers, threads=_RANKING_THREADS
+        )
         self._is_closed = threading.Event()
         self._viewing = threading.Lock()
         self._pictures = threading.BoundedSemaphore(_PICTURES)
