@@ -31,7 +31,7 @@ from qasir.retrieval.moments import finest
 from qasir.retrieval.ranker import RankerOfFeatures
 from qasir.retrieval.searcher import Side
 from qasir.retrieval.vector_source import FeatureTable, VideoList
-from qasir.retrieval.vectors import Features
+from qasir.retrieval.vectors import Features, products
 
 _SAMPLE = 2048
 """Units whose scores are taken."""
@@ -85,7 +85,7 @@ class Sample:
 
     def of_units(self, vectors: NDArray[np.float32]) -> list[Noise | None]:
         """For each query (Q, D), of the units that moments are made of."""
-        return [noise_of(scores, self.granularity, self.n_units) for scores in vectors @ self._units.T]
+        return [noise_of(scores, self.granularity, self.n_units) for scores in products(vectors, self._units)]
 
     def of_images(self, vectors: NDArray[np.float32], method: Method) -> list[Noise | None]:
         """For each query (Q, D), of super images that a method of one index scores as if they were videos; None for

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from qasir.index.ragged import ragged_rows, starts
 from qasir.retrieval.moments import MomentRule, overlaps
 from qasir.retrieval.vector_source import FeatureTable, VectorSource
+from qasir.retrieval.vectors import products
 
 _NUMBERS_HELD = 1 << 28
 """Numbers of a granularity's vectors (float32) that are read as a whole, and kept by whoever keeps."""
@@ -120,7 +121,7 @@ def rank_moments(
             continue
         together = max(1, _SIMILARITIES_AT_ONCE // len(loaded.features.vectors))
         for start in range(0, len(queries), together):
-            similarity = queries[start : start + together] @ loaded.features.vectors.T
+            similarity = products(queries[start : start + together], loaded.features.vectors)
             for q, row in enumerate(similarity, start=start):
                 found[q] = found[q].merged(choice.of(units.candidates(row, rule.share)), choice.top_k)
     return found
