@@ -4,6 +4,9 @@ PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
+# Two processes, the longest files first; tests/conftest.py keeps together what shares a fixture or a machine.
+TEST := $(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 DEMO := demo
 
 .PHONY: demo test test-all fuzz lint docs install install-dev clean
@@ -21,15 +24,18 @@ install: $(VENV)/.installed
 
 install-dev: $(VENV)/.installed-dev
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(RUN):
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[jobs]"
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(RUN)
+	$(INSTALL) -e ".[jobs]"
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[dev]"
-	touch $@
+# What the jobs need is among it: one run of pip, also on a fresh clone.
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(RUN)
+	$(INSTALL) -e ".[dev]"
+	touch $(VENV)/.installed $@
 
 demo: install
 	$(RUN) jobs/render_demo.py --output $(DEMO) --videos 40 --seed 0
@@ -42,10 +48,10 @@ demo: install
 	@echo; echo "Now open $(DEMO)/report/index.html"
 
 test: install-dev
-	$(RUN) -m pytest -m "not slow"
+	$(TEST) -m "not slow"
 
 test-all: install-dev
-	$(RUN) -m pytest
+	$(TEST) --durations 30
 
 fuzz: install-dev
 	$(RUN) benchmarks/fuzz.py --output docs/fuzz.md

@@ -18,14 +18,19 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # Ray's workers run at niceness 15, and beside anything else that keeps the CPUs busy they get next to nothing: the
 # loss of a node beside two busy loops was not over in 540 s, and takes 110 s with this.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Two processes run tests side by side; threads of torch and OpenMP beside them only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark what uses the local Ray, so that `-m "not ray"` leaves it out."""
+    """Mark what uses the local Ray, so that `-m "not ray"` leaves it out; keep a file's tests, which share what they
+    set up, in one of the processes that `make test` runs them in."""
     for item in items:
         if "local_ray" in item.fixturenames:
             item.add_marker(pytest.mark.ray)
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
 
 
 @pytest.fixture(scope="session")
