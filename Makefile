@@ -4,8 +4,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
-INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
-# Two processes, the longest files first; tests/conftest.py keeps together what shares a fixture or a machine.
+# In two processes; tests/conftest.py keeps the tests of a file together and puts files with slow ones first.
 TEST := $(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 DEMO := demo
 
@@ -24,17 +23,19 @@ install: $(VENV)/.installed
 
 install-dev: $(VENV)/.installed-dev
 
-$(RUN):
+define install
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[$(1)]"
+endef
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(RUN)
-	$(INSTALL) -e ".[jobs]"
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(call install,jobs)
 	touch $@
 
-# What the jobs need is among it: one run of pip, also on a fresh clone.
-$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(RUN)
-	$(INSTALL) -e ".[dev]"
+# What jobs need is among it: one run of pip, on a fresh clone too.
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
+	$(call install,dev)
 	touch $(VENV)/.installed $@
 
 demo: install
@@ -59,7 +60,7 @@ fuzz: install-dev
 lint: install-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m mypy
+	$(RUN) -m mypy --num-workers 2
 	$(VENV)/bin/lint-imports
 
 docs: install-dev
