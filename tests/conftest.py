@@ -31,7 +31,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "local_ray" in item.fixturenames:
             item.add_marker(pytest.mark.ray)
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
+        if item.get_closest_marker("xdist_group") is None:  # a file may name one, to share a port with another, say
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
     n_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: n_slow[item.path], reverse=True)
 
