@@ -7,7 +7,6 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import open_clip
 import pytest
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
@@ -20,6 +19,7 @@ from qasir.index.index import Index
 from qasir.retrieval.opening import open_index
 from qasir.video.corpus import Corpus, VideoFile
 from qasir.vlm.model import Vlm
+from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.weights import resolve
 from tests.indexes import make_index, new_index, writing
 
