@@ -32,7 +32,7 @@ METHODS = ("GET", "HEAD", "POST")
 URL_BYTES = 32 << 10
 SMALL_BODY_BYTES = 64 << 10
 """For whatever takes no picture."""
-_TAKES_PICTURES = ("/api/search", "/api/moments")
+_TAKES_PICTURES = ("/api/search", "/api/moments", "/api/export")
 _STATIC_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/")
 _DOOR = "qasir.door"
 

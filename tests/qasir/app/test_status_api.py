@@ -9,6 +9,7 @@ import lance
 import opentimelineio as otio
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from qasir.app.assembly import make_page
 from qasir.app.engine import Engine
@@ -66,8 +67,11 @@ def test_a_video_is_found_by_any_id(client):
         assert "embedding" not in row
     assert (row["status"], row["error"], row["problem"], row["media"]) == ("failed", "cut", "cut", None)
     good = client.get(f"/api/videos/{quote(f'{ODD}000', safe='')}?index=1").json()
-    assert (good["title"], good["problem"]) == ("ü 9% ?#'000", None)
-    assert good["media"] == f"media/{quote(f'{ODD}000', safe='')}?index=1"
+    assert (good["title"], good["problem"], good["media"]) == ("ü 9% ?#'000", "the file is gone", None)
+    shown = client.get("/api/videos/demo_00001").json()
+    assert (shown["problem"], shown["media"], shown["media_offset_s"]) == (None, "media/demo_00001", 0.0)
+    assert shown["date_kind"] == "modified"
+    assert shown["date"] == shown["modified_at"]
 
 
 @pytest.mark.parametrize("video_id", ["nope", "' OR true --", "x' UNION SELECT 1", "../../etc/passwd", "%00", "a\nb"])
@@ -107,6 +111,14 @@ def test_hits_are_downloaded_as_a_file(client, demo_index):
     fps = demo_index.table("videos").to_table(columns=["fps"])["fps"][0].as_py()
     assert clip.source_range.start_time.rate == fps
     assert clip.source_range.start_time.to_seconds() == pytest.approx(hits[1]["start_s"], abs=1 / fps)
+
+
+def test_what_a_picture_finds_is_downloaded_too(client, demo):
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 48), "navy").save(picture, "PNG")
+    answer = client.post("/api/export?top_k=2&format=csv", content=picture.getvalue())
+    assert answer.headers["content-disposition"] == 'attachment; filename="qasir-hits.csv"'
+    assert len(answer.text.splitlines()) == 3
 
 
 @pytest.mark.parametrize("asked", ["q=a&format=xml", "q=", "q=a&select=9", "q=a&top_k=0", "q=a&where=nonsense+("])
