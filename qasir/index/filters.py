@@ -44,9 +44,13 @@ def with_nulls(condition: str, columns: Mapping[str, pa.DataType]) -> str:
 
 
 def check_condition(text: str) -> None:
-    """Raises ValueError for an empty condition, or one with a parenthesis that closes what it did not open."""
+    """Raises ValueError for an empty condition, or one with a parenthesis that closes what it did not open, or a
+    comment, which could hide one."""
     depth, least = 0, 0
-    for sign in re.sub(r"'[^']*'", "", text):
+    plain = _TEXT_OR_NAME.sub(" ", text)
+    if "--" in plain or "/*" in plain:
+        raise ValueError("it has a comment")
+    for sign in plain:
         depth += (sign == "(") - (sign == ")")
         least = min(least, depth)
     if not text.strip() or depth or least:
