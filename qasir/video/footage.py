@@ -133,7 +133,7 @@ class Footage:
                     yield Shown(frame, max(Fraction(0), (tick - self._first) * self._time_base))
 
     def _packets_before(self, target: Fraction) -> Iterator[Packet] | None:
-        """Packets from a keyframe that is not after `target`, in ticks; None when seeking finds none or is not exact."""
+        """Packets from a keyframe that is not after `target`, in ticks; None when seeking finds none or is inexact."""
         if self._container.format.name == _ROUGH and self._container.size <= _ROUGH_BYTES:
             return None
         for back_s in _STEPS_BACK_S:
