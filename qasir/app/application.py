@@ -17,7 +17,9 @@ _STATIC = Path(__file__).parent / "static"
 
 def make_app(routers: Sequence[APIRouter]) -> FastAPI:
     """The page at `/`, what it loads under `/static/`, and the routes of the API."""
-    app = FastAPI(title="qasir", summary="Finds the moment you mean in a pile of long videos.", docs_url=None)
+    app = FastAPI(
+        title="qasir", summary="Finds the moment you mean in a pile of long videos.", docs_url=None, redoc_url=None
+    )
     for router in routers:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
