@@ -15,6 +15,7 @@ from qasir.index.index import now
 from qasir.index.schemas import FAILED
 from qasir.index.writer import Writer
 from qasir.video.corpus import VideoFile
+from qasir.video.video_file import modified_at
 
 log = logging.getLogger(__name__)
 
@@ -231,7 +232,7 @@ def _row(encoded: _Partial) -> dict[str, Any]:
 def _facts(report: Report) -> dict[str, Any]:
     """What a report says for the row of its video."""
     facts = {name: value for name, value in asdict(report).items() if name not in _OF_A_SEGMENT}
-    return {**facts, "embedding": None, "encoded_at": now()}
+    return {**facts, "modified_at": modified_at(report.fingerprint), "embedding": None, "encoded_at": now()}
 
 
 def _duration_s(partial: _Partial) -> float | None:

@@ -1,5 +1,6 @@
 """One run at a time writes an index, whatever clocks, suspensions and object stores do."""
 
+import json
 import logging
 import multiprocessing
 import os
@@ -18,7 +19,7 @@ import pytest
 
 from qasir.errors import IndexHeldError, SpecError, UnreadableIndexError
 from qasir.index.index import Index
-from qasir.index.lease import Run, holding
+from qasir.index.lease import PROGRESS, Run, holding
 from qasir.index.process import Process, clock_s
 from qasir.index.runs import Runs
 from qasir.index.schemas import FORMAT_KEY, PRIMARY_KEY
@@ -294,6 +295,18 @@ def test_a_heartbeat_survives_what_a_store_throws_once_and_says_so(index, monkey
         assert "a heartbeat failed" in caplog.text
         assert str(error) in caplog.text
         run.check()
+
+
+def test_a_row_says_how_far_its_run_is_until_it_says_what_came_of_it(index):
+    progress = {"done": 3, "planned": 7, "super_images": 40, "seconds": 1.5}
+    with Run(index, "encode", heartbeat_s=0.1) as run:
+        run.progress = progress
+        deadline = time.monotonic() + 10
+        while rows(index)[-1]["counts"] is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert json.loads(rows(index)[-1]["counts"]) == {PROGRESS: progress}
+        run.counts = {"encoded": 7}
+    assert json.loads(rows(index)[-1]["counts"]) == {"encoded": 7}
 
 
 def test_who_holds_an_index_can_be_asked(index):

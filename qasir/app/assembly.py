@@ -1,0 +1,15 @@
+"""Puts the page of an engine together: every route of it, behind the guard."""
+
+from starlette.types import ASGIApp
+
+from qasir.app import search_api, session_api, status_api
+from qasir.app.application import make_app
+from qasir.app.engine import Engine
+from qasir.app.guard import Guard
+from qasir.app.settings import AppSettings
+
+
+def make_page(engine: Engine, settings: AppSettings) -> ASGIApp:
+    """The search page and its API over what the engine serves."""
+    routers = [search_api.router(engine, settings), status_api.router(engine, settings), session_api.router()]
+    return Guard(make_app(routers), settings)

@@ -1,0 +1,65 @@
+"""Gathers what many ask at once: one thread takes all that is waiting, and asks for it together.
+
+Nothing waits for company: where the thread is idle, a question is taken at once; while it is busy, those that come
+gather.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+
+class Gathering(Generic[Question, Answer]):
+    """Answers questions by one function of many. answer: from questions to their answers, in order, an answer that is
+    an Exception being raised to who asked; most: how many it gets at once."""
+
+    def __init__(self, answer: Callable[[Sequence[Question]], Sequence[Answer | Exception]], most: int = 256) -> None:
+        self._answer = answer
+        self._most = most
+        self._waiting: deque[tuple[Question, Future[Answer]]] = deque()
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._work, name="gathering", daemon=True)
+        self._thread.start()
+
+    def ask(self, question: Question) -> Answer:
+        """The answer, once there is one. Raises what answering raised."""
+        future: Future[Answer] = Future()
+        with self._changed:
+            if self._is_closed:
+                raise RuntimeError("asked after it was closed")
+            self._waiting.append((question, future))
+            self._changed.notify()
+        return future.result()
+
+    def close(self) -> None:
+        """Answer what is waiting, and end the thread."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while taken := self._take():
+            questions = [question for question, _ in taken]
+            try:
+                answers = self._answer(questions)
+            except Exception as error:  # whatever it is, those who wait are told
+                answers = [error] * len(taken)
+            for (_, future), answer in zip(taken, answers, strict=True):
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+            del taken, questions, answers  # not kept while there is nothing to do
+
+    def _take(self) -> list[tuple[Question, "Future[Answer]"]]:
+        """What is waiting; nothing once it is closed and all is answered."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._is_closed)
+            return [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]

@@ -1,0 +1,126 @@
+"""Follows an index: opens what jobs commit, and keeps one open version that is complete in memory before it is used.
+
+The newest versions of both tables are looked at, which costs next to nothing; only when one has changed is the index
+opened anew, by the reader's rule. Who searches the old version meanwhile goes on with it; it is given back when the
+last one is done. The model and the remembered embeddings of texts stay as long as the encoder spec does.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from qasir.app.rows import VideoRows
+from qasir.errors import NoIndexError, QasirError
+from qasir.index.index import Index, find_table
+from qasir.index.snapshot import Snapshot
+from qasir.index.spec import EncoderSpec
+from qasir.retrieval.checkpoint import Checkpoint
+from qasir.retrieval.moments import finest
+from qasir.retrieval.opening import side_of, text_encoder
+from qasir.retrieval.searcher import Side
+from qasir.retrieval.text_encoder import Encode, TextEncoder
+
+log = logging.getLogger(__name__)
+
+_SHARE = 0.1
+"""Of the time, what opening may take: a long run commits every few seconds, and opening a large index takes seconds."""
+_CELLS_HELD = 1 << 28
+"""Numbers (float32) of an index's cells that are kept in memory; larger ones are read as they are needed."""
+BEING_MADE = "it is being made: nothing is encoded yet"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One version of an index, in memory."""
+
+    side: Side
+    rows: VideoRows
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.side.snapshot
+
+    @property
+    def version(self) -> int:
+        return int(self.snapshot.videos_dataset.version)
+
+    def is_newest(self) -> bool:
+        """Whether nothing was committed since."""
+        tables = (self.snapshot.videos_dataset, self.snapshot.images_dataset)
+        return all(table.latest_version == table.version for table in tables)
+
+
+class Followed:
+    """An index that may change. opened: its newest version in memory; None as long as it is being made. problem: what
+    kept a newer version from being opened, or the first one; None where all is well.
+
+    Raises, when it is made, NoIndexError where there is nothing, and the errors of opening an index.
+    """
+
+    def __init__(self, uri: str, checkpoints: Sequence[Checkpoint] = (), encode: Encode | None = None) -> None:
+        self.uri = uri
+        self.opened: Opened | None = None
+        self.problem: str | None = None
+        self._checkpoints = checkpoints
+        self._encode = encode
+        self._texts: tuple[EncoderSpec, TextEncoder] | None = None
+        self._not_before = 0.0
+        index = Index.find(uri)
+        if index is None:
+            if find_table(f"{uri.rstrip('/')}/runs.lance") is None:
+                raise NoIndexError(f"no index at {uri}: make one with jobs/encode_corpus.py")
+            self.problem = BEING_MADE
+        else:
+            self.uri = index.uri
+            self._open(index)
+
+    def look(self, clock: Callable[[], float] = time.monotonic) -> bool:
+        """Open a newer version where there is one and it is time; returns whether there is a new one. Raises
+        nothing."""
+        begun = clock()
+        try:
+            if self.opened is not None and self.opened.is_newest():
+                self.problem = None
+                return False
+            if begun < self._not_before:
+                return False
+            index = Index.find(self.uri)
+            if index is None:
+                self.problem = BEING_MADE if self.opened is None else "it is gone; what was there is still searched"
+                return False
+            self._open(index)
+        except (QasirError, OSError, ValueError, RuntimeError) as error:
+            self.problem = str(error)
+            log.warning("%s: %s", self.uri, error)
+            return False
+        finally:
+            self._not_before = begun + (clock() - begun) / _SHARE
+        return True
+
+    def _open(self, index: Index) -> None:
+        fitting = next((checkpoint for checkpoint in self._checkpoints if checkpoint.fits(index.spec)), None)
+        if self._texts is None or self._texts[0] != index.spec:
+            self._texts = index.spec, text_encoder(index.spec, fitting, encode=self._encode)
+        side = side_of(index, finetuned=fitting, texts=self._texts[1])
+        _read(side)
+        self.opened = Opened(side, VideoRows(side.snapshot))
+        self.problem = None
+
+
+def _read(side: Side) -> None:
+    """Read what searches need, so that the first one does not wait for it."""
+    try:
+        videos = side.vectors.videos()
+    except NoIndexError:  # nothing is encoded
+        return
+    spec = side.index.spec
+    side.snapshot.uris([])
+    if side.vectors.is_indexed():
+        side.snapshot.rows()
+        side.snapshot.preload()
+    else:
+        side.vectors.load()
+    cells = int(videos.n_super_images.sum()) * spec.frames_per_super_image * spec.embedding_dim
+    if finest(spec) == "cell" and cells <= _CELLS_HELD:
+        side.vectors.load("cell")
