@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
+from typing import Any
 
 import av.error
 from av.stream import Disposition
@@ -130,7 +131,7 @@ class Video:
     def _open(self) -> None:
         self._container = open_container(self.uri)
         try:
-            self._stream = self._video_stream()
+            self._stream = video_stream(self._container)
             assert self._stream.time_base is not None
             self._time_base = self._stream.time_base
             self._n_bytes = max(0, self._container.size)
@@ -171,17 +172,6 @@ class Video:
             return 0.0
         stated = self._stream.duration
         return self.stated_duration_s if stated is None else float(stated * self._time_base)
-
-    def _video_stream(self) -> VideoStream:
-        streams = [s for s in self._container.streams.video if not _is_cover(s)]
-        if not streams:
-            found = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
-            raise VideoError("no_video_stream", f"no video stream (the file holds: {found})")
-        stream = streams[0]
-        if stream.codec_context is None:
-            raise VideoError("unsupported_codec", "no decoder for the video stream")
-        check_size(stream.codec_context.width, stream.codec_context.height)
-        return stream
 
     def samples(self, clocks: Sequence[Clock], *, allow_partial: bool = False) -> Generator[Sample, None, End]:
         """Every clock's samples, each clock's in order; what the generator returns is how the reading ended. To be
@@ -340,6 +330,19 @@ class Video:
 
     def _is_cut(self) -> bool:
         return "matroska" in self._container.format.name and matroska_is_cut(self.uri)
+
+
+def video_stream(container: Any) -> VideoStream:
+    """The stream that is the video: the first one that is no cover. Raises VideoError."""
+    streams = [s for s in container.streams.video if not _is_cover(s)]
+    if not streams:
+        found = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise VideoError("no_video_stream", f"no video stream (the file holds: {found})")
+    stream: VideoStream = streams[0]
+    if stream.codec_context is None:
+        raise VideoError("unsupported_codec", "no decoder for the video stream")
+    check_size(stream.codec_context.width, stream.codec_context.height)
+    return stream
 
 
 def _is_cover(stream: VideoStream) -> bool:
