@@ -2,16 +2,13 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from qasir.app.batching import Gathering
 from qasir.app.catalogue import StoredVideo
 from qasir.app.errors import NotFoundError
-from qasir.app.following import Followed, Opened
+from qasir.app.following import EncodeTexts, Followed, Opened
 from qasir.app.question import Question, Ranking
 from qasir.errors import NoIndexError, QasirError
 from qasir.index.filters import quote
@@ -26,8 +23,6 @@ log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 """How often the indexes are looked at."""
-EncodeTexts = Callable[[int, Sequence[str]], NDArray[np.float32]]
-"""(number of an index, texts) -> (n, D) L2-normalised vectors of the text tower of that index's model."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +70,7 @@ class Engine:
         self.hybrid = hybrid
         self.ranking = ranking or Ranking()
         checkpoints = [load_checkpoint(folder) for folder in finetuned]
-        self.followed = [
-            Followed(uri, checkpoints, None if encode_texts is None else _of_index(encode_texts, number))
-            for number, uri in enumerate(uris)
-        ]
+        self.followed = [Followed(uri, checkpoints, encode_texts) for uri in uris]
         self._views = self._viewed()
         self._gathering: Gathering[tuple[View, Question], Found] = Gathering(self._answered)
         self._is_closed = threading.Event()
@@ -186,7 +178,3 @@ def _alone(opened: Opened | None, problem: str | None) -> View:
     except NoIndexError as error:
         return View(opened, None, str(error))
     return View(opened, Searcher([opened.side], opened.side.default))
-
-
-def _of_index(encode_texts: EncodeTexts, number: int) -> Callable[[Sequence[str]], NDArray[np.float32]]:
-    return lambda texts: encode_texts(number, texts)

@@ -9,6 +9,10 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from qasir.app.rows import VideoRows
 from qasir.errors import NoIndexError, QasirError
@@ -19,7 +23,7 @@ from qasir.retrieval.checkpoint import Checkpoint
 from qasir.retrieval.moments import finest
 from qasir.retrieval.opening import side_of, text_encoder
 from qasir.retrieval.searcher import Side
-from qasir.retrieval.text_encoder import Encode, TextEncoder
+from qasir.retrieval.text_encoder import TextEncoder
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +31,8 @@ _SHARE = 0.1
 """Of the time, what opening may take: a long run commits every few seconds, and opening a large index takes seconds."""
 _CELLS_HELD = 1 << 28
 """Numbers (float32) of an index's cells that are kept in memory; larger ones are read as they are needed."""
+EncodeTexts = Callable[[EncoderSpec, Sequence[str]], NDArray[np.float32]]
+"""(encoder spec of an index, texts) -> (n, D) L2-normalised vectors of the text tower of its model."""
 BEING_MADE = "it is being made: nothing is encoded yet"
 
 
@@ -58,12 +64,14 @@ class Followed:
     Raises, when it is made, NoIndexError where there is nothing, and the errors of opening an index.
     """
 
-    def __init__(self, uri: str, checkpoints: Sequence[Checkpoint] = (), encode: Encode | None = None) -> None:
+    def __init__(
+        self, uri: str, checkpoints: Sequence[Checkpoint] = (), encode_texts: EncodeTexts | None = None
+    ) -> None:
         self.uri = uri
         self.opened: Opened | None = None
         self.problem: str | None = None
         self._checkpoints = checkpoints
-        self._encode = encode
+        self._encode_texts = encode_texts
         self._texts: tuple[EncoderSpec, TextEncoder] | None = None
         self._not_before = 0.0
         index = Index.find(uri)
@@ -101,7 +109,8 @@ class Followed:
     def _open(self, index: Index) -> None:
         fitting = next((checkpoint for checkpoint in self._checkpoints if checkpoint.fits(index.spec)), None)
         if self._texts is None or self._texts[0] != index.spec:
-            self._texts = index.spec, text_encoder(index.spec, fitting, encode=self._encode)
+            encode = partial(self._encode_texts, index.spec) if self._encode_texts else None
+            self._texts = index.spec, text_encoder(index.spec, fitting, encode=encode)
         side = side_of(index, finetuned=fitting, texts=self._texts[1])
         _read(side)
         self.opened = Opened(side, VideoRows(side.snapshot))
