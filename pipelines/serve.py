@@ -72,16 +72,16 @@ class Options(BaseModel):
     token: SecretStr | None = None
     hosts: Names = ()
     allow_sql: bool = True
-    requests: int = Field(AppSettings.requests, ge=1)
-    clips: int = Field(AppSettings.clips, ge=1)
-    longest_clip_s: float = Field(AppSettings.clip_s, gt=0)
-    cache_gib: float = Field(AppSettings.cache_bytes / _GIB, ge=0)
-    min_replicas: int = Field(1, ge=1)
-    max_replicas: int = Field(4, ge=1)
-    target_requests: float = Field(8.0, gt=0)
-    cpus: float = Field(1.0, gt=0)
-    encoders: int = Field(1, ge=1)
-    gpus: float | None = Field(None, ge=0)
+    requests: int = Field(default=AppSettings.requests, ge=1)
+    clips: int = Field(default=AppSettings.clips, ge=1)
+    longest_clip_s: float = Field(default=AppSettings.clip_s, gt=0)
+    cache_gib: float = Field(default=AppSettings.cache_bytes / _GIB, ge=0)
+    min_replicas: int = Field(default=1, ge=1)
+    max_replicas: int = Field(default=4, ge=1)
+    target_requests: float = Field(default=8.0, gt=0)
+    cpus: float = Field(default=1.0, gt=0)
+    encoders: int = Field(default=1, ge=1)
+    gpus: float | None = Field(default=None, ge=0)
 
     def settings(self, token: str | None) -> AppSettings:
         return AppSettings(
@@ -98,9 +98,10 @@ class TextTower:
 
     @serve.batch(max_batch_size=_TEXTS_AT_ONCE, batch_wait_timeout_s=_WAIT_S)
     async def encode(self, asked: list[tuple[EncoderSpec, list[str]]]) -> list[NDArray[np.float32]]:
-        return await asyncio.to_thread(self._encode, asked)
+        return await asyncio.to_thread(self.encode_together, asked)
 
-    def _encode(self, asked: Sequence[tuple[EncoderSpec, list[str]]]) -> list[NDArray[np.float32]]:
+    def encode_together(self, asked: Sequence[tuple[EncoderSpec, list[str]]]) -> list[NDArray[np.float32]]:
+        """For each the (n, D) vectors of its texts; one call of a model for all that want it."""
         vectors: dict[tuple[EncoderSpec, str], NDArray[np.float32]] = {}
         for spec in dict.fromkeys(spec for spec, _ in asked):
             texts = list(dict.fromkeys(text for other, texts in asked for text in texts if other == spec))
@@ -115,7 +116,7 @@ class Page:
 
     def __init__(self, options: Options, tower: DeploymentHandle) -> None:
         token = options.token.get_secret_value() if options.token else os.environ.get(_TOKEN)
-        _check_reach(token)
+        check_reach(_http_host(), token)
         self._tower = tower
         self._engine = Engine(
             options.index,
@@ -164,13 +165,18 @@ def app(options: Options) -> Application:
     return page.bind(options, tower.bind())
 
 
-def _check_reach(token: str | None) -> None:
-    """Raises SpecError when others than this machine reach Serve and no token is asked for."""
-    client = _get_global_client()
-    assert client is not None
-    host = client.http_config.host
+def check_reach(host: str | None, token: str | None) -> None:
+    """Raises SpecError when others than this machine reach the address that Serve listens at, and no token is asked
+    for."""
     if token is None and host is not None and not _is_loopback(host):
         raise SpecError(f"Serve listens at {host}, where others reach it: give a token, as {_TOKEN} in the environment")
+
+
+def _http_host() -> str | None:
+    """Where Serve listens; None if it does not."""
+    client = _get_global_client()
+    assert client is not None
+    return client.http_config.host
 
 
 def _is_loopback(host: str) -> bool:
