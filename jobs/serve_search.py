@@ -148,10 +148,13 @@ def _answer(page: Any, listener: socket.socket) -> None:
     import uvicorn
 
     config = uvicorn.Config(
-        page, log_config=None, access_log=False, server_header=False, lifespan="off",
+        page, log_config=None, access_log=False, server_header=False, lifespan="on",
         timeout_graceful_shutdown=_ENDS_WITHIN_S,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listener])
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    if not server.started:
+        raise QasirError("the page could not be started; the log above says why")
 
 
 app = job(serve)

@@ -257,7 +257,7 @@ class Encoding:
         for lease, committer in zip(self._leases, committers, strict=True):
             lease.progress = {
                 "done": committer.n_finished, "planned": len(committer.planned), "super_images": committer.n_written,
-                "seconds": round(seconds, 1),
+                "video_seconds": committer.counts.video_seconds, "seconds": round(seconds, 1),
             }  # fmt: skip
         self._on_progress(
             RunProgress(

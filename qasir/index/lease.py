@@ -37,7 +37,7 @@ HEARTBEAT_S = 20.0
 LEASE_S = 90.0
 """A run that has not been heard of for this long is dead, or must take itself for dead, and its lease with it."""
 PROGRESS = "progress"
-"""What the `counts` of a run that is going have: "done" and "planned" videos, "super_images" and "seconds" so far."""
+"""What the `counts` of a run that is going have: {"done", "planned", "super_images", "video_seconds", "seconds"}."""
 _TRIES = 20
 _LIBRARIES = ("qasir", "torch", "open_clip_torch", "av", "ray", "pyarrow", "pylance", "lancedb", "numpy")
 
@@ -73,7 +73,7 @@ class Run:
         self.run_id = uuid.uuid4().hex
         self.epoch = 0
         self.counts: dict[str, Any] = {}
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, Any] = {}
         self.progress: Mapping[str, Any] | None = None
         self.last_clean: Clean | None = None
         self.is_clean = False
