@@ -1,48 +1,42 @@
-"""Searches the indexes that a server shows, each in its newest version, many questions at a time."""
+"""Searches the indexes that a server shows, each in its newest version, many questions at a time.
+
+A question is turned into vectors first, the texts of all that wait together; then all questions that wait are ranked
+together (`qasir.app.answering`). One thread does each, so that texts are encoded while others are ranked. A third one
+follows the indexes.
+"""
 
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
+from qasir.app.answering import Found, Manner, answers
 from qasir.app.batching import Gathering
 from qasir.app.catalogue import StoredVideo
+from qasir.app.cells import stored_picture
 from qasir.app.errors import NotFoundError
-from qasir.app.following import EncodeTexts, Followed, Opened
+from qasir.app.following import EncodeTexts, Followed
 from qasir.app.question import Question, Ranking
-from qasir.errors import NoIndexError, QasirError
-from qasir.index.filters import quote
+from qasir.app.time_line import TimeLine, time_line
+from qasir.app.views import Searching, View, views
+from qasir.errors import QasirError
+from qasir.retrieval.asking import Embedded, Like, Part, Picture
 from qasir.retrieval.checkpoint import load_checkpoint
-from qasir.retrieval.hits import Hit
+from qasir.retrieval.hits import Hits
 from qasir.retrieval.methods.asked import asked, check_indexes
 from qasir.retrieval.methods.method import Method
-from qasir.retrieval.opening import together
-from qasir.retrieval.searcher import Searcher
+from qasir.retrieval.searcher import Searcher, Side
+from qasir.retrieval.text_encoder import TextEncoder
+from qasir.vlm.model import check_query
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 """How often the indexes are looked at."""
-
-
-@dataclass(frozen=True)
-class View:
-    """What one choice of the page searches, as it is now. searcher: None while there is nothing to search, `why`
-    says."""
-
-    opened: Opened | None
-    searcher: Searcher | None
-    why: str | None = None
-
-
-@dataclass(frozen=True)
-class Found:
-    """Hits of a question, and what they were found in and by."""
-
-    view: View
-    hits: Sequence[Hit]
-    exact: bool
-    method: Method | None
+_WARM_UP = "a first query"
 
 
 class Engine:
@@ -72,7 +66,11 @@ class Engine:
         checkpoints = [load_checkpoint(folder) for folder in finetuned]
         self.followed = [Followed(uri, checkpoints, encode_texts) for uri in uris]
         self._views = self._viewed()
-        self._gathering: Gathering[tuple[View, Question], Found] = Gathering(self._answered)
+        for view in self._views:  # what cannot be asked of an index is told now
+            if view.searching is not None:
+                self._manner(view, view.searching, Question(()))
+        self._texts: Gathering[tuple[TextEncoder, str], NDArray[np.float32]] = Gathering(_encoded)
+        self._questions: Gathering[tuple[Manner, tuple[Part, ...]], Found] = Gathering(answers)
         self._is_closed = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
         self._thread.start()
@@ -81,7 +79,8 @@ class Engine:
         """End its threads."""
         self._is_closed.set()
         self._thread.join()
-        self._gathering.close()
+        self._texts.close()
+        self._questions.close()
 
     def view(self, index: int = 0) -> View:
         """What an index, by number, is searched through now. Raises NotFoundError."""
@@ -100,81 +99,96 @@ class Engine:
         return found
 
     def thumbnail(self, video_id: str, at_s: float, index: int = 0) -> bytes:
-        """The stored JPEG of the super image there. Raises NotFoundError."""
-        self.video(video_id, index)
+        """The stored JPEG of the cell there. Raises NotFoundError."""
         opened = self.view(index).opened
-        assert opened is not None
-        if opened.snapshot.spec.thumbnails:
-            condition = f"video_id = {quote(video_id)} AND start_s <= {at_s} AND end_s >= {at_s}"
-            rows = opened.snapshot.images_dataset.to_table(columns=["thumbnail"], filter=condition)
-            if len(rows):
-                return bytes(rows["thumbnail"][0].as_py())
-        raise NotFoundError(f"no picture is stored of {video_id!r} at {at_s:g} s")
+        video = None if opened is None else opened.rows.get(video_id)
+        picture = None if opened is None or video is None else stored_picture(opened.snapshot, video, at_s)
+        if picture is None:
+            raise NotFoundError(f"no picture is stored of {video_id!r} at {at_s:g} s")
+        return picture
 
     # Searching
 
     def search(self, question: Question, index: int = 0) -> Found:
         """Raises QueryError and SpecError for what cannot be asked, NotFoundError for an index there is not."""
-        return self._gathering.ask((self.view(index), question))
+        return self.search_in(self.view(index), question)
 
-    def _answered(self, asked: Sequence[tuple[View, Question]]) -> list[Found | Exception]:
-        answers: list[Found | Exception] = []
-        for view, question in asked:
-            try:
-                answers.append(self._answer(view, question))
-            except QasirError as error:
-                answers.append(error)
-        return answers
+    def search_in(self, view: View, question: Question) -> Found:
+        """`search` in a view that was taken before, and may not be the newest any more."""
+        searching = view.searching
+        if searching is None:
+            if view.opened is not None and question.where is not None:
+                view.opened.snapshot.select(question.where)
+            return Found(view, Hits("", [], exact=True))
+        manner = self._manner(view, searching, question)
+        parts = tuple(self._embedded(searching.searcher, part) for part in question.parts)
+        return self._questions.ask((manner, parts))
 
-    def _answer(self, view: View, question: Question) -> Found:
-        searcher = view.searcher
-        if searcher is None:
-            return Found(view, [], True, None)
-        method = self.method(searcher, question.ranking)
-        parts, top_k, where, exact = question.parts, question.top_k, question.where, question.ranking.exact
-        if question.by == "moment":
-            moments = searcher.search_moments(
-                parts, top_k, method, per_video=question.per_video, where=where, exact=exact
-            )
-            return Found(view, moments, moments.exact, method)
-        hits = searcher.search(parts, top_k, method, where=where, exact=exact)
-        return Found(view, hits, hits.exact, method)
+    def time_line(self, video_id: str, question: Question, index: int = 0) -> TimeLine:
+        """A query, if there is one, over one video, with its top_k best moments. Raises NotFoundError when the index
+        has no such video, QueryError and SpecError for what cannot be asked."""
+        view, video = self.view(index), self.video(video_id, index)
+        if view.searching is None:
+            return time_line(view, video, (), None, question.top_k)
+        method = self._manner(view, view.searching, question).method
+        parts = [self._embedded(view.searching.searcher, part) for part in question.parts]
+        return time_line(view, video, parts, method, question.top_k)
 
-    def method(self, searcher: Searcher, ranking: Ranking) -> Method:
-        """What a question's ranking comes to, over the server's."""
+    def _manner(self, view: View, searching: Searching, question: Question) -> Manner:
+        """How a question is asked: as it says, over what the server says. Raises QueryError or SpecError."""
+        method = searching.searcher.checked(self._method(searching.searcher, question.ranking))
+        exact = self.ranking.exact if question.ranking.exact is None else question.ranking.exact
+        return Manner(
+            view, searching, method, question.by, question.top_k, question.per_video, exact, question.where
+        )  # fmt: skip
+
+    def _method(self, searcher: Searcher, ranking: Ranking) -> Method:
+        """A question that names a method takes none of the numbers that the server was given for its own."""
         defaults = [side.default for side in searcher.sides]
-        aggregation = ranking.aggregation or self.ranking.aggregation
-        return asked(defaults, aggregation, self.hybrid, {**self.ranking.numbers, **ranking.numbers})
+        if ranking.aggregation is None:
+            ranking = replace(self.ranking, numbers={**self.ranking.numbers, **ranking.numbers})
+        return asked(defaults, ranking.aggregation, self.hybrid, ranking.numbers)
+
+    def _embedded(self, searcher: Searcher, part: Part) -> Embedded:
+        """A part by its vectors. Raises QueryError."""
+        if isinstance(part, Embedded):
+            return part
+        return Embedded(str(part), {side.index.uri: self._vector(side, part) for side in searcher.sides})
+
+    def _vector(self, side: Side, part: str | Picture | Like) -> NDArray[np.float32]:
+        """(D,), of texts together with others that wait, of pictures by who asks."""
+        if not isinstance(part, str):
+            return part.vector(side)
+        check_query(part)
+        known = side.texts.remembered(part)
+        return self._texts.ask((side.texts, part)) if known is None else known
 
     # Following
 
     def _follow(self) -> None:
+        self._warm_up()
         while not self._is_closed.wait(_LOOK_S):
             changed = [followed.look() for followed in self.followed]
             if any(changed):
                 self._views = self._viewed()
+                self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Load the models, so that no query waits for them."""
+        for view in dict.fromkeys(self._views):
+            try:
+                self.search_in(view, Question((_WARM_UP,)))
+            except (QasirError, OSError, RuntimeError) as error:  # whoever asks next is told
+                log.warning("%s", error)
 
     def _viewed(self) -> list[View]:
-        """What each number searches, from what is open."""
-        opened = [followed.opened for followed in self.followed]
-        if self.hybrid is None:
-            return [_alone(one, followed.problem) for one, followed in zip(opened, self.followed, strict=True)]
-        large, small = opened
-        if large is None or small is None:
-            why = next((followed.problem for followed in self.followed if followed.opened is None), None)
-            return [View(one, None, why) for one in opened]
-        try:
-            searcher = together(large.side, small.side)
-        except QasirError as error:
-            return [View(one, None, str(error)) for one in opened]
-        return [View(one, searcher) for one in opened]
+        return views(self.followed, is_hybrid=self.hybrid is not None)
 
 
-def _alone(opened: Opened | None, problem: str | None) -> View:
-    if opened is None:
-        return View(None, None, problem)
-    try:
-        opened.side.vectors.videos()
-    except NoIndexError as error:
-        return View(opened, None, str(error))
-    return View(opened, Searcher([opened.side], opened.side.default))
+def _encoded(asked: Sequence[tuple[TextEncoder, str]]) -> list[NDArray[np.float32]]:
+    """The vectors (D,) of texts, those of one encoder at once."""
+    vectors: dict[tuple[TextEncoder, str], NDArray[np.float32]] = {}
+    for encoder in dict.fromkeys(encoder for encoder, _ in asked):
+        texts = list(dict.fromkeys(text for other, text in asked if other is encoder))
+        vectors |= zip([(encoder, text) for text in texts], encoder.encode(texts), strict=True)
+    return [vectors[one] for one in asked]

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from qasir.app.cutoff import Sample
 from qasir.app.rows import VideoRows
 from qasir.errors import NoIndexError, QasirError
 from qasir.index.index import Index, find_table
@@ -25,23 +26,26 @@ from qasir.retrieval.opening import side_of, text_encoder
 from qasir.retrieval.searcher import Side
 from qasir.retrieval.text_encoder import TextEncoder
 
+EncodeTexts = Callable[[EncoderSpec, Sequence[str]], NDArray[np.float32]]
+"""(the encoder spec of an index, texts) -> (n, D) L2-normalised vectors of its model's text tower."""
+
 log = logging.getLogger(__name__)
 
 _SHARE = 0.1
 """Of the time, what opening may take: a long run commits every few seconds, and opening a large index takes seconds."""
 _CELLS_HELD = 1 << 28
 """Numbers (float32) of an index's cells that are kept in memory; larger ones are read as they are needed."""
-EncodeTexts = Callable[[EncoderSpec, Sequence[str]], NDArray[np.float32]]
-"""(encoder spec of an index, texts) -> (n, D) L2-normalised vectors of the text tower of its model."""
 BEING_MADE = "it is being made: nothing is encoded yet"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Opened:
     """One version of an index, in memory."""
 
     side: Side
     rows: VideoRows
+    sample: Sample | None
+    """None where there is nothing to search."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -64,14 +68,12 @@ class Followed:
     Raises, when it is made, NoIndexError where there is nothing, and the errors of opening an index.
     """
 
-    def __init__(
-        self, uri: str, checkpoints: Sequence[Checkpoint] = (), encode_texts: EncodeTexts | None = None
-    ) -> None:
+    def __init__(self, uri: str, checkpoints: Sequence[Checkpoint] = (), encode: EncodeTexts | None = None) -> None:
         self.uri = uri
         self.opened: Opened | None = None
         self.problem: str | None = None
         self._checkpoints = checkpoints
-        self._encode_texts = encode_texts
+        self._encode = encode
         self._texts: tuple[EncoderSpec, TextEncoder] | None = None
         self._not_before = 0.0
         index = Index.find(uri)
@@ -109,20 +111,21 @@ class Followed:
     def _open(self, index: Index) -> None:
         fitting = next((checkpoint for checkpoint in self._checkpoints if checkpoint.fits(index.spec)), None)
         if self._texts is None or self._texts[0] != index.spec:
-            encode = partial(self._encode_texts, index.spec) if self._encode_texts else None
-            self._texts = index.spec, text_encoder(index.spec, fitting, encode=encode)
+            self._texts = index.spec, self._text_encoder(index.spec, fitting)
         side = side_of(index, finetuned=fitting, texts=self._texts[1])
-        _read(side)
-        self.opened = Opened(side, VideoRows(side.snapshot))
+        self.opened = Opened(side, VideoRows(side.snapshot), _read(side))
         self.problem = None
 
+    def _text_encoder(self, spec: EncoderSpec, checkpoint: Checkpoint | None) -> TextEncoder:
+        return text_encoder(spec, checkpoint, encode=None if self._encode is None else partial(self._encode, spec))
 
-def _read(side: Side) -> None:
-    """Read what searches need, so that the first one does not wait for it."""
+
+def _read(side: Side) -> Sample | None:
+    """Read what searches need, so that the first one does not wait for it; returns a sample, if there is anything."""
     try:
         videos = side.vectors.videos()
     except NoIndexError:  # nothing is encoded
-        return
+        return None
     spec = side.index.spec
     side.snapshot.uris([])
     if side.vectors.is_indexed():
@@ -133,3 +136,4 @@ def _read(side: Side) -> None:
     cells = int(videos.n_super_images.sum()) * spec.frames_per_super_image * spec.embedding_dim
     if finest(spec) == "cell" and cells <= _CELLS_HELD:
         side.vectors.load("cell")
+    return Sample(side)

@@ -24,7 +24,8 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Question:
-    """parts: what is searched for, in one or several ways. where: SQL over the columns of `videos`."""
+    """parts: what is searched for, in one or several ways. by: whether hits are videos or moments; per_video: at most
+    so many moments of one. where: SQL over the columns of `videos`."""
 
     parts: tuple[Part, ...]
     top_k: int = 20
@@ -32,4 +33,3 @@ class Question:
     per_video: int = 3
     ranking: Ranking = field(default_factory=Ranking)
     where: str | None = None
-    sort: Sort = "fit"

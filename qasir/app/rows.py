@@ -25,16 +25,11 @@ _COLUMNS = {
 
 
 class VideoRows:
-    """The encoded videos of a snapshot, about 200 bytes each. A column that an older index lacks counts as null."""
+    """The encoded videos of a snapshot, about 200 bytes each."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        known = set(snapshot.videos_dataset.schema.names)
-        found = snapshot.videos([name for name in _COLUMNS if name in known], IS_ENCODED).sort_by("video_id")
-        columns = {
-            name: found[name].cast(kind) if name in known else pa.nulls(len(found), kind)
-            for name, kind in _COLUMNS.items()
-        }
-        self._rows = pa.table(columns).combine_chunks()
+        found = snapshot.videos(list(_COLUMNS), IS_ENCODED).sort_by("video_id")
+        self._rows = found.cast(pa.schema(_COLUMNS.items())).combine_chunks()
         self._ids = self._rows["video_id"]
 
     def __len__(self) -> int:
@@ -47,6 +42,10 @@ class VideoRows:
             return None
         row: dict[str, Any] = {name: self._rows[name][at].as_py() for name in _COLUMNS}
         return StoredVideo(**{**row, "duration_s": row["duration_s"] or 0.0})
+
+    def of_hit(self, video_id: str, uri: str) -> StoredVideo:
+        """That of a hit; of one that this index does not have encoded, only what the hit says."""
+        return self.get(video_id) or StoredVideo(video_id, uri, "", 0.0, *[None] * 6)
 
 
 def date_of(video: StoredVideo) -> tuple[datetime | None, str | None]:

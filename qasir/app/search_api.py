@@ -1,62 +1,75 @@
-"""`/api/search` and `/api/moments`: parses a request, asks the engine, and answers as `qasir.app.answers` says."""
+"""`/api/search` and `/api/moments`: by text, place or picture, what fits best; and where in one video it does."""
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.concurrency import run_in_threadpool
 
-from qasir.app import links
-from qasir.app.answers import SearchAnswer, SearchHit
-from qasir.app.engine import Engine, Found
-from qasir.app.question import By, Question, Sort
-from qasir.app.rows import date_of
+from qasir.app.answers import MomentsAnswer, SearchAnswer
+from qasir.app.engine import Engine
+from qasir.app.file_states import FileStates
+from qasir.app.parameters import Asked, asked, picture_of
+from qasir.app.presenting import moments_answer, search_answer
 from qasir.app.settings import AppSettings
-from qasir.retrieval.asking import Like, Part
-from qasir.retrieval.hits import Hit, MomentHit
+from qasir.errors import QueryError
+
+_BY_PICTURE = {
+    "requestBody": {
+        "description": "The bytes of a picture to search by.",
+        "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+Parameters = Annotated[Asked, Depends(asked)]
+VideoId = Annotated[str, Query(description="The video's id.")]
 
 
 def router(engine: Engine, settings: AppSettings) -> APIRouter:
-    routes = APIRouter(prefix="/api")
+    files = FileStates()
+
+    @asynccontextmanager
+    async def lifespan(app: object) -> AsyncIterator[None]:
+        yield
+        files.close()
+
+    routes = APIRouter(prefix="/api", tags=["search"], lifespan=lifespan)
+
+    def search(asked: Asked, picture: bytes | None) -> SearchAnswer:
+        begun = time.perf_counter()
+        view = engine.view(asked.index)
+        question = asked.question(settings, view.columns, picture)
+        if not question.parts:
+            raise QueryError("nothing to search for: give a text (q), a place (like), or a picture by POST")
+        found = engine.search_in(view, question)
+        return search_answer(found, asked, files, lambda: 1000 * (time.perf_counter() - begun))
+
+    def moments(video_id: str, asked: Asked, picture: bytes | None) -> MomentsAnswer:
+        view = engine.view(asked.index)
+        line = engine.time_line(video_id, asked.question(settings, view.columns, picture), asked.index)
+        return moments_answer(line, asked, files)
 
     @routes.get("/search")
-    def search(
-        q: str = "",
-        like: str | None = None,
-        top_k: Annotated[int, Query(ge=1, le=200)] = 20,
-        by: By = "video",
-        per_video: Annotated[int, Query(ge=1)] = 3,
-        where: str | None = None,
-        sort: Sort = "fit",
-        index: int = 0,
-    ) -> SearchAnswer:
-        begun = time.perf_counter()
-        parts: list[Part] = [q] if q or like is None else []
-        parts += [Like.parse(like)] if like is not None else []
-        question = Question(tuple(parts), top_k, by, per_video, where=where, sort=sort)
-        found = engine.search(question, index)
-        return SearchAnswer(
-            query=q, exact=found.exact, by=by, index=index,
-            version=None if found.view.opened is None else found.view.opened.version,
-            left_out=0 if found.view.searcher is None else len(found.view.searcher.left_out),
-            took_ms=1000 * (time.perf_counter() - begun),
-            method=None if found.method is None else found.method.sentence(),
-            cutoff=None, hits=[_hit(found, hit, index) for hit in found.hits],
-        )  # fmt: skip
+    def search_by_text(asked: Parameters) -> SearchAnswer:
+        """The videos or moments that fit a text or a place in a video best."""
+        return search(asked, None)
+
+    @routes.post("/search", openapi_extra=_BY_PICTURE)
+    async def search_by_picture(request: Request, asked: Parameters) -> SearchAnswer:
+        """The same by a picture, alone or with a text or a place."""
+        picture = await picture_of(request, settings.picture_bytes)
+        return await run_in_threadpool(search, asked, picture)
+
+    @routes.get("/moments")
+    def moments_by_text(video_id: VideoId, asked: Parameters) -> MomentsAnswer:
+        """A text or a place over the whole length of one video; without either, what is stored of it."""
+        return moments(video_id, asked, None)
+
+    @routes.post("/moments", openapi_extra=_BY_PICTURE)
+    async def moments_by_picture(request: Request, video_id: VideoId, asked: Parameters) -> MomentsAnswer:
+        """The same by a picture, alone or with a text or a place."""
+        picture = await picture_of(request, settings.picture_bytes)
+        return await run_in_threadpool(moments, video_id, asked, picture)
 
     return routes
-
-
-def _hit(found: Found, hit: Hit, index: int) -> SearchHit:
-    assert found.view.opened is not None
-    video = found.view.opened.rows.get(hit.video_id)
-    date, kind = (None, None) if video is None else date_of(video)
-    at_s = (hit.start_s + hit.end_s) / 2
-    return SearchHit(
-        video_id=hit.video_id, uri=hit.uri, score=hit.score, start_s=hit.start_s, end_s=hit.end_s, at_s=at_s,
-        media_offset_s=0.0, thumbnail=links.frame(hit.video_id, at_s, index), media=links.media(hit.video_id, index),
-        video_score=hit.video_score if isinstance(hit, MomentHit) else None,
-        title=hit.video_id.rpartition("/")[2], date=None if date is None else date.isoformat(), date_kind=kind,
-        duration_s=0.0 if video is None else video.duration_s, codec=None if video is None else video.codec,
-        width=None if video is None else video.width, height=None if video is None else video.height,
-        above_cutoff=True, problem=None, placeholder=links.thumbnail(hit.video_id, at_s, index), frames=[],
-    )  # fmt: skip

@@ -225,6 +225,7 @@ def _row(encoded: _Partial) -> dict[str, Any]:
         **_facts(reports[0]),
         **{n: sum(getattr(report, n) for report in reports) for n in ("n_sampled", "n_super_images", "decode_errors")},
         "duration_s": _duration_s(encoded),
+        "media_offset_s": next((r.media_offset_s for r in reports if r.media_offset_s is not None), None),
         "embedding": (np.asarray(encoded.total) / max(1, len(encoded.positions))).astype(np.float16),
     }
 

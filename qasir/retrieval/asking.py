@@ -15,7 +15,7 @@ not have: with one, only texts can be searched for.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -98,13 +98,28 @@ class Like:
         return units.features.vectors[there[-1]]
 
 
-Part = str | Picture | Like
+@dataclass(frozen=True)
+class Embedded:
+    """A part whose vectors are known already: said is what it is in words, vectors {uri of an index: (D,)}."""
+
+    said: str
+    vectors: Mapping[str, NDArray[np.float32]] = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.said
+
+    def vector(self, side: Searched) -> NDArray[np.float32]:
+        """The one for this index."""
+        return self.vectors[side.vectors.snapshot.uri]
+
+
+Part = str | Picture | Like | Embedded
 Asked = Part | Sequence[Part]
 
 
 def parts_of(asked: Asked) -> tuple[Part, ...]:
     """At least one. Raises QueryError."""
-    parts = (asked,) if isinstance(asked, str | Picture | Like) else tuple(asked)
+    parts = (asked,) if isinstance(asked, Part) else tuple(asked)
     if not parts:
         raise QueryError("nothing to search for: give a text, a picture or a place in a video")
     return parts

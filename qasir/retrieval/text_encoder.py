@@ -53,6 +53,11 @@ class TextEncoder:
                 self._vlm = Vlm(source.pinned(self._spec.weights), image_size=self._spec.image_size)
             return self._vlm
 
+    def remembered(self, text: str) -> NDArray[np.float32] | None:
+        """(D,) where it is."""
+        with self._remembering:
+            return self._kept.get(text)
+
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, D) L2-normalised embeddings. Raises QueryError for a text that is none."""
         for text in texts:

@@ -11,6 +11,7 @@ decoding that no sample depends on. Damage that touches no frame a sample depend
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from types import TracebackType
 from typing import Any
@@ -24,6 +25,7 @@ from qasir.errors import VideoError
 from qasir.video.limits import check_length, check_size, decoding, longest_s
 from qasir.video.lookahead import Inexact, Lookahead
 from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container
+from qasir.video.recorded import recorded_at
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +124,7 @@ class Video:
         self.uri = uri
         self._alive = alive
         self._rate = 1.0
+        self._first: int | None = None
         self._open()
         context = self._stream.codec_context
         self.width, self.height = context.width, context.height
@@ -165,6 +168,25 @@ class Video:
         if not any(name in self._container.format.name for name in _SOUGHT_EXACTLY) or not self._container.duration:
             return None
         return float(Fraction(self._container.duration, av.time_base))
+
+    @property
+    def recorded_at(self) -> datetime | None:
+        """When it was recorded, by what the container says."""
+        return recorded_at([self._container.metadata, self._stream.metadata])
+
+    @property
+    def media_offset_s(self) -> float | None:
+        """What a player's time is at t = 0 (`qasir.video.media_time`); None as long as no frame was read."""
+        return None if self._first is None else float(self._first * self._time_base)
+
+    def read_first(self) -> None:
+        """Decode the first displayed frame, and no more; `samples` is for another Video then. Damage before it is
+        passed over. Raises VideoError("no_frames")."""
+        reading = _Reading()
+        frame = next(self._decoded([], reading, allow_partial=True), None)
+        if frame is None:
+            raise _no_frames(reading)
+        self._first = frame.pts if frame.pts is not None else 0
 
     def _promised_s(self) -> float:
         """How long the header says that the video stream is, or else the file; 0 where it does not say."""
@@ -255,6 +277,8 @@ class Video:
         last = 0
         for frame, at, until in lookahead.frames():
             check_size(frame.width, frame.height)
+            assert frame.pts is not None
+            self._first = frame.pts - at
             if until is not None:
                 last = at
                 yield frame, until
@@ -271,7 +295,7 @@ class Video:
         step = self._usual_step()
         for frame in self._decoded(hands, reading, allow_partial):
             if held is None:
-                first = frame.pts if frame.pts is not None else 0
+                self._first = first = frame.pts if frame.pts is not None else 0
             else:
                 at = max(held_at, frame.pts - first if frame.pts is not None else held_at + step)
                 if (at - held_at) * self._time_base > MAX_GAP_S:
@@ -282,7 +306,7 @@ class Video:
                 held_at = at
             held = frame
         if held is None:
-            raise VideoError("no_frames", reading.first_error or "not one frame could be decoded")
+            raise _no_frames(reading)
         yield held, self._ends_at(reading, held, held_at, step)
 
     def _ends_at(self, reading: _Reading, last: VideoFrame, at: int, step: int) -> int:
@@ -343,6 +367,10 @@ def video_stream(container: Any) -> VideoStream:
         raise VideoError("unsupported_codec", "no decoder for the video stream")
     check_size(stream.codec_context.width, stream.codec_context.height)
     return stream
+
+
+def _no_frames(reading: _Reading) -> VideoError:
+    return VideoError("no_frames", reading.first_error or "not one frame could be decoded")
 
 
 def _is_cover(stream: VideoStream) -> bool:

@@ -97,6 +97,9 @@ class CoarseToFine(Method):
     def is_exact(self) -> bool:
         return False
 
+    def is_staged(self) -> bool:
+        return True
+
     def nominates(self) -> bool:
         return self.recall == "super-image"
 

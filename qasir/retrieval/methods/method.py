@@ -70,6 +70,10 @@ class Method(ABC):
         """Whether all vectors of every video take part."""
         return True
 
+    def is_staged(self) -> bool:
+        """Whether videos that a first stage did not recall are scored otherwise than the rest."""
+        return any(side.is_staged() for side in self.sides())
+
     def recalls(self) -> int | None:
         """How many nominated videos it looks at; None for all."""
         return None
