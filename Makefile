@@ -39,7 +39,8 @@ demo: install
 	  echo; echo "search: $$query"; \
 	  $(RUN) jobs/search_corpus.py --index $(DEMO)/index --top-k 3 "$$query" || exit 1; \
 	done
-	@echo; echo "Now open $(DEMO)/report/index.html"
+	@echo; echo "Now open $(DEMO)/report/index.html, or search and watch at http://127.0.0.1:8765 once this runs:"
+	@echo "  $(RUN) jobs/serve_search.py --index $(DEMO)/index"
 
 test: install-dev
 	$(RUN) -m pytest -m "not slow"

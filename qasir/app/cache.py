@@ -24,7 +24,7 @@ class Cache:
     def __init__(self, most_bytes: int) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # 0700
         self.close = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        self._most = most_bytes
+        self.most_bytes = most_bytes
         self._sizes: OrderedDict[Path, int] = OrderedDict()
         self._total = 0
         self._lock = threading.Lock()
@@ -75,7 +75,7 @@ class Cache:
             os.replace(partial, path)
             self._total += size - self._sizes.pop(path, 0)
             self._sizes[path] = size
-            while self._total > self._most and len(self._sizes) > 1:
+            while self._total > self.most_bytes and len(self._sizes) > 1:
                 oldest, its_size = self._sizes.popitem(last=False)
                 self._total -= its_size
                 with suppress(OSError):

@@ -33,7 +33,7 @@ METHODS = ("GET", "HEAD", "POST")
 URL_BYTES = 32 << 10
 SMALL_BODY_BYTES = 64 << 10
 """For whatever takes no picture."""
-_TAKES_PICTURES = ("/api/search", "/api/moments")
+_TAKES_PICTURES = ("/api/search", "/api/moments", "/api/export")
 _STATIC_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/")
 _DOOR, _HOST = "qasir.door", "qasir.host"
 """Where a request's scope has them."""

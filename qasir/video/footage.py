@@ -20,6 +20,7 @@ from qasir.errors import VideoError
 from qasir.video.container import video_stream
 from qasir.video.limits import check_size, out_of_memory
 from qasir.video.opening import DECODER_OPTIONS, open_container
+from qasir.video.painter import quarter_turns
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Footage:
         self._codec = self._stream.codec_context
         self._codec.options = dict(DECODER_OPTIONS)
         self._codec.thread_count = self._threads
+        self._codec.thread_type = "AUTO" if self._threads > 1 else "SLICE"
         assert self._stream.time_base is not None
         self._time_base = self._stream.time_base
 
@@ -81,6 +83,11 @@ class Footage:
     def starts_at(self) -> Fraction:
         """What the container's clock says when the first frame is displayed, in seconds."""
         return self._first * self._time_base
+
+    @property
+    def usual_step_s(self) -> Fraction:
+        """For how long a frame stays, by the stated frame rate."""
+        return self._usual_step() * self._time_base
 
     def frame_at(self, at_s: Fraction) -> VideoFrame:
         """The frame on display then, or the last one before."""
@@ -215,7 +222,7 @@ def upright_size(frame: VideoFrame, pixel_aspect: float, most_lines: int, most_c
     """(width, height) of a frame as it is shown, upright and with square pixels, made smaller where it has more lines
     or columns than these."""
     width, height = frame.width * pixel_aspect, float(frame.height)
-    if round(frame.rotation / 90) % 2:
+    if quarter_turns(frame) % 2:
         width, height = height, width
     scale = min(1.0, most_lines / height, most_columns / width)
     return max(1, round(width * scale)), max(1, round(height * scale))
