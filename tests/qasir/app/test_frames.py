@@ -126,9 +126,10 @@ def test_a_process_that_dies_is_replaced(catalogue):
     first = frames.jpeg(video, "1", 0, 90)
     (painter,) = frames._idle
     os.kill(painter._child.pid, signal.SIGKILL)
-    with pytest.raises(QasirError, match="ended with status -9"):
-        frames.jpeg(video, "1", 0, 90)
-    assert frames.jpeg(video, "1", 0, 90) == first
+    for _ in range(2):  # the file is left alone for a while
+        with pytest.raises(QasirError, match="ended with status -9"):
+            frames.jpeg(video, "1", 0, 90)
+    assert frames.jpeg(video, "2", 0, 90) == first
     (painter,) = frames._idle
     frames.close()
     assert painter._child.returncode is not None
