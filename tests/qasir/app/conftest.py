@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -99,6 +100,15 @@ def open_page(chromium):
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+def until(page: Any, expression: str, argument: Any = None, *, timeout_s: float = 30) -> None:
+    """Wait until an expression holds in a page. Playwright's own way is evaluated by the page after its first try, which
+    the page's policy forbids."""
+    deadline = time.monotonic() + timeout_s
+    while not page.evaluate(expression, argument):
+        assert time.monotonic() < deadline, expression
+        page.wait_for_timeout(50)
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from urllib.parse import parse_qs, urlparse
 import av
 import pytest
 
+from tests.qasir.app.conftest import until
+
 SHOWS = "document.querySelector('#player').videoWidth > 0 && document.querySelector('#player').readyState >= 2"
 
 
@@ -30,7 +32,7 @@ def watching(site, open_page):
     def opened(video: str):
         page = open_page(f"{site.url}?q=a+dog")
         page.locator(f".hit[data-video='{video}'] a.open").click()
-        page.wait_for_function(SHOWS)
+        until(page, SHOWS)
         page.evaluate("document.querySelector('#player').pause()")
         return page
 
@@ -46,9 +48,9 @@ def test_a_click_plays_the_video_from_the_moment(site, open_page):
     start, end = (float(hit.get_attribute(f"data-{name}")) for name in ("start", "end"))
     offset = page.evaluate("fetch('api/search?q=a+dog').then(r => r.json()).then(a => a.hits[0].media_offset_s)")
     hit.click()
-    page.wait_for_function(SHOWS)
+    until(page, SHOWS)
     assert start <= media_time(page) - offset <= end
-    page.wait_for_function("!document.querySelector('#player').paused")
+    until(page, "!document.querySelector('#player').paused")
     assert hit.get_attribute("aria-current") == "true"
     assert said(page)["video"] == ["first"]
     assert (206, "/media/first") in answers
@@ -56,7 +58,7 @@ def test_a_click_plays_the_video_from_the_moment(site, open_page):
 
 def test_a_link_opens_the_same_question_video_and_second(site, open_page):
     page = open_page(f"{site.url}?q=a+dog&video=trips%2Fsecond&t=31.5")
-    page.wait_for_function(SHOWS)
+    until(page, SHOWS)
     page.wait_for_selector(".hit[data-video='trips/second']")
     assert page.input_value("#query") == "a dog"
     assert abs(media_time(page) - 31.5) < 0.05
@@ -74,7 +76,7 @@ def test_what_the_browser_does_not_show_plays_as_clips(site, watching):
     track = page.locator(".track").bounding_box()
     for share in (0.9, 0.1):
         page.mouse.click(track["x"] + share * track["width"], track["y"] + 30)
-        page.wait_for_function(SHOWS)
+        until(page, SHOWS)
         duration = float(page.get_attribute(".track", "aria-valuemax"))
         assert abs(shown_time(page) - share * duration) < 1
 
@@ -87,10 +89,10 @@ def test_the_time_line_shows_the_question_and_seeks(site, watching):
     track = page.locator(".track").bounding_box()
     page.mouse.move(track["x"] + track["width"] / 2, track["y"] + 30)
     assert re.match(r"\d+:\d\d\.\d", page.inner_text(".tip span"))
-    page.wait_for_function("document.querySelector('.tip img').naturalWidth > 0")
+    until(page, "document.querySelector('.tip img').naturalWidth > 0")
     page.mouse.click(track["x"] + track["width"] / 2, track["y"] + 30)
-    page.wait_for_function("at => Math.abs(document.querySelector('#player').currentTime - at) < 1", arg=duration / 2)
-    page.wait_for_function("at => Math.abs(new URLSearchParams(location.search).get('t') - at) < 1", arg=duration / 2)
+    until(page, "at => Math.abs(document.querySelector('#player').currentTime - at) < 1", duration / 2)
+    until(page, "at => Math.abs(new URLSearchParams(location.search).get('t') - at) < 1", duration / 2)
 
 
 def test_keys_move_through_the_video(site, watching):
@@ -99,13 +101,13 @@ def test_keys_move_through_the_video(site, watching):
     page.keyboard.press("Home")
     begun = shown_time(page)
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("at => Math.abs(document.querySelector('#player').currentTime - at) < 0.2", arg=begun + 5)
+    until(page, "at => Math.abs(document.querySelector('#player').currentTime - at) < 0.2", begun + 5)
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function("at => Math.abs(document.querySelector('#player').currentTime - at) < 0.2", arg=begun)
+    until(page, "at => Math.abs(document.querySelector('#player').currentTime - at) < 0.2", begun)
     page.keyboard.press(" ")
-    page.wait_for_function("!document.querySelector('#player').paused")
+    until(page, "!document.querySelector('#player').paused")
     page.keyboard.press(" ")
-    page.wait_for_function("document.querySelector('#player').paused")
+    until(page, "document.querySelector('#player').paused")
     page.keyboard.press(">")
     assert page.evaluate("document.querySelector('#player').playbackRate") == 1.25
     page.keyboard.press("m")
@@ -154,7 +156,7 @@ def test_more_like_the_frame_that_is_shown(site, watching):
     assert abs(float(seconds) - at) < 0.2
     page.go_back()
     page.wait_for_selector("#watch:not([hidden])")
-    page.wait_for_function(SHOWS)
+    until(page, SHOWS)
 
 
 def test_back_closes_the_player_and_the_focus_returns(site, watching):
@@ -164,6 +166,6 @@ def test_back_closes_the_player_and_the_focus_returns(site, watching):
     assert page.evaluate("document.activeElement.closest('.hit').dataset.video") == "first"
     assert "video" not in said(page)
     page.go_back()
-    page.wait_for_function(SHOWS)
+    until(page, SHOWS)
     page.go_back()
     page.wait_for_selector("#watch", state="hidden")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from qasir.app.settings import AppSettings
-from tests.qasir.app.conftest import HOSTILE, served
+from tests.qasir.app.conftest import HOSTILE, served, until
 
 NARROW = {"width": 390, "height": 844}
 NO_SCROLL = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
@@ -22,9 +22,7 @@ def said(page) -> dict[str, list[str]]:
 
 def hits(page, n: int) -> None:
     """Wait for so many hits."""
-    page.wait_for_function(
-        "n => document.querySelectorAll('.hit').length === n && !document.querySelector('.busy')", arg=n
-    )
+    until(page, "n => document.querySelectorAll('.hit').length === n && !document.querySelector('.busy')", n)
 
 
 def jpeg(colour: str = "orange") -> bytes:
@@ -65,7 +63,7 @@ def test_a_hit_shows_the_frames_of_its_moment(site, open_page):
     assert hit.locator(".score").inner_text().startswith(("0.", "−0."))
     for picture in (hit.locator(".sharp.there"), hit.locator(".cell img").first):
         picture.wait_for()
-        page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture.element_handle())
+        until(page, "image => image.complete && image.naturalWidth > 0", picture.element_handle())
     lit = hit.locator(".cell").evaluate_all("cells => cells.map(c => Number(c.style.getPropertyValue('--fit')))")
     assert all(0 <= one <= 1 for one in lit)
 
@@ -76,7 +74,7 @@ def test_names_are_text_whatever_they_say(site, open_page):
     titles = page.locator(".hit .title").all_inner_texts()
     assert HOSTILE in titles
     page.locator(".hit", has_text=HOSTILE).locator("a.open").click()
-    page.wait_for_function("document.querySelector('#player').videoWidth > 0")
+    until(page, "document.querySelector('#player').videoWidth > 0")
     assert page.inner_text(".watch-title") == HOSTILE
     assert page.locator("img[src='x']").count() == 0
     page.locator(".hit", has_text=HOSTILE).locator(".more-like").click()
@@ -93,7 +91,7 @@ def test_a_video_that_is_gone_says_so_and_the_page_goes_on(site, open_page):
     gone.locator("a.open").click()
     page.wait_for_selector(".over p:not(:empty)")
     page.locator(".hit[data-video=first] a.open").click()
-    page.wait_for_function("document.querySelector('#player').videoWidth > 0")
+    until(page, "document.querySelector('#player').videoWidth > 0")
 
 
 def test_filters_without_sql_and_with_it(site, open_page):
@@ -126,15 +124,15 @@ def test_the_way_back_and_forward(site, open_page):
     page = open_page(f"{site.url}?q=a+dog")
     hits(page, 5)
     page.check("#by input[value=moment]", force=True)
-    page.wait_for_function("document.querySelectorAll('.hit').length > 5")
+    until(page, "document.querySelectorAll('.hit').length > 5")
     page.select_option("#sort", "video")
-    page.wait_for_function("location.search.includes('sort=video')")
+    until(page, "location.search.includes('sort=video')")
     page.go_back()
-    page.wait_for_function("document.querySelector('#sort').value === 'fit'")
+    until(page, "document.querySelector('#sort').value === 'fit'")
     page.go_back()
     hits(page, 5)
     page.go_forward()
-    page.wait_for_function("document.querySelectorAll('.hit').length > 5")
+    until(page, "document.querySelectorAll('.hit').length > 5")
     assert page.is_checked("#by input[value=moment]")
 
 
@@ -145,9 +143,9 @@ def test_a_picture_is_looked_for_alone_and_with_words(site, open_page):
     assert "sun.jpg" in page.inner_text("#parts")
     alone = page.locator(".hit .score").all_inner_texts()
     page.fill("#query", "a dog")
-    page.wait_for_function("before => document.querySelector('.hit .score')?.textContent !== before", arg=alone[0])
+    until(page, "before => document.querySelector('.hit .score')?.textContent !== before", alone[0])
     page.click("#parts .chip-remove")
-    page.wait_for_function("!location.search.includes('picture')")
+    until(page, "!location.search.includes('picture')")
     hits(page, 5)
 
 
@@ -194,7 +192,7 @@ def test_the_line_moves_and_says_what_lies_below(site, open_page):
     assert page.locator("#hits-below .hit").count() == 2
     assert page.locator("#hits-below").is_visible()
     page.click("#cut-reset")
-    page.wait_for_function("!location.search.includes('cut')")
+    until(page, "!location.search.includes('cut')")
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "otio"])
@@ -232,7 +230,7 @@ def test_nothing_serious_in_the_way_of_a_screen_reader(site, open_page, scheme):
     hits(page, 5)
     page.click("#filters-open")
     page.click("#filters summary")
-    page.wait_for_function("document.querySelector('#player').videoWidth > 0")
+    until(page, "document.querySelector('#player').videoWidth > 0")
     assert wrong_for_screen_readers(page) == []
     page.click("#help-open")
     assert wrong_for_screen_readers(page) == []
@@ -249,7 +247,7 @@ def test_on_a_phone_nothing_sticks_out(site, open_page, scheme):
     assert page.evaluate(NO_SCROLL)
     page.click("#filters-open")
     page.locator(".hit a.open").first.click()
-    page.wait_for_function("document.querySelector('#player').videoWidth > 0")
+    until(page, "document.querySelector('#player').videoWidth > 0")
     assert page.evaluate(NO_SCROLL)
     page.goto(f"{site.url}?view=index")
     page.wait_for_selector(".figure")
@@ -279,7 +277,7 @@ def test_everything_is_reached_by_keyboard(site, open_page):
     page.wait_for_selector("#watch:not([hidden])")
     page.keyboard.press("j")
     second = page.locator(".hit").nth(1).get_attribute("data-video")
-    page.wait_for_function("id => new URLSearchParams(location.search).get('video') === id", arg=second)
+    until(page, "id => new URLSearchParams(location.search).get('video') === id", second)
     page.keyboard.press("Escape")
     page.wait_for_selector("#watch", state="hidden")
     page.keyboard.press("?")
@@ -314,4 +312,4 @@ def test_a_token_is_asked_for(site, open_page):
         page.keyboard.press("Enter")
         hits(page, 5)
         page.locator(".hit[data-video=first] a.open").click()
-        page.wait_for_function("document.querySelector('#player').videoWidth > 0")
+        until(page, "document.querySelector('#player').videoWidth > 0")
