@@ -10,10 +10,10 @@ from typing import Any
 import av
 import pytest
 import uvicorn
-from starlette.types import ASGIApp
-
 from qasir.app.assembly import make_page
 from qasir.app.engine import Engine
+from starlette.types import ASGIApp
+
 from qasir.app.settings import AppSettings
 from qasir.encoding.encode import encode
 
@@ -103,8 +103,8 @@ def open_page(chromium):
 
 
 def until(page: Any, expression: str, argument: Any = None, *, timeout_s: float = 30) -> None:
-    """Wait until an expression holds in a page. Playwright's own way is evaluated by the page after its first try, which
-    the page's policy forbids."""
+    """Wait until an expression holds in a page. What Playwright has for it is evaluated by the page itself, which its
+    policy forbids."""
     deadline = time.monotonic() + timeout_s
     while not page.evaluate(expression, argument):
         assert time.monotonic() < deadline, expression
