@@ -184,7 +184,10 @@ export class Search {
     const list = byId("hits-below");
     if (!cutoff || !below.length) return;
     const noneFits = !above.length;
-    const isShown = noneFits || this.isBelowShown;
+    const { video, t } = this.page.state;
+    const plays = (hit) => hit.video_id === video && (t === null || (hit.start_s <= t && t <= hit.end_s));
+    if (noneFits || below.some(plays)) this.isBelowShown = true;
+    const isShown = this.isBelowShown;
     list.hidden = !isShown;
     const at = this.page.state.cut ?? cutoff.score;
     const meaning = this.page.state.cut === null ? cutoff.explained : `You set the line to ${score(at)}. By itself it lies at ${score(cutoff.score)}: ${lower(cutoff.explained)}`;

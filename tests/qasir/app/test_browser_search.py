@@ -69,7 +69,7 @@ def test_a_hit_shows_the_frames_of_its_moment(site, open_page):
 
 
 def test_names_are_text_whatever_they_say(site, open_page):
-    page = open_page(f"{site.url}?q={HOSTILE}")
+    page = open_page(f"{site.url}?q={HOSTILE}&cut=-1")
     hits(page, 5)
     titles = page.locator(".hit .title").all_inner_texts()
     assert HOSTILE in titles
@@ -84,7 +84,7 @@ def test_names_are_text_whatever_they_say(site, open_page):
 
 
 def test_a_video_that_is_gone_says_so_and_the_page_goes_on(site, open_page):
-    page = open_page(f"{site.url}?q=a+dog", allowed="404")
+    page = open_page(f"{site.url}?q=a+dog&cut=-1", allowed="404")
     hits(page, 5)
     gone = page.locator(".hit[data-video=gone]")
     assert gone.locator(".problem").inner_text().strip()
@@ -165,7 +165,7 @@ def test_a_picture_is_dropped(site, open_page):
 
 
 def test_more_like_a_hit(site, open_page):
-    page = open_page(f"{site.url}?q=a+dog")
+    page = open_page(f"{site.url}?q=a+dog&cut=-1")
     hits(page, 5)
     page.locator(".hit[data-video=first] .more-like").click()
     page.wait_for_selector("#parts .chip")
@@ -268,7 +268,7 @@ def test_the_look_is_chosen_and_remembered(site, open_page):
 
 
 def test_everything_is_reached_by_keyboard(site, open_page):
-    page = open_page(f"{site.url}?q=a+dog")
+    page = open_page(f"{site.url}?q=a+dog&cut=-1")
     hits(page, 5)
     page.keyboard.press("j")
     page.keyboard.press("j")
@@ -305,7 +305,7 @@ def test_it_says_when_the_server_is_gone_and_goes_on_when_it_is_back(site, open_
 
 def test_a_token_is_asked_for(site, open_page):
     with served(site.index, AppSettings(token="open sesame")) as url:
-        page = open_page(f"{url}?q=a+dog", allowed="401")
+        page = open_page(f"{url}?q=a+dog&cut=-1", allowed="401")
         page.wait_for_selector("#token[open]")
         page.fill("#token-value", "wrong")
         page.keyboard.press("Enter")
