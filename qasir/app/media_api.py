@@ -95,6 +95,14 @@ def router(catalogue: Catalogue, settings: AppSettings) -> APIRouter:
         source.close()
         return source
 
+    def made(key: str, video: StoredVideo, version: str, at_ms: int, lines: int) -> bytes:
+        """A frame that was not there a moment ago."""
+        picture = cache.get(key)
+        if picture is None:
+            picture = frames.jpeg(video, version, at_ms, lines)
+            cache.put(key, picture)
+        return picture
+
     @routes.api_route("/media/{video_id:id}", methods=["GET", "HEAD"], responses=_BYTES, response_class=Response)
     async def media(request: Request, video_id: str, index: Index = 0) -> Response:
         """The file of a video as it is; answers ranges."""
@@ -116,19 +124,16 @@ def router(catalogue: Catalogue, settings: AppSettings) -> APIRouter:
         etag = _etag(key)
         if matches(request.headers.get("if-none-match"), etag):
             return Response(status_code=304, headers={"ETag": etag, **_KEPT})
-        picture = cache.get(key)
+        picture = await anyio.to_thread.run_sync(cache.get, key, limiter=lookers)
         if picture is None:
             if painters.statistics().tasks_waiting >= _WAITING_FRAMES:
                 raise BusyError("too many frames are being made: ask again in a second")
             async with painters:
                 if await request.is_disconnected():
                     return Response(status_code=499)
-                picture = cache.get(key)
-                if picture is None:
-                    picture = await anyio.to_thread.run_sync(
-                        frames.jpeg, video, version, at_ms, lines, limiter=anyio.CapacityLimiter(1)
-                    )
-                    cache.put(key, picture)
+                picture = await anyio.to_thread.run_sync(
+                    made, key, video, version, at_ms, lines, limiter=anyio.CapacityLimiter(1)
+                )
         return Response(picture, headers={"ETag": etag, **_KEPT, **_SAFE}, media_type="image/jpeg")
 
     @routes.get("/thumbnails/{video_id:id}", responses=_JPEG, response_class=Response)
@@ -162,10 +167,13 @@ def router(catalogue: Catalogue, settings: AppSettings) -> APIRouter:
         if joiners.statistics().tasks_waiting >= _WAITING_CLIPS:
             raise BusyError("too many clips are asked for: ask again in a second")
         making = await anyio.to_thread.run_sync(clips.joined, wanted, limiter=joiners)
-        await making.news(0)
-        if making.size == 0 and making.problem is not None:
+        try:
+            await making.news(0)
+            if making.size == 0 and making.problem is not None:
+                raise making.problem
+        except BaseException:
             clips.left(making)
-            raise making.problem
+            raise
         return Body(chunks(making, readers), partial(clips.left, making), headers=headers)
 
     return routes
