@@ -25,14 +25,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark what uses the local Ray, so that `-m "not ray"` leaves it out. For the processes that `make test` runs: a
-    file's tests stay together, since they share what they set up, and files with slow tests come first, so that no
-    long one is left for the end."""
+    """Mark what uses the local Ray, so that `-m "not ray"` leaves it out; files with slow tests come first, so that no
+    long one is left for the end where two processes share the files."""
     for item in items:
         if "local_ray" in item.fixturenames:
             item.add_marker(pytest.mark.ray)
-        if item.get_closest_marker("xdist_group") is None:  # a file may name one, to share a port with another, say
-            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
     n_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: n_slow[item.path], reverse=True)
 
