@@ -128,6 +128,15 @@ def test_an_export_refuses_what_a_search_does(client, asked):
     assert answer.json()["error"]
 
 
+def test_a_bug_is_answered_as_json(engine, monkeypatch):
+    monkeypatch.setattr(engine, "view", lambda index: 1 / 0)
+    page = make_page(engine, AppSettings())
+    answer = TestClient(page, base_url="http://localhost", raise_server_exceptions=False).get("/api/videos/x")
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "the server stumbled over this request; its log says more"}
+    assert "content-security-policy" in answer.headers
+
+
 def test_the_api_describes_itself(client):
     paths = client.get("/openapi.json").json()["paths"]
     assert {"/api/status", "/api/facets", "/api/videos/{video_id}", "/api/administration", "/api/export"} <= set(paths)
