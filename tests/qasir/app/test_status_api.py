@@ -144,6 +144,19 @@ def test_the_api_describes_itself(client):
     assert {one["name"] for one in paths["/api/export"]["get"]["parameters"]} == searched | {"format", "select"}
 
 
+def test_two_indexes_together_say_so(tmp_path):
+    uris = [make_index(tmp_path / name / "index", [2, 1], grid=grid).uri for name, grid in (("large", 1), ("small", 2))]
+    engine = Engine(uris, hybrid="fusion")
+    try:
+        with TestClient(make_page(engine, AppSettings()), base_url="http://localhost") as client:
+            found = client.get("/api/facets?index=1").json()
+    finally:
+        engine.close()
+    assert found["hybrid"] == "fusion"
+    assert [number["name"] for number in found["hybrid_numbers"]] == ["weight"]
+    assert [one["name"] for one in found["indexes"]] == ["large/index", "small/index"]
+
+
 def test_an_empty_index_is_served_and_fills(tmp_path):
     index = make_index(tmp_path / "index", [1])
     for name in ("videos", "super_images"):
