@@ -45,18 +45,22 @@ class Gathering(Generic[Question, Answer]):
         self._thread.join()
 
     def _work(self) -> None:
-        while taken := self._take():
-            questions = [question for question, _ in taken]
-            try:
-                answers = self._answer(questions)
-            except Exception as error:  # whatever it is, those who wait are told
-                answers = [error] * len(taken)
-            for (_, future), answer in zip(taken, answers, strict=True):
-                if isinstance(answer, Exception):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
-            del taken, questions, answers  # not kept while there is nothing to do
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        """Answer what is waiting; whether there is more to come. Nothing of it is kept while there is nothing to do."""
+        taken = self._take()
+        try:
+            answers: Sequence[Answer | Exception] = self._answer([question for question, _ in taken]) if taken else []
+        except Exception as error:  # whatever it is, those who wait are told
+            answers = [error] * len(taken)
+        for (_, future), answer in zip(taken, answers, strict=True):
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+        return bool(taken)
 
     def _take(self) -> list[tuple[Question, "Future[Answer]"]]:
         """What is waiting; nothing once it is closed and all is answered."""

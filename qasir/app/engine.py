@@ -1,8 +1,8 @@
 """Searches the indexes that a server shows, each in its newest version, many questions at a time.
 
 A question is turned into vectors first, the texts of all that wait together; then all questions that wait are ranked
-together (`qasir.app.answering`). One thread does each, so that texts are encoded while others are ranked. A third one
-follows the indexes.
+together (`qasir.app.answering`). One thread does each, so that texts are encoded while others are ranked. Further ones
+follow the indexes, one each.
 """
 
 import logging
@@ -30,7 +30,8 @@ from qasir.retrieval.methods.asked import asked, check_indexes
 from qasir.retrieval.methods.method import Method
 from qasir.retrieval.searcher import Searcher, Side
 from qasir.retrieval.text_encoder import TextEncoder
-from qasir.vlm.model import check_query
+from qasir.retrieval.tuned import choose
+from qasir.vlm.query_text import check_query
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class Engine:
         self.ranking = ranking or Ranking()
         checkpoints = [load_checkpoint(folder) for folder in finetuned]
         self.followed = [Followed(uri, checkpoints, encode_texts) for uri in uris]
+        if all(one.opened for one in self.followed):  # else it is not known yet which checkpoint goes with which
+            choose(checkpoints, {one.uri: one.opened.snapshot.spec for one in self.followed if one.opened})
         self._views = self._viewed()
         for view in self._views:  # what cannot be asked of an index is told now
             if view.searching is not None:
@@ -72,13 +75,19 @@ class Engine:
         self._texts: Gathering[tuple[TextEncoder, str], NDArray[np.float32]] = Gathering(_encoded)
         self._questions: Gathering[tuple[Manner, tuple[Part, ...]], Found] = Gathering(answers)
         self._is_closed = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
-        self._thread.start()
+        self._viewing = threading.Lock()
+        self._threads = [
+            threading.Thread(target=self._follow, args=[followed], name="following", daemon=True)
+            for followed in self.followed
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """End its threads."""
         self._is_closed.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self._texts.close()
         self._questions.close()
 
@@ -165,21 +174,20 @@ class Engine:
 
     # Following
 
-    def _follow(self) -> None:
-        self._warm_up()
+    def _follow(self, followed: Followed) -> None:
+        self._warm_up(followed)
         while not self._is_closed.wait(_LOOK_S):
-            changed = [followed.look() for followed in self.followed]
-            if any(changed):
-                self._views = self._viewed()
-                self._warm_up()
+            if followed.look():
+                with self._viewing:
+                    self._views = self._viewed()
+                self._warm_up(followed)
 
-    def _warm_up(self) -> None:
-        """Load the models, so that no query waits for them."""
-        for view in dict.fromkeys(self._views):
-            try:
-                self.search_in(view, Question((_WARM_UP,)))
-            except (QasirError, OSError, RuntimeError) as error:  # whoever asks next is told
-                log.warning("%s", error)
+    def _warm_up(self, followed: Followed) -> None:
+        """Load the model, so that no query waits for it."""
+        try:
+            self.search_in(self._views[self.followed.index(followed)], Question((_WARM_UP,)))
+        except (QasirError, OSError, RuntimeError) as error:  # whoever asks next is told
+            log.warning("%s: %s", followed.uri, error)
 
     def _viewed(self) -> list[View]:
         return views(self.followed, is_hybrid=self.hybrid is not None)

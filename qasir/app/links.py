@@ -1,28 +1,30 @@
 """The addresses of what belongs to a video, relative to the page's root."""
 
-from urllib.parse import quote, urlencode
+from functools import lru_cache
+from urllib.parse import quote
 
 
 def media(video_id: str, index: int = 0) -> str:
     """The file itself."""
-    return _link("media", video_id, index)
+    return f"media/{_quoted(video_id)}" + (f"?index={index}" if index else "")
 
 
 def frame(video_id: str, at_s: float, index: int = 0) -> str:
     """The frame on display at a time, from the file."""
-    return _link("frames", video_id, index, at=_seconds(at_s))
+    return f"frames/{_at(video_id, at_s, index)}"
 
 
 def thumbnail(video_id: str, at_s: float, index: int = 0) -> str:
     """The small picture of a time, from the index."""
-    return _link("thumbnails", video_id, index, at=_seconds(at_s))
+    return f"thumbnails/{_at(video_id, at_s, index)}"
 
 
-def _link(kind: str, video_id: str, index: int, **query: str) -> str:
-    if index:
-        query["index"] = str(index)
-    return f"{kind}/{quote(video_id, safe='')}" + (f"?{urlencode(query)}" if query else "")
+def _at(video_id: str, at_s: float, index: int) -> str:
+    seconds = f"{at_s:.3f}".rstrip("0").rstrip(".")
+    return f"{_quoted(video_id)}?at={seconds}" + (f"&index={index}" if index else "")
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.3f}".rstrip("0").rstrip(".")
+@lru_cache(4096)
+def _quoted(video_id: str) -> str:
+    """As one part of a path."""
+    return quote(video_id, safe="", errors="surrogatepass")

@@ -64,7 +64,10 @@ Lines = Annotated[int, Query(ge=16, le=720, description="Lines of the picture, a
 
 
 def router(catalogue: Catalogue, settings: AppSettings) -> APIRouter:
-    """/media, /frames and /thumbnails of the videos of a catalogue."""
+    """/media, /frames, /thumbnails and /clips of the videos of a catalogue.
+
+    A file that is not the one that was indexed is given all the same, with the header `X-Qasir-Changed: true`.
+    """
     stores = Stores()
     cache = Cache(settings.cache_bytes)
     frames = Frames(_FRAME_PROCESSES)
@@ -86,25 +89,26 @@ def router(catalogue: Catalogue, settings: AppSettings) -> APIRouter:
     def opened(video_id: str, index: int) -> Source:
         return Source(catalogue.video(video_id, index), stores)
 
-    def looked_at(video_id: str, index: int) -> tuple[StoredVideo, str]:
-        """A video and the version that its file has now."""
+    def looked_at(video_id: str, index: int) -> Source:
+        """A video's file as it is now, closed again."""
         source = opened(video_id, index)
         source.close()
-        return source.video, source.fingerprint
+        return source
 
     @routes.api_route("/media/{video_id:id}", methods=["GET", "HEAD"], responses=_BYTES, response_class=Response)
     async def media(request: Request, video_id: str, index: Index = 0) -> Response:
         """The file of a video as it is; answers ranges."""
         source = await anyio.to_thread.run_sync(opened, video_id, index, limiter=lookers)
-        headers = {**_SAFE, "Content-Type": source.content_type, "Cache-Control": "private, no-cache"}
-        if source.is_changed:
-            headers["X-Qasir-Changed"] = "true"
+        headers = {
+            **_SAFE, **_changed(source), "Content-Type": source.content_type, "Cache-Control": "private, no-cache",
+        }  # fmt: skip
         return ranged(request, source, etag=f'"{source.fingerprint}"', headers=headers, readers=readers)
 
     @routes.get("/frames/{video_id:id}", responses=_JPEG, response_class=Response)
     async def frame(request: Request, video_id: str, at: Seconds, height: Lines = 240, index: Index = 0) -> Response:
         """The frame on display at a second, upright and in its shape."""
-        video, version = await anyio.to_thread.run_sync(looked_at, video_id, index, limiter=lookers)
+        source = await anyio.to_thread.run_sync(looked_at, video_id, index, limiter=lookers)
+        video, version = source.video, source.fingerprint
         if at > video.duration_s + _PAST_THE_END_S:
             raise NotFoundError(f"{video_id} ends at {video.duration_s:.3f} s: there is no frame at {at:.3f} s")
         lines, at_ms = next(each for each in _HEIGHTS if each >= height), math.floor(at * 1000 + 0.5)
@@ -142,9 +146,9 @@ def router(catalogue: Catalogue, settings: AppSettings) -> APIRouter:
     ) -> Response:
         """A stretch of a video with its sound as fragmented MP4 (H.264, AAC) of at most 720 lines, sent while it is
         made. Its time 0 is `start`. Once it is complete, ranges are answered."""
-        video, version = await anyio.to_thread.run_sync(looked_at, video_id, index, limiter=lookers)
-        wanted = _clip_of(video, version, start, end, settings.clip_s)
-        headers = {**_SAFE, "Content-Type": "video/mp4"}
+        source = await anyio.to_thread.run_sync(looked_at, video_id, index, limiter=lookers)
+        wanted = _clip_of(source.video, source.fingerprint, start, end, settings.clip_s)
+        headers = {**_SAFE, **_changed(source), "Content-Type": "video/mp4"}
         if download:
             headers["Content-Disposition"] = content_disposition(wanted)
         path = clips.finished(wanted)
@@ -165,6 +169,10 @@ def router(catalogue: Catalogue, settings: AppSettings) -> APIRouter:
         return Body(chunks(making, readers), partial(clips.left, making), headers=headers)
 
     return routes
+
+
+def _changed(source: Source) -> dict[str, str]:
+    return {"X-Qasir-Changed": "true"} if source.is_changed else {}
 
 
 def _clip_of(video: StoredVideo, version: str, start: float, end: float, longest_s: float) -> Wanted:

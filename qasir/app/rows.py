@@ -31,6 +31,7 @@ class VideoRows:
         found = snapshot.videos(list(_COLUMNS), IS_ENCODED).sort_by("video_id")
         self._rows = found.cast(pa.schema(_COLUMNS.items())).combine_chunks()
         self._ids = self._rows["video_id"]
+        self._met: dict[int, StoredVideo] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -40,8 +41,10 @@ class VideoRows:
         at = bisect_left(range(len(self)), video_id, key=lambda row: self._ids[row].as_py())
         if at == len(self) or self._ids[at].as_py() != video_id:
             return None
-        row: dict[str, Any] = {name: self._rows[name][at].as_py() for name in _COLUMNS}
-        return StoredVideo(**{**row, "duration_s": row["duration_s"] or 0.0})
+        if at not in self._met:
+            row: dict[str, Any] = {name: self._rows[name][at].as_py() for name in _COLUMNS}
+            self._met[at] = StoredVideo(**{**row, "duration_s": row["duration_s"] or 0.0})
+        return self._met[at]
 
     def of_hit(self, video_id: str, uri: str) -> StoredVideo:
         """That of a hit; of one that this index does not have encoded, only what the hit says."""

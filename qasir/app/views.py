@@ -69,5 +69,5 @@ def _alone(opened: Opened | None, problem: str | None) -> View:
     if opened is None:
         return View(None, None, problem)
     if opened.sample is None:
-        return View(opened, None, f"no video of {opened.snapshot.uri} is encoded")
+        return View(opened, None, problem)
     return View(opened, Searching(Searcher([opened.side], opened.side.default), opened.sample))

@@ -83,6 +83,7 @@ class Snapshot:
         self.images_dataset = images
         self._preloaded: pa.Table | None = None
         self._rows: RowMap | None = None
+        self._is_indexed: bool | None = None
         self._uris: tuple[pa.Array, pa.Array] | None = None
 
     def videos(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
@@ -154,8 +155,10 @@ class Snapshot:
         return int(self._preloaded.nbytes)
 
     def is_indexed(self) -> bool:
-        """Whether `super_images` has a vector index."""
-        return any(entry["name"] == VECTOR_INDEX for entry in self.images_dataset.list_indices())
+        """Whether `super_images` has a vector index; looked up once, since every search asks."""
+        if self._is_indexed is None:
+            self._is_indexed = any(entry["name"] == VECTOR_INDEX for entry in self.images_dataset.list_indices())
+        return self._is_indexed
 
     def rows(self) -> "RowMap":
         """Where the readable rows of each video lie: a scan of the keys, once (0.1 s for a million rows)."""

@@ -184,8 +184,8 @@ class _Units:
         peaks = np.flatnonzero((cosine > before) & (cosine >= after) & (cosine >= mean))
         least = np.minimum(mean[peaks] + share * (cosine[peaks] - mean[peaks]), cosine[peaks])
         left, right = reach(gapped, self.place[peaks], least)
-        windows = np.unique(np.stack([peaks - left, peaks + right], axis=1), axis=0)
-        first, last = windows.T
+        # As one number each, which are compared much faster than pairs.
+        first, last = np.divmod(np.unique((peaks - left) * len(cosine) + peaks + right), len(cosine))
         sums = np.concatenate([[0.0], np.cumsum(cosine)])
         score = ((sums[last + 1] - sums[first]) / (last + 1 - first)).astype(np.float32)
         order = np.lexsort((last, first, -score))
