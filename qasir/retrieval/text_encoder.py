@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts -> (n, D) L2-normalised vectors of a model's text tower."""
-_KEPT = 1 << 15
+KEPT = 1 << 15
 """Embeddings kept, those used last: 100 MB at D = 768."""
 
 
@@ -35,7 +35,7 @@ class TextEncoder:
         spec: EncoderSpec,
         checkpoint: Checkpoint | None = None,
         *,
-        kept: int = _KEPT,
+        kept: int = KEPT,
         encode: Encode | None = None,
     ) -> None:
         self.checkpoint = checkpoint
