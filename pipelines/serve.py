@@ -15,15 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from ray import serve
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.serve import Application
 from ray.serve.context import _get_global_client
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from pipelines.cluster import connect, total_gpus
 from qasir.app.assembly import make_page
 from qasir.app.engine import Engine
+from qasir.app.errors import BusyError
 from qasir.app.portions import Portions
 from qasir.app.question import Ranking
 from qasir.app.settings import AppSettings
@@ -138,6 +140,8 @@ class Page:
             return self._tower.encode.remote((spec, list(texts))).result(timeout_s=_ENCODING_S)
         except RayTaskError as error:
             raise error.cause from None
+        except (RayError, RayServeException, TimeoutError) as error:
+            raise BusyError("what encodes texts does not answer: try again") from error
 
 
 def app(options: Options) -> Application:

@@ -3,39 +3,16 @@ import json
 import logging
 import re
 import socket
-import threading
-import time
-from contextlib import contextmanager
 
 import pytest
-import uvicorn
-from fastapi import APIRouter, Request
 from fastapi.testclient import TestClient
 
-from qasir.app.application import make_app
 from qasir.app.door import WRONG_S, WRONG_TOKENS
 from qasir.app.guard import SECURITY_HEADERS, URL_BYTES, Guard
-from qasir.app.session_api import router as session_router
 from qasir.app.settings import AppSettings
+from tests.qasir.app.guarded import TOKEN, behind, serving
 
-TOKEN = "a töken & more=1"
 HERE = {"host": "localhost:8765"}
-
-
-def behind():
-    """What stands behind the guard: it says what it was asked."""
-    routes = APIRouter()
-
-    @routes.get("/api/search")
-    @routes.get("/media/{video_id:path}")
-    def seen(request: Request) -> dict[str, str]:
-        return {"path": request.url.path, "query": request.url.query}
-
-    @routes.post("/api/search")
-    async def body(request: Request) -> dict[str, int]:
-        return {"bytes": len(await request.body())}
-
-    return make_app([routes, session_router()])
 
 
 def client(**settings) -> TestClient:
@@ -461,18 +438,6 @@ def served():
     """Ports of two real servers: one open, one with a token."""
     with serving(Guard(behind(), AppSettings())) as first, serving(Guard(behind(), AppSettings(token=TOKEN))) as second:
         yield first, second
-
-
-@contextmanager
-def serving(app):
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="info", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    thread.join()
 
 
 def raw(port, request):
