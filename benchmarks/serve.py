@@ -232,10 +232,16 @@ class Server:
 
     def mib(self) -> float:
         """Memory that it holds (RSS)."""
-        shown = subprocess.run(
-            ["ps", "-o", "rss=", "-p", str(self.process)], check=True, capture_output=True, text=True
-        )
-        return int(shown.stdout) / 1024
+        return int(self._shown("rss")) / 1024
+
+    def cpu_s(self) -> float:
+        """Time of CPUs that it has taken; whole seconds on some systems."""
+        parts = [float(part) for part in self._shown("time").replace("-", ":").split(":")]
+        return sum(part * unit for part, unit in zip(reversed(parts), (1, 60, 3600, 86400), strict=False))
+
+    def _shown(self, what: str) -> str:
+        command = ["ps", "-o", f"{what}=", "-p", str(self.process)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @contextmanager
@@ -264,7 +270,9 @@ def measure(uri: str, seconds: float, queries: int) -> dict[str, Any]:
         after_100 = server.mib()
         one = {name: alone(server.url, text, 200) for name, text in _kinds(ask_for).items()}
         until = time.monotonic() + seconds
+        before_s = server.cpu_s()
         many, took_s = at_once(server.url, ask_for.new, until=lambda _: time.monotonic() > until)
+        cpu_ms = 1000 * (server.cpu_s() - before_s) / max(1, len(many.took_ms))
         again_until = time.monotonic() + seconds / 4
         again, again_s = at_once(server.url, ask_for.again, until=lambda _: time.monotonic() > again_until)
         rate = sustained(server.url, ask_for.new)
@@ -276,7 +284,8 @@ def measure(uri: str, seconds: float, queries: int) -> dict[str, Any]:
             "one_new": one["new"].facts(), "one_again": one["again"].facts(),
             "many_new": many.facts() | {"a_second": len(many.took_ms) / took_s},
             "many_again": again.facts() | {"a_second": len(again.took_ms) / again_s},
-            "sustained_a_second": rate, "mib_after_100": after_100, "mib_after_all": after_all, "queries": queries,
+            "cpu_ms": cpu_ms, "sustained_a_second": rate, "mib_after_100": after_100, "mib_after_all": after_all,
+            "queries": queries,
         }  # fmt: skip
 
 
@@ -300,8 +309,9 @@ def table(name: str, facts: dict[str, Any]) -> str:
         row(f"{CLIENTS} at once for {facts['seconds']:g} s, new texts", facts["many_new"]),
         row(f"{CLIENTS} at once, ten texts again and again", facts["many_again"]),
         "",
-        f"Sustained with p95 under {PROMPT_MS} ms: {facts['sustained_a_second']:.0f} new texts a second. Started in "
-        f"{facts['start_s']:.1f} s, first query {facts['first_ms']:.0f} ms. Memory after 100 queries "
+        f"Sustained with p95 under {PROMPT_MS} ms: {facts['sustained_a_second']:.0f} new texts a second. At {CLIENTS} "
+        f"at once a query takes {facts['cpu_ms']:.1f} ms of the server's CPUs. Started in {facts['start_s']:.1f} s, first "
+        f"query {facts['first_ms']:.0f} ms. Memory after 100 queries "
         f"{facts['mib_after_100']:.0f} MiB, after {facts['queries']:,} or more {facts['mib_after_all']:.0f} MiB.",
     ]
     return "\n".join(lines)

@@ -1,10 +1,10 @@
 // The player: the video, its time line with this query's moments, and what one does with the second that is shown.
 
-import { asked, isAsking, seconds, write } from "./address.js";
+import { asked, seconds, write } from "./address.js";
 import { ask } from "./api.js";
 import { copy } from "./clipboard.js";
 import { byId, element, say } from "./dom.js";
-import { clock, count, day, length, score, span, timeCode } from "./format.js";
+import { clock, count, day, score, span, timeCode } from "./format.js";
 import { withLines } from "./hit.js";
 import { placeIcons, setIcon } from "./icons.js";
 import { keep, kept } from "./kept.js";
@@ -106,7 +106,7 @@ export class Player {
       this.best = found.moments[0];
       this.timeline.show(found);
       this.listMoments();
-      say(this.legend, legendOf(found, isAsking(state)));
+      say(this.legend, legendOf(found));
       this.moved();
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -203,7 +203,7 @@ export class Player {
   name(facts) {
     say(this.title, facts.title ?? "");
     this.title.title = facts.uri ?? "";
-    const said = [facts.duration_s && length(facts.duration_s), day(facts.date), facts.width && facts.height && `${facts.width} × ${facts.height}`, facts.codec].filter(Boolean);
+    const said = [facts.duration_s && clock(facts.duration_s), day(facts.date), facts.width && facts.height && `${facts.width} × ${facts.height}`, facts.codec].filter(Boolean);
     say(this.meta, said.join(" · "));
   }
 
@@ -348,8 +348,8 @@ export class Player {
   }
 }
 
-function legendOf(found, isAsked) {
-  if (!isAsked || !found.units.length) return "";
+function legendOf(found) {
+  if (!found.units.some((unit) => typeof unit.score === "number")) return "";
   const unit = found.granularity === "cell" ? "frame" : "super image";
   return `Grey: how well each ${unit} fits. Orange: where the attention lies. Bars above: ${count(found.moments.length)} ${found.moments.length === 1 ? "moment" : "moments"} of this query.`;
 }

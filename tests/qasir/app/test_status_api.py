@@ -16,13 +16,14 @@ from qasir.app.engine import Engine
 from qasir.app.settings import AppSettings
 from tests.indexes import make_index
 
+DIM = 192  # that of the packaged model
 ODD = "day 1/ü 9% ?#'"
 """How the ids of the second index begin; no %2F, which the test client, not a server, decodes twice."""
 
 
 @pytest.fixture(scope="module")
 def odd_index(tmp_path_factory):
-    return make_index(tmp_path_factory.mktemp("odd") / "index", [2, 1], prefix=ODD, failed=("bad/one",))
+    return make_index(tmp_path_factory.mktemp("odd") / "index", [2, 1], prefix=ODD, failed=("bad/one",), dim=DIM)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,10 @@ def test_the_api_describes_itself(client):
 
 
 def test_two_indexes_together_say_so(tmp_path):
-    uris = [make_index(tmp_path / name / "index", [2, 1], grid=grid).uri for name, grid in (("large", 1), ("small", 2))]
+    uris = [
+        make_index(tmp_path / name / "index", [2, 1], grid=grid, dim=DIM).uri
+        for name, grid in (("large", 1), ("small", 2))
+    ]
     engine = Engine(uris, hybrid="fusion")
     try:
         with TestClient(make_page(engine, AppSettings()), base_url="http://localhost") as client:
@@ -158,7 +162,7 @@ def test_two_indexes_together_say_so(tmp_path):
 
 
 def test_an_empty_index_is_served_and_fills(tmp_path):
-    index = make_index(tmp_path / "index", [1])
+    index = make_index(tmp_path / "index", [1], dim=DIM)
     for name in ("videos", "super_images"):
         lance.dataset(index.table_uri(name)).delete("true")
     engine = Engine([index.uri])
