@@ -26,11 +26,11 @@ export function hitCard(hit, { page, question, number }) {
   return card;
 }
 
-/** Whether a card is of the hit that a state plays. */
-export function isSame(card, state) {
-  if (!state.video || card.dataset.video !== state.video) return false;
-  const t = state.t ?? 0;
-  return t >= Number(card.dataset.start) - 0.01 && t < Number(card.dataset.end) + 0.01;
+/** Of cards, the one whose moment a state plays, or of its video the one that is nearest in time; null for none. */
+export function playing(cards, { video, t }) {
+  const away = ({ dataset: { start, end } }) => Math.max(0, start - (t ?? 0), (t ?? 0) - end);
+  const own = cards.filter((card) => card.dataset.video === video);
+  return own.length ? own.reduce((a, b) => (away(b) < away(a) ? b : a)) : null;
 }
 
 /** The stored cell, and over it, once it is there, the sharp frame. */

@@ -5,7 +5,7 @@ import { ask } from "./api.js";
 import { byId, element, say } from "./dom.js";
 import { isFiltered } from "./filters.js";
 import { count, many, score } from "./format.js";
-import { hitCard, isSame } from "./hit.js";
+import { hitCard, playing } from "./hit.js";
 import { placeIcons } from "./icons.js";
 import { landing, nothingEncoded, skeletons } from "./landing.js";
 import { encodingNotice } from "./live.js";
@@ -241,8 +241,10 @@ export class Search {
   /** Mark the hit that plays. */
   mark(state) {
     byId("columns").classList.toggle("watching", Boolean(state.video) && state.view === "search");
-    for (const card of document.querySelectorAll(".hit")) {
-      const is = isSame(card, state);
+    const cards = [...document.querySelectorAll(".hit")];
+    const plays = state.video ? playing(cards, state) : null;
+    for (const card of cards) {
+      const is = card === plays;
       card.classList.toggle("current", is);
       if (is) card.setAttribute("aria-current", "true");
       else card.removeAttribute("aria-current");
