@@ -1,6 +1,6 @@
-"""Gathers what many ask at once: one thread takes all that is waiting, and asks for it together.
+"""Gathers what many ask at once: a thread takes all that is waiting, and asks for it together.
 
-Nothing waits for company: where the thread is idle, a question is taken at once; while it is busy, those that come
+Nothing waits for company: where a thread is idle, a question is taken at once; while all are busy, those that come
 gather.
 """
 
@@ -16,16 +16,23 @@ Answer = TypeVar("Answer")
 
 class Gathering(Generic[Question, Answer]):
     """Answers questions by one function of many. answer: from questions to their answers, in order, an answer that is
-    an Exception being raised to who asked; most: how many it gets at once."""
+    an Exception being raised to who asked; threads: how many ask it; most: how many questions it gets at once."""
 
-    def __init__(self, answer: Callable[[Sequence[Question]], Sequence[Answer | Exception]], most: int = 256) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Sequence[Question]], Sequence[Answer | Exception]],
+        *,
+        threads: int = 1,
+        most: int = 256,
+    ) -> None:
         self._answer = answer
         self._most = most
         self._waiting: deque[tuple[Question, Future[Answer]]] = deque()
         self._changed = threading.Condition()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._work, name="gathering", daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._work, name="gathering", daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
 
     def ask(self, question: Question) -> Answer:
         """The answer, once there is one. Raises what answering raised."""
@@ -38,11 +45,12 @@ class Gathering(Generic[Question, Answer]):
         return future.result()
 
     def close(self) -> None:
-        """Answer what is waiting, and end the thread."""
+        """Answer what is waiting, and end the threads."""
         with self._changed:
             self._is_closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         while self._work_once():

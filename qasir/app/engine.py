@@ -1,11 +1,12 @@
 """Searches the indexes that a server shows, each in its newest version, many questions at a time.
 
 A question is turned into vectors first, the texts of all that wait together; then all questions that wait are ranked
-together (`qasir.app.answering`). One thread does each, so that texts are encoded while others are ranked. Further ones
-follow the indexes, one each.
+together (`qasir.app.answering`). Threads of their own do each, so that texts are encoded while others are ranked.
+Further ones follow the indexes, one each.
 """
 
 import logging
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,12 +32,16 @@ from qasir.retrieval.methods.method import Method
 from qasir.retrieval.searcher import Searcher, Side
 from qasir.retrieval.text_encoder import TextEncoder
 from qasir.retrieval.tuned import choose
-from qasir.vlm.model import check_query
+from qasir.vlm.query_text import check_query
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 """How often the indexes are looked at."""
+_RANKING_THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))
+"""Questions through a vector index are answered one by one; the products of others take several cores each anyway."""
+_PICTURES = 2
+"""How many are decoded at once: a large one takes some hundred MB meanwhile."""
 _WARM_UP = "a first query"
 
 
@@ -73,9 +78,12 @@ class Engine:
             if view.searching is not None:
                 self._manner(view, view.searching, Question(()))
         self._texts: Gathering[tuple[TextEncoder, str], NDArray[np.float32]] = Gathering(_encoded)
-        self._questions: Gathering[tuple[Manner, tuple[Part, ...]], Found] = Gathering(answers)
+        self._questions: Gathering[tuple[Manner, tuple[Part, ...]], Found] = Gathering(
+            answers, threads=_RANKING_THREADS
+        )
         self._is_closed = threading.Event()
         self._viewing = threading.Lock()
+        self._pictures = threading.BoundedSemaphore(_PICTURES)
         self._threads = [
             threading.Thread(target=self._follow, args=[followed], name="following", daemon=True)
             for followed in self.followed
@@ -165,9 +173,12 @@ class Engine:
         return Embedded(str(part), {side.index.uri: self._vector(side, part) for side in searcher.sides})
 
     def _vector(self, side: Side, part: str | Picture | Like) -> NDArray[np.float32]:
-        """(D,), of texts together with others that wait, of pictures by who asks."""
-        if not isinstance(part, str):
+        """(D,): of a text together with others that wait, of a picture or place by who asks."""
+        if isinstance(part, Like):
             return part.vector(side)
+        if isinstance(part, Picture):
+            with self._pictures:
+                return part.vector(side)
         check_query(part)
         known = side.texts.remembered(part)
         return self._texts.ask((side.texts, part)) if known is None else known

@@ -38,6 +38,8 @@ _SHARE = 0.1
 """Of the time, what opening may take: a long run commits every few seconds, and opening a large index takes seconds."""
 _CELLS_HELD = 1 << 28
 """Numbers (float32) of an index's cells that are kept in memory; larger ones are read as they are needed."""
+_TEXTS_KEPT = 4096
+"""Texts whose embeddings are remembered: 12 MB at D = 768."""
 _LOOKS = 10
 """Of so many looks one is whether another index took its place."""
 BEING_MADE = "it is being made: nothing is encoded yet"
@@ -142,7 +144,8 @@ class Followed:
         self.problem = self._lack()
 
     def _text_encoder(self, spec: EncoderSpec, checkpoint: Checkpoint | None) -> TextEncoder:
-        return text_encoder(spec, checkpoint, encode=None if self._encode is None else partial(self._encode, spec))
+        encode = None if self._encode is None else partial(self._encode, spec)
+        return text_encoder(spec, checkpoint, encode=encode, kept=_TEXTS_KEPT)
 
 
 def _files(table: LanceDataset) -> list[str]:

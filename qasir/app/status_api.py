@@ -23,6 +23,7 @@ from qasir.app.settings import AppSettings
 from qasir.errors import NoIndexError
 from qasir.index.filters import quote
 from qasir.index.schemas import ENCODED, FAILED
+from qasir.index.trouble import named
 from qasir.retrieval.methods.attention import Attention
 
 NumberOfIndex = Annotated[int, Query(ge=0, description="Number of the index among those served.")]
@@ -141,8 +142,10 @@ def router(engine: Engine, settings: AppSettings) -> APIRouter:
     def facets(index: NumberOfIndex = 0) -> Facets:
         """What hits can be filtered and ranked by, counted over the videos of an index."""
         opened = engine.view(index).opened
+        with named(engine.followed[index].uri):
+            found = _facets(opened, facets_of[index])
         return Facets(
-            **_facets(opened, facets_of[index]),
+            **found,
             allow_sql=settings.allow_sql,
             default_method=_default_method(engine, opened),
             hybrid=engine.hybrid,

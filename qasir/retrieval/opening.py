@@ -17,7 +17,7 @@ from qasir.retrieval.methods.fusion import Fusion
 from qasir.retrieval.moments import MomentRule
 from qasir.retrieval.ranker import ExactRanker, Ranker
 from qasir.retrieval.searcher import Searcher, Side
-from qasir.retrieval.text_encoder import Encode, TextEncoder
+from qasir.retrieval.text_encoder import KEPT, Encode, TextEncoder
 from qasir.retrieval.tuned import TunedVectors, choose, text_side
 from qasir.retrieval.vector_source import HeldVectors, StoredVectors, VectorSource
 
@@ -104,13 +104,13 @@ def side_of(
 
 
 def text_encoder(
-    spec: EncoderSpec, finetuned: Checkpoint | None = None, *, encode: Encode | None = None
+    spec: EncoderSpec, finetuned: Checkpoint | None = None, *, encode: Encode | None = None, kept: int = KEPT
 ) -> TextEncoder:
     """What encodes texts for indexes of a spec, through a checkpoint: this one, or the one that was applied to them.
 
-    encode: the text tower, where it runs elsewhere.
+    encode: the text tower, where it runs elsewhere. kept: how many embeddings are remembered.
     """
-    return TextEncoder(spec, finetuned or text_side(spec), encode=encode)
+    return TextEncoder(spec, finetuned or text_side(spec), encode=encode, kept=kept)
 
 
 def together(large: Side, small: Side) -> Searcher:

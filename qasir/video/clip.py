@@ -25,8 +25,9 @@ _LEAST_STEP_S = Fraction(1, 61)
 """Of pictures that come faster, those that stay for less are left out."""
 _MOST_STEP_S = Fraction(1, 2)
 """A picture that stays for longer is written again, so that a player never waits for the next one."""
-_GROUP, _FIRST_GROUP = _TICKS, _TICKS // 4
-"""From one keyframe, and one fragment, to the next; the first one is short, to be there soon."""
+_FIRST_GROUP, _GROUP = _TICKS // 4, 2 * _TICKS
+"""From one keyframe, and one fragment, to the next: short at first, to be there soon, then twice as long each time, as
+players look at every fragment of a file before they begin."""
 _SOUND_BLOCK = 1024
 """Samples of an AAC frame; what the encoder puts before the first one is left out."""
 _H264 = {
@@ -144,7 +145,7 @@ class _Writer:
         frame.pts, frame.time_base, frame.duration = picture.at, Fraction(1, _TICKS), picture.stays
         is_key = picture.at >= self._next_keyframe
         if is_key:
-            self._next_keyframe = picture.at + (_GROUP if picture.at else _FIRST_GROUP)
+            self._next_keyframe = picture.at + min(max(picture.at, _FIRST_GROUP), _GROUP)
         frame.pict_type = av.video.frame.PictureType.I if is_key else av.video.frame.PictureType.NONE
         for packet in self._pictures.encode(frame):
             packet.duration = picture.stays

@@ -25,6 +25,9 @@ from qasir.video.painter import quarter_turns
 log = logging.getLogger(__name__)
 
 _STEPS_BACK_S = (0, 2, 10, 60)
+_ROUGH, _ROUGH_BYTES = "mpeg", 32 << 20
+"""A demuxer of packets with few timestamps: after a seek, where many frames share a packet, they are off by one. Files
+up to so many bytes are decoded from the start; in larger ones, frames take a packet or more each."""
 _LOOKED_THROUGH = 2000
 """Packets in which a keyframe is looked for, after a seek."""
 _REORDER = 32
@@ -130,7 +133,9 @@ class Footage:
                     yield Shown(frame, max(Fraction(0), (tick - self._first) * self._time_base))
 
     def _packets_before(self, target: Fraction) -> Iterator[Packet] | None:
-        """Packets from a keyframe that is not after `target`, in ticks; None when seeking finds none."""
+        """Packets from a keyframe that is not after `target`, in ticks; None when seeking finds none or is inexact."""
+        if self._container.format.name == _ROUGH and self._container.size <= _ROUGH_BYTES:
+            return None
         for back_s in _STEPS_BACK_S:
             wanted = int(target - back_s / self._time_base)
             if wanted <= self._first:
@@ -165,7 +170,7 @@ class Footage:
         """What can be read of the file, an empty packet at the end."""
         try:
             yield from self._container.demux(self._stream)
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, OSError, IndexError) as error:  # PyAV's of a stream that appears on the way
             log.info("%s: reading ends early: %s", self.uri, error)
 
     def _skipping(self, packets: Iterator[Packet], target: Fraction) -> Iterator[Packet]:

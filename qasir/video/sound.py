@@ -11,7 +11,6 @@ import numpy as np
 from av.packet import Packet
 from numpy.typing import NDArray
 
-from qasir.errors import VideoError
 from qasir.video.opening import open_container
 
 log = logging.getLogger(__name__)
@@ -86,7 +85,7 @@ class _Pieces:
             for packet in self._packets(from_s):
                 for frame in self._decoded(packet):
                     yield from resampler.resampled(frame)
-        except (av.error.FFmpegError, OSError, ValueError, MemoryError, VideoError) as error:
+        except (av.error.FFmpegError, OSError, ValueError, IndexError, MemoryError) as error:
             log.info("sound ends early: %s", error)
         finally:
             self._container.close()

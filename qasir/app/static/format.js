@@ -20,7 +20,7 @@ export function timeCode(seconds) {
 /** Both ends of a moment; tenths where whole seconds would show nothing. */
 export function span(start, end) {
   const tenths = end - start < 2;
-  return `${clock(start, tenths)} – ${clock(end, tenths)}`;
+  return `${clock(start, tenths)}–${clock(end, tenths)}`;
 }
 
 /** "3 min", "1 h 20 min": how long something is, roughly. */

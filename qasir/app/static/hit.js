@@ -78,7 +78,7 @@ function moreLike(hit, page) {
 /** The moment's frames in order; each is as bright as it fits, and opens the player there. */
 function strip(hit, address, picture) {
   const frames = hit.frames ?? [];
-  if (frames.length < 2) return element("div", { class: "strip", "aria-hidden": "true" });
+  if (!frames.length) return element("div", { class: "strip", "aria-hidden": "true" });
   const best = frames.reduce((a, b) => (b.fit > a.fit ? b : a));
   const cells = frames.map((frame) => {
     const cell = element("a", { class: frame === best ? "cell best" : "cell", href: address(frame.at_s), tabindex: -1, title: `${clock(frame.at_s, true)}, fit ${score(frame.score)}` });

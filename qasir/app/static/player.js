@@ -296,7 +296,7 @@ export class Player {
     const rates = RATES.map((rate) => element("option", { value: rate, text: `${rate}×` }));
     this.rates = element("select", { "aria-label": "Speed", title: "Speed (< and >)" }, rates);
     this.rates.value = kept("rate") && RATES.includes(Number(kept("rate"))) ? kept("rate") : "1";
-    const controls = element("div", { class: "controls" }, this.previous, button("back", "5 seconds back (←)", () => this.step(-5)), this.playButton, button("forward", "5 seconds on (→)", () => this.step(5)), this.next, this.time, element("span", { class: "gap" }), this.rates, this.soundButton, button("full", "Full screen (f)", () => this.full()));
+    const controls = element("div", { class: "controls" }, this.previous, button("back", "5 seconds back (←)", () => this.step(-5), "by-seconds"), this.playButton, button("forward", "5 seconds on (→)", () => this.step(5), "by-seconds"), this.next, this.time, element("span", { class: "gap" }), this.rates, this.soundButton, button("full", "Full screen (f)", () => this.full()));
     this.download = element("a", { class: "tool", download: true, data: { icon: "download" } }, "Clip", element("span", { class: "quiet" }));
     const actions = element("div", { class: "actions" }, action("like", "More like this", () => this.like()), action("link", "Copy link", () => this.copyLink()), action("clock", "Copy time code", () => this.copyTimeCode()), this.download);
     this.list = element("ol", { class: "moments", "aria-label": "Moments of this video" });

@@ -189,6 +189,7 @@ export class Search {
     if (noneFits || below.some(plays)) this.isBelowShown = true;
     const isShown = this.isBelowShown;
     list.hidden = !isShown;
+    list.classList.toggle("alone", noneFits);
     const at = this.page.state.cut ?? cutoff.score;
     const meaning = this.page.state.cut === null ? cutoff.explained : `You set the line to ${score(at)}. By itself it lies at ${score(cutoff.score)}: ${lower(cutoff.explained)}`;
     const best = Math.max(...below.map((hit) => hit.score));

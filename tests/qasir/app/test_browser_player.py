@@ -57,7 +57,7 @@ def test_a_click_plays_the_video_from_the_moment(site, open_page):
 
 
 def test_a_link_opens_the_same_question_video_and_second(site, open_page):
-    page = open_page(f"{site.url}?q=a+dog&video=trips%2Fsecond&t=31.5")
+    page = open_page(f"{site.url}?q=a+dog&cut=-1&video=trips%2Fsecond&t=31.5")
     until(page, SHOWS)
     page.wait_for_selector(".hit[data-video='trips/second']")
     assert page.input_value("#query") == "a dog"

@@ -59,7 +59,7 @@ def test_a_hit_shows_the_frames_of_its_moment(site, open_page):
     page = open_page(f"{site.url}?q=a+dog&by=moment")
     page.wait_for_selector(".hit")
     hit = page.locator(".hit:has(.cell)").first
-    assert re.fullmatch(r"\d+:\d\d(\.\d)? – \d+:\d\d(\.\d)?", hit.locator(".time").inner_text())
+    assert re.fullmatch(r"\d+:\d\d(\.\d)?–\d+:\d\d(\.\d)?", hit.locator(".time").inner_text())
     assert hit.locator(".score").inner_text().startswith(("0.", "−0."))
     for picture in (hit.locator(".sharp.there"), hit.locator(".cell img").first):
         picture.wait_for()

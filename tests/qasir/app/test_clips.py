@@ -281,8 +281,10 @@ class TestLive:
     def test_the_end_of_the_server_ends_them(self, place, catalogue):
         with live(make_app([router(catalogue, AppSettings())])) as port:
             first = begun(port)
+            assert asked(port, "/frames/h264.mp4?at=0").status == 200
+            assert len(children(b"frame_child")) >= 1
             threading.Timer(0.5, first.close).start()
-        assert children() == []
+        assert children() == children(b"frame_child") == []
         assert list(place.iterdir()) == []
 
 
@@ -314,15 +316,15 @@ def the_child():
     return child
 
 
-def children():
-    """Process ids of those that make clips for this process."""
+def children(kind=b"clip_child"):
+    """Process ids of those that make clips, or frames, for this process."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
             stat, command = (entry / "stat").read_text(), (entry / "cmdline").read_bytes()
         except OSError:
             continue
-        if b"clip_child" in command and int(stat.rsplit(")", 1)[1].split()[1]) == os.getpid():
+        if kind in command and int(stat.rsplit(")", 1)[1].split()[1]) == os.getpid():
             found.append(int(entry.name))
     return found
 

@@ -77,6 +77,7 @@ def test_what_the_browser_cannot_show_plays_as_a_clip(page, monkeypatch):
     page.wait_for_function("player.currentTime > 0.3")
     assert page.evaluate("[player.videoWidth, player.error]") == [64, None]
     assert stopped, "it was shown when it was whole already"
+    assert page.evaluate("player.seekable.end(0)") == 0, "whoever wants another second asks for another clip"
     os.kill(stopped[0], signal.SIGCONT)
     assert len(page.request.get(src).body()) > 100_000
     assert page.request.head(src).headers["accept-ranges"] == "bytes"

@@ -128,11 +128,33 @@ def test_an_export_refuses_what_a_search_does(client, asked):
     assert answer.json()["error"]
 
 
+def test_a_bug_is_answered_as_json(engine, monkeypatch):
+    monkeypatch.setattr(engine, "view", lambda index: 1 / 0)
+    page = make_page(engine, AppSettings())
+    answer = TestClient(page, base_url="http://localhost", raise_server_exceptions=False).get("/api/videos/x")
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "the server stumbled over this request; its log says more"}
+    assert "content-security-policy" in answer.headers
+
+
 def test_the_api_describes_itself(client):
     paths = client.get("/openapi.json").json()["paths"]
     assert {"/api/status", "/api/facets", "/api/videos/{video_id}", "/api/administration", "/api/export"} <= set(paths)
     searched = {one["name"] for one in paths["/api/search"]["get"]["parameters"]}
     assert {one["name"] for one in paths["/api/export"]["get"]["parameters"]} == searched | {"format", "select"}
+
+
+def test_two_indexes_together_say_so(tmp_path):
+    uris = [make_index(tmp_path / name / "index", [2, 1], grid=grid).uri for name, grid in (("large", 1), ("small", 2))]
+    engine = Engine(uris, hybrid="fusion")
+    try:
+        with TestClient(make_page(engine, AppSettings()), base_url="http://localhost") as client:
+            found = client.get("/api/facets?index=1").json()
+    finally:
+        engine.close()
+    assert found["hybrid"] == "fusion"
+    assert [number["name"] for number in found["hybrid_numbers"]] == ["weight"]
+    assert [one["name"] for one in found["indexes"]] == ["large/index", "small/index"]
 
 
 def test_an_empty_index_is_served_and_fills(tmp_path):
