@@ -310,8 +310,8 @@ def table(name: str, facts: dict[str, Any]) -> str:
         row(f"{CLIENTS} at once, ten texts again and again", facts["many_again"]),
         "",
         f"Sustained with p95 under {PROMPT_MS} ms: {facts['sustained_a_second']:.0f} new texts a second. At {CLIENTS} "
-        f"at once a query takes {facts['cpu_ms']:.1f} ms of the server's CPUs. Started in {facts['start_s']:.1f} s, first "
-        f"query {facts['first_ms']:.0f} ms. Memory after 100 queries "
+        f"at once a query takes {facts['cpu_ms']:.1f} ms of the server's CPUs. "
+        f"Started in {facts['start_s']:.1f} s, first query {facts['first_ms']:.0f} ms. Memory after 100 queries "
         f"{facts['mib_after_100']:.0f} MiB, after {facts['queries']:,} or more {facts['mib_after_all']:.0f} MiB.",
     ]
     return "\n".join(lines)
