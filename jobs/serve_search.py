@@ -16,7 +16,7 @@ from qasir.files.readable import reason
 from qasir.options import Doc, Range
 
 _GIB = 1 << 30
-_ENDS_WITHIN_S = 5
+_ENDS_WITHIN_S = 2
 """What is under way when the server ends has this long."""
 
 
@@ -155,6 +155,7 @@ def _answer(page: Any, listener: socket.socket) -> None:
     server.run(sockets=[listener])
     if not server.started:
         raise QasirError("the page could not be started; the log above says why")
+    raise KeyboardInterrupt  # a Ctrl-C that this process was told to ignore, as shells do in the background
 
 
 app = job(serve)

@@ -98,6 +98,7 @@ def write_sounding(
     sound_s: float | None = 0.0,
     codec: str = "libx264",
     sound: str = "aac",
+    keyframe_every: int = 10,
     container_options: dict[str, str] | None = None,
 ) -> Path:
     """Ten frames a second, frame i flat `brightness(i)`, the first at picture_s, and a tone as long that begins at
@@ -105,7 +106,8 @@ def write_sounding(
     ticks = 90_000
     packets: list[Packet] = []
     with av.open(str(path), "w", options=container_options or {}) as container:
-        pictures: Any = container.add_stream(codec, rate=10, options={"g": "10"})
+        options = {"g": str(keyframe_every), "x264-params": "scenecut=0"}
+        pictures: Any = container.add_stream(codec, rate=10, options=options)
         pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
         pictures.time_base = pictures.codec_context.time_base = Fraction(1, ticks)
         for i in range(n_frames):

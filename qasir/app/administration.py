@@ -4,6 +4,7 @@ It reads the newest version, whatever is searched. What costs a scan of a table 
 """
 
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,12 +18,13 @@ import pyarrow.compute as pc
 
 from qasir.app.errors import NotFoundError
 from qasir.app.per_version import PerVersion
-from qasir.errors import ERROR_KINDS
+from qasir.errors import ERROR_KINDS, QasirError
 from qasir.index.filters import quote
 from qasir.index.index import Index, find_table, index_of, now
 from qasir.index.lease import LEASE_S, PROGRESS, state_of
 from qasir.index.schemas import FAILED
 from qasir.index.snapshot import IS_ENCODED, IS_STALE
+from qasir.index.trouble import names_its_uri
 
 _RUNS = 50
 _VERSIONS = 20
@@ -134,22 +136,24 @@ class Encoding:
     left_s: float | None
 
 
+@names_its_uri
 class Administrator:
     """Looks into the index at `uri`, for any number of threads."""
 
     def __init__(self, uri: str) -> None:
-        self._uri = uri.rstrip("/")
+        self.uri = uri.rstrip("/")
         self._counted = PerVersion(_counted)
         self._seen: tuple[float, Encoding | None] | None = None
+        self._seeing = threading.Lock()
 
     def look(self) -> Administration:
         """Raises NotFoundError where there is no index (any more), UnreadableIndexError for one that cannot be read."""
-        runs = find_table(f"{self._uri}/runs.lance")
-        index = Index.find(self._uri)
+        runs = find_table(f"{self.uri}/runs.lance")
+        index = Index.find(self.uri)
         if index is None and runs is not None:
-            index = index_of(self._uri, runs)
+            index = index_of(self.uri, runs)
         if index is None:
-            raise NotFoundError(f"no index at {self._uri} any more")
+            raise NotFoundError(f"no index at {self.uri} any more")
         videos = find_table(index.table_uri("videos"))
         counts, failures = (VideoCounts(0, 0, 0), []) if videos is None else self._counted.of(videos)
         tags = {} if videos is None else videos.tags.list()
@@ -162,13 +166,20 @@ class Administrator:
         )  # fmt: skip
 
     def encoding(self, clock: Callable[[], float] = time.monotonic) -> Encoding | None:
-        """The run that is going, if there is one; looked at every few seconds, however many ask."""
-        seen = self._seen
-        if seen is None or clock() - seen[0] > _LOOK_S:
-            runs = find_table(f"{self._uri}/runs.lance")
-            rows = [] if runs is None else _rows(runs, newest_only=True)
-            self._seen = seen = clock(), _going(_run(rows[0], rows[0])) if rows else None
-        return seen[1]
+        """The run that is going, if there is one and `runs` can be read; looked at every few seconds, however many
+        ask."""
+        with self._seeing:
+            if self._seen is None or clock() - self._seen[0] > _LOOK_S:
+                going = None
+                with suppress(QasirError, OSError, ValueError, RuntimeError):
+                    going = self._going()
+                self._seen = clock(), going
+            return self._seen[1]
+
+    def _going(self) -> Encoding | None:
+        runs = find_table(f"{self.uri}/runs.lance")
+        rows = [] if runs is None else _rows(runs, newest_only=True)
+        return _encoding(_run(rows[0], rows[0])) if rows else None
 
 
 def _counted(videos: lance.LanceDataset) -> tuple[VideoCounts, list[FailureKind]]:
@@ -245,7 +256,7 @@ def _unended(row: Mapping[str, Any], newest: Mapping[str, Any]) -> RunStatus:
     return "running" if is_heard else "silent"
 
 
-def _going(run: RunRow) -> Encoding | None:
+def _encoding(run: RunRow) -> Encoding | None:
     told = run.progress
     numbers = (None, None, None) if told is None else (told.done, told.of, told.left_s)
     return Encoding(run.job, run.started_at, *numbers) if run.live else None

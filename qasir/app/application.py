@@ -42,6 +42,10 @@ def make_app(routers: Sequence[APIRouter]) -> FastAPI:
     def other(request: Request, error: HTTPException) -> JSONResponse:
         return _said(error.status_code, str(error.detail))
 
+    @app.exception_handler(Exception)
+    def stumbled(request: Request, error: Exception) -> JSONResponse:  # which then goes on into the server's log
+        return _said(500, "the server stumbled over this request; its log says more")
+
     return app
 
 

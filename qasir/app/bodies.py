@@ -69,6 +69,13 @@ class Body(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+def headers_only(headers: Mapping[str, str]) -> Response:
+    """The answer to a HEAD of a body whose length nobody knows yet."""
+    answer = Response(headers=dict(headers))
+    del answer.headers["content-length"]
+    return answer
+
+
 def ranged(
     request: Request, source: Readable, *, etag: str, headers: Mapping[str, str], readers: anyio.CapacityLimiter
 ) -> Response:

@@ -1,5 +1,6 @@
 """Keeps files that were costly to make, within so many bytes of disk."""
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -14,17 +15,22 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 PREFIX = "qasir-page-"
+_LOCK = "lock"
+"""In each folder: locked as long as its process lives."""
 
 
 class Cache:
-    """Files by key in a folder of its own, which nobody else may read and which goes with the process. Those that were
-    not asked for the longest go first; whoever has one open can read it to its end.
+    """Files by key in a folder of its own below the system's for temporary files, which nobody else may read and which
+    goes with the process, or, if that was killed, when the next one begins. Those that were not asked for the longest
+    go first; whoever has one open can read it to its end.
     """
 
     def __init__(self, most_bytes: int) -> None:
+        _sweep(Path(tempfile.gettempdir()))
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # 0700
-        self.close = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        self._most = most_bytes
+        lock = _locked(self.folder / _LOCK, os.O_CREAT)
+        self.close = weakref.finalize(self, _remove, self.folder, lock)
+        self.most_bytes = most_bytes
         self._sizes: OrderedDict[Path, int] = OrderedDict()
         self._total = 0
         self._lock = threading.Lock()
@@ -75,9 +81,33 @@ class Cache:
             os.replace(partial, path)
             self._total += size - self._sizes.pop(path, 0)
             self._sizes[path] = size
-            while self._total > self._most and len(self._sizes) > 1:
+            while self._total > self.most_bytes and len(self._sizes) > 1:
                 oldest, its_size = self._sizes.popitem(last=False)
                 self._total -= its_size
                 with suppress(OSError):
                     oldest.unlink()
         return path
+
+
+def _locked(path: Path, flags: int = 0) -> int:
+    """A descriptor that holds the lock. Raises OSError when another process does."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what processes of this user left that were killed."""
+    for folder in parent.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            if folder.lstat().st_uid == os.getuid():
+                _remove(folder, _locked(folder / _LOCK))
+
+
+def _remove(folder: Path, lock: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)

@@ -54,7 +54,7 @@ class Door:
             raise SpecError("the token is empty: give one that cannot be guessed")
         self.is_open = token is None
         self._token = (token or "").encode("utf-8", "surrogateescape")
-        self._session = hashlib.scrypt(self._token, salt=b"qasir session", n=1 << 14, r=8, p=1, dklen=32).hex()
+        self._session = "" if self.is_open else _session(self._token)
         self._wrong = wrong or WrongTokens()
 
     def wait_s(self, address: str) -> float:
@@ -80,7 +80,7 @@ class Door:
         return any(hmac.compare_digest(value, session) for key, _, value in pairs if key == name)
 
     def cookie(self, port: int | None, *, secure: bool) -> str:
-        """The value of Set-Cookie for whoever knew the token. secure: whether it came by HTTPS."""
+        """The value of Set-Cookie for whoever knew the token, where there is one. secure: whether it came by HTTPS."""
         value = f"{cookie_name(port)}={self._session}; Max-Age={COOKIE_S}; Path=/; HttpOnly; SameSite=Strict"
         return f"{value}; Secure" if secure else value
 
@@ -88,6 +88,10 @@ class Door:
 def cookie_name(port: int | None) -> str:
     """Browsers keep one set of cookies for all ports of a host: two servers must not overwrite each other's."""
     return "qasir_session" if port is None else f"qasir_session_{port}"
+
+
+def _session(token: bytes) -> str:
+    return hashlib.scrypt(token, salt=b"qasir session", n=1 << 14, r=8, p=1, dklen=32).hex()
 
 
 def _network(address: str) -> str:

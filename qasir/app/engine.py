@@ -32,7 +32,7 @@ from qasir.retrieval.methods.method import Method
 from qasir.retrieval.searcher import Searcher, Side
 from qasir.retrieval.text_encoder import TextEncoder
 from qasir.retrieval.tuned import choose
-from qasir.vlm.model import check_query
+from qasir.vlm.query_text import check_query
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from lance import LanceDataset
 
 from qasir.app.filtering import DATES
+from qasir.app.parameters import name_of
 from qasir.errors import QasirError
 from qasir.index.snapshot import IS_ENCODED
 from qasir.index.spec import EncoderSpec
@@ -126,7 +127,7 @@ def hybrid_numbers(hybrid: str) -> list[Number]:
 
 def numbers_of(kind: type[Method]) -> list[Number]:
     return [
-        Number(option.flag.removeprefix("--").replace("-", "_"), option.default, option.doc)
+        Number(name_of(option), option.default, option.doc)
         for option in options_of(kind)
         if option.field != kind.argument
     ]

@@ -1,9 +1,11 @@
 """Pictures of the frame on display at any second of a video, made by a few watched processes."""
 
 import json
+import math
 import signal
 import subprocess
 import threading
+import time
 
 from qasir.app.catalogue import StoredVideo
 from qasir.app.children import ended, started
@@ -11,7 +13,8 @@ from qasir.app.errors import BusyError, NotFoundError
 from qasir.app.frame_child import Wanted
 from qasir.errors import QasirError, VideoError
 
-_GONE = ("io",)
+_DEADLY_S = 300.0
+"""For so long a version of a file is left alone that a process died of: its pictures would keep all of them busy."""
 
 
 class Frames:
@@ -24,19 +27,32 @@ class Frames:
     def __init__(self, processes: int) -> None:
         self._idle: list[_Painter | None] = [None] * processes
         self._free = threading.Condition()
+        self._deadly: dict[tuple[str, str], tuple[float, VideoError]] = {}
         self._is_closed = False
 
     def jpeg(self, video: StoredVideo, version: str, at_ms: int, height: int) -> bytes:
         """Blocks while all processes are at work. Raises NotFoundError when the file is gone, QasirError when there is
         no picture there."""
-        wanted = Wanted(video.uri, version, at_ms, height)
-        painter = self._taken(wanted.uri)
         try:
-            return painter.jpeg(wanted)
+            return self._made(Wanted(video.uri, version, at_ms, height))
         except VideoError as error:
             if error.kind == "io":
                 raise NotFoundError(f"{video.video_id}: its file cannot be opened: {error}") from None
             raise QasirError(f"{video.video_id}: no picture at {at_ms / 1000:.3f} s: {error}") from None
+
+    def _made(self, wanted: Wanted) -> bytes:
+        key, now = (wanted.uri, wanted.version), time.monotonic()
+        since, problem = self._deadly.get(key, (-math.inf, None))
+        if problem is not None and now - since < _DEADLY_S:
+            raise problem.with_traceback(None)
+        painter = self._taken(wanted.uri)
+        try:
+            return painter.jpeg(wanted)
+        except VideoError as error:
+            if not painter.is_alive:
+                self._deadly = {key: each for key, each in self._deadly.items() if now - each[0] < _DEADLY_S}
+                self._deadly[key] = (now, error)
+            raise
         finally:
             self._give_back(painter)
 

@@ -6,6 +6,7 @@ grows with requests, and answers pass through as they come, so that videos strea
 
 import html
 from collections.abc import Mapping
+from math import ceil
 from urllib.parse import parse_qsl, quote_from_bytes, unquote_to_bytes
 
 from starlette.datastructures import MutableHeaders
@@ -13,7 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qasir.app.door import Door
-from qasir.app.errors import BusyError, TooLargeError
+from qasir.app.errors import BusyError
 from qasir.app.hosts import Authority, is_own_origin, may_be_called, parse_authority
 from qasir.app.limits import BoundedBody, Slots, headers_of, promised_bytes, too_large
 from qasir.app.settings import AppSettings
@@ -32,9 +33,10 @@ METHODS = ("GET", "HEAD", "POST")
 URL_BYTES = 32 << 10
 SMALL_BODY_BYTES = 64 << 10
 """For whatever takes no picture."""
-_TAKES_PICTURES = ("/api/search", "/api/moments")
+_TAKES_PICTURES = ("/api/search", "/api/moments", "/api/export")
 _STATIC_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/")
-_DOOR = "qasir.door"
+_DOOR, _HOST = "qasir.door", "qasir.host"
+"""Where a request's scope has them."""
 
 
 class Refusal(Exception):
@@ -92,8 +94,8 @@ class Guard:
     async def _pass_on(self, scope: Scope, body: BoundedBody) -> None:
         try:
             await self._app(scope, body.receive, body.send)
-        except TooLargeError:
-            if body.has_answered:
+        except Exception:
+            if body.error is None or body.has_answered:
                 raise
         if body.error and not body.has_answered:
             raise Refusal(413, str(body.error), {"Connection": "close"})
@@ -102,7 +104,7 @@ class Guard:
         """The most bytes that its body may have. Raises Refusal, without a look at the token."""
         if scope["method"] not in METHODS:
             raise Refusal(405, f"{scope['method']} is not answered", {"Allow": ", ".join(METHODS)})
-        scope["qasir.host"] = host = self._host(headers)
+        scope[_HOST] = host = self._host(headers)
         _check_site(scope, headers, host)
         _check_url(scope, self._settings.query_characters)
         most = self._settings.picture_bytes if _route(scope) in _TAKES_PICTURES else SMALL_BODY_BYTES
@@ -132,7 +134,7 @@ class Guard:
         is_public = route in ("/", "", "/api/session") or route.startswith("/static/")
         if self._door.is_open or is_public:
             return
-        if self._door.knows_session(headers.get(b"cookie", ()), scope["qasir.host"].port):
+        if self._door.knows_session(headers.get(b"cookie", ()), scope[_HOST].port):
             return
         given = headers.get(b"authorization", [])
         scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
@@ -157,26 +159,28 @@ class Guard:
             f'<meta http-equiv="refresh" content="0; url={address}">\n'
             f'<p><a href="{address}">Go on to the page</a></p>\n'
         )
-        return HTMLResponse(page, headers={"Set-Cookie": session_cookie(scope), "Cache-Control": "no-store"})
+        return HTMLResponse(page, headers={**session_cookie(scope), "Cache-Control": "no-store"})
 
 
 def try_token(scope: Scope, token: bytes) -> Refusal | None:
     """Of a request that came through `Guard`: why this token does not let it in, or None if it does."""
     door: Door = scope[_DOOR]
     address = (scope.get("client") or ("", 0))[0]
-    if door.knows(token, address):
-        return None
     wait_s = door.wait_s(address)
     if wait_s > 0:
-        return Refusal(429, "too many wrong tokens: wait a minute", {"Retry-After": str(int(wait_s) + 1)})
+        return Refusal(429, "too many wrong tokens: wait a minute", {"Retry-After": str(ceil(wait_s))})
+    if door.knows(token, address):
+        return None
     return Refusal(401, "that is not the server's token", {"WWW-Authenticate": "Bearer"})
 
 
-def session_cookie(scope: Scope) -> str:
-    """The value of Set-Cookie, for a request through `Guard` that knew the token."""
+def session_cookie(scope: Scope) -> dict[str, str]:
+    """The header that sets the cookie, for a request through `Guard` that knew the token; none where none is needed."""
     door: Door = scope[_DOOR]
-    forwarded = headers_of(scope).get(b"x-forwarded-proto", [])
-    return door.cookie(scope["qasir.host"].port, secure=scope["scheme"] == "https" or b"https" in forwarded)
+    if door.is_open:
+        return {}
+    is_secure = scope["scheme"] == "https" or b"https" in headers_of(scope).get(b"x-forwarded-proto", [])
+    return {"Set-Cookie": door.cookie(scope[_HOST].port, secure=is_secure)}
 
 
 def _route(scope: Scope) -> str:

@@ -34,7 +34,7 @@ class Slots:
 
 class BoundedBody:
     """`receive` that raises TooLargeError once more than `most` bytes came, or the body took too long, whatever its
-    headers promised. `send` then tells that in place of what the application made of the error."""
+    headers promised. What the application then makes of that is not sent: `error` is to be told in its place."""
 
     def __init__(self, receive: Receive, send: Send, most: int) -> None:
         self._receive = receive
@@ -67,7 +67,7 @@ class BoundedBody:
 
     async def send(self, message: Message) -> None:
         if self.error and not self.has_answered:
-            raise self.error
+            return
         self.has_answered = True
         await self._send(message)
 

@@ -16,7 +16,7 @@ from qasir.options import Option
 from qasir.retrieval.asking import Like, Part, Picture
 from qasir.retrieval.methods.asked import Numbers
 from qasir.retrieval.methods.named import number_options, users_of
-from qasir.vlm.model import check_query
+from qasir.vlm.query_text import check_query
 
 MOST_HITS = 200
 _LIKE_CHARACTERS = 4096

@@ -14,7 +14,7 @@ class Token(BaseModel):
 
 
 class Session(BaseModel):
-    """The cookie is set."""
+    """The cookie is set, where one is needed."""
 
     session: bool
 
@@ -39,6 +39,6 @@ def router() -> APIRouter:
         refusal = try_token(request.scope, given.token.encode("utf-8", "surrogateescape"))
         if refusal:
             return refusal.answer()
-        return JSONResponse({"session": True}, headers={"Set-Cookie": session_cookie(request.scope)})
+        return JSONResponse({"session": True}, headers=session_cookie(request.scope))
 
     return routes

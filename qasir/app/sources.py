@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as fs
@@ -61,6 +62,20 @@ class Source:
             return bytes(self._file.read(n_bytes))
         except (OSError, ValueError) as error:
             raise StorageError(f"{self.video.video_id}: its file cannot be read: {_why(error)}") from None
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class StoredFile:
+    """An open file of the server's own. Raises FileNotFoundError when it is gone."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def read(self, start: int, n_bytes: int) -> bytes:
+        return os.pread(self._file.fileno(), n_bytes, start)
 
     def close(self) -> None:
         self._file.close()

@@ -1,6 +1,7 @@
 """`/api/status`, `/api/facets`, `/api/videos`, `/api/administration` and `/api/export`: what is served."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Annotated, Any
@@ -8,17 +9,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from lance import LanceDataset
 
+import qasir.app.ids  # noqa: F401  which says what an id in a path is
 from qasir.app import links
 from qasir.app.administration import Administration, Administrator, Encoding
 from qasir.app.engine import Engine
 from qasir.app.errors import NotFoundError
 from qasir.app.facets import MethodFacet, Number, VideoFacets, hybrid_numbers, method_facets, video_facets
+from qasir.app.file_states import FileState, FileStates
 from qasir.app.following import Followed, Opened
 from qasir.app.per_version import PerVersion
+from qasir.app.presenting import title_of
 from qasir.app.settings import AppSettings
 from qasir.errors import NoIndexError
 from qasir.index.filters import quote
 from qasir.index.schemas import ENCODED, FAILED
+from qasir.index.trouble import named
 from qasir.retrieval.methods.attention import Attention
 
 NumberOfIndex = Annotated[int, Query(ge=0, description="Number of the index among those served.")]
@@ -111,7 +116,14 @@ _COLUMNS = [field.name for field in fields(VideoColumns)]
 
 
 def router(engine: Engine, settings: AppSettings) -> APIRouter:
-    routes = APIRouter(prefix="/api", tags=["index"])
+    files = FileStates()
+
+    @asynccontextmanager
+    async def lifespan(app: object) -> AsyncIterator[None]:
+        yield
+        files.close()
+
+    routes = APIRouter(prefix="/api", tags=["index"], lifespan=lifespan)
     administrators = [Administrator(one.uri) for one in engine.followed]
     failed = [PerVersion(_failed) for _ in engine.followed]
     facets_of = [PerVersion(video_facets) for _ in engine.followed]
@@ -130,8 +142,10 @@ def router(engine: Engine, settings: AppSettings) -> APIRouter:
     def facets(index: NumberOfIndex = 0) -> Facets:
         """What hits can be filtered and ranked by, counted over the videos of an index."""
         opened = engine.view(index).opened
+        with named(engine.followed[index].uri):
+            found = _facets(opened, facets_of[index])
         return Facets(
-            **_facets(opened, facets_of[index]),
+            **found,
             allow_sql=settings.allow_sql,
             default_method=_default_method(engine, opened),
             hybrid=engine.hybrid,
@@ -139,7 +153,7 @@ def router(engine: Engine, settings: AppSettings) -> APIRouter:
             indexes=_names([one.uri for one in engine.followed]),
         )
 
-    @routes.get("/videos/{video_id:path}")
+    @routes.get("/videos/{video_id:id}")
     def video(video_id: str, index: NumberOfIndex = 0) -> VideoRow:
         """The row of a video, encoded or failed."""
         opened = engine.view(index).opened
@@ -149,7 +163,7 @@ def router(engine: Engine, settings: AppSettings) -> APIRouter:
             rows = opened.snapshot.videos(names, f"video_id = {quote(video_id)}").to_pylist()
         if not rows:
             raise NotFoundError(f"no video {video_id!r} in {engine.followed[index].uri}")
-        return _video(rows[0], index)
+        return _video(rows[0], index, None if rows[0]["status"] != ENCODED else _state(engine, files, video_id, index))
 
     @routes.get("/administration")
     def administration(index: NumberOfIndex = 0) -> Administration:
@@ -212,12 +226,20 @@ def _names(uris: Sequence[str]) -> list[IndexName]:
     return [IndexName(uri, name) for uri, name in zip(uris, names, strict=True)]
 
 
-def _video(row: dict[str, Any], index: int) -> VideoRow:
+def _state(engine: Engine, files: FileStates, video_id: str, index: int) -> FileState:
+    (state,) = files.of([engine.video(video_id, index)])
+    return state
+
+
+def _video(row: dict[str, Any], index: int, state: FileState | None) -> VideoRow:
+    """state: of the file; None of a video that failed, which is nowhere shown."""
     known: dict[str, Any] = {name: row.get(name) for name in _COLUMNS}
     when = known["recorded_at"] or known["modified_at"]
     kind = None if when is None else "modified" if known["recorded_at"] is None else "recorded"
-    problem = None if known["status"] == ENCODED else known["error"]
+    problem = known["error"] if state is None else state.problem
+    if state is not None:
+        known["media_offset_s"] = state.media_offset_s
     return VideoRow(
-        **known, title=known["video_id"].rpartition("/")[2], date=when, date_kind=kind,
-        media=None if problem else links.media(known["video_id"], index), problem=problem,
+        **known, title=title_of(known["video_id"]), date=when, date_kind=kind,
+        media=None if state is None or state.problem else links.media(known["video_id"], index), problem=problem,
     )  # fmt: skip

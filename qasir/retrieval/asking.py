@@ -30,7 +30,6 @@ from qasir.retrieval.moments import finest
 from qasir.retrieval.text_encoder import TextEncoder
 from qasir.retrieval.vector_source import VectorSource
 from qasir.retrieval.vectors import normalised
-from qasir.video.picture import picture_pixels
 
 
 class Searched(Protocol):
@@ -56,6 +55,8 @@ class Picture:
         """Raises QueryError for what is no picture, or where the index cannot be searched by one."""
         spec, checkpoint = side.vectors.snapshot.spec, side.texts.checkpoint
         _check_images(checkpoint)
+        from qasir.video.picture import picture_pixels
+
         pixels = picture_pixels(self.source, spec.image_size, spec.fit)
         vectors, _ = side.texts.vlm().encode_images(pixels[None])
         return vectors[0] if checkpoint is None else checkpoint.model.cell_vectors(vectors)[0]

@@ -16,6 +16,7 @@ from qasir.errors import QueryError
 from qasir.index.index import Index
 from qasir.index.snapshot import Snapshot
 from qasir.retrieval.asking import Asked, Part, fused, part_vectors, parts_of
+from qasir.retrieval.granularity import check_granularity
 from qasir.retrieval.hits import Hit, Hits, ManyHits, MomentHit, MomentHits
 from qasir.retrieval.methods.method import Method
 from qasir.retrieval.moment_ranking import MomentChoice, RankedMoments, rank_moments
@@ -23,8 +24,8 @@ from qasir.retrieval.moments import MomentRule, finest, moments
 from qasir.retrieval.nominating import candidates, is_nominated
 from qasir.retrieval.ranker import ExactRanker, Ranker, RankerOfSome
 from qasir.retrieval.text_encoder import TextEncoder
-from qasir.retrieval.vector_source import SomeVectors, VectorSource, VideoList, check_granularity
-from qasir.vlm.model import check_query
+from qasir.retrieval.vector_source import SomeVectors, VectorSource, VideoList
+from qasir.vlm.query_text import check_query
 
 _SCORES_AT_ONCE = 1 << 26
 """Scores (queries times videos) held at once by a search; 256 MiB."""

@@ -4,14 +4,17 @@ side."""
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.checkpoint import Checkpoint
-from qasir.vlm.model import Vlm, check_query
-from qasir.vlm.weights import resolve
+from qasir.vlm.query_text import check_query
+
+if TYPE_CHECKING:
+    from qasir.vlm.model import Vlm
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts -> (n, D) L2-normalised vectors of a model's text tower."""
@@ -44,11 +47,14 @@ class TextEncoder:
         self._most = kept
         self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
-    def vlm(self) -> Vlm:
+    def vlm(self) -> "Vlm":
         """The index's model, loaded. Raises ModelError when its weights are gone, or are no longer those that made the
         index, whose texts would be vectors of another space."""
         with self._loading:
             if self._vlm is None:
+                from qasir.vlm.model import Vlm  # open_clip is waited for where a text or a picture is encoded
+                from qasir.vlm.weights import resolve
+
                 source = resolve(self._spec.model, self._spec.pretrained or None)
                 self._vlm = Vlm(source.pinned(self._spec.weights), image_size=self._spec.image_size)
             return self._vlm

@@ -20,10 +20,14 @@ from qasir.errors import VideoError
 from qasir.video.container import video_stream
 from qasir.video.limits import check_size, out_of_memory
 from qasir.video.opening import DECODER_OPTIONS, open_container
+from qasir.video.painter import quarter_turns
 
 log = logging.getLogger(__name__)
 
 _STEPS_BACK_S = (0, 2, 10, 60)
+_ROUGH, _ROUGH_BYTES = "mpeg", 32 << 20
+"""A demuxer of packets with few timestamps: after a seek, where many frames share a packet, they are off by one. Files
+up to so many bytes are decoded from the start; in larger ones, frames take a packet or more each."""
 _LOOKED_THROUGH = 2000
 """Packets in which a keyframe is looked for, after a seek."""
 _REORDER = 32
@@ -63,6 +67,7 @@ class Footage:
         self._codec = self._stream.codec_context
         self._codec.options = dict(DECODER_OPTIONS)
         self._codec.thread_count = self._threads
+        self._codec.thread_type = "AUTO" if self._threads > 1 else "SLICE"
         assert self._stream.time_base is not None
         self._time_base = self._stream.time_base
 
@@ -81,6 +86,11 @@ class Footage:
     def starts_at(self) -> Fraction:
         """What the container's clock says when the first frame is displayed, in seconds."""
         return self._first * self._time_base
+
+    @property
+    def usual_step_s(self) -> Fraction:
+        """For how long a frame stays, by the stated frame rate."""
+        return self._usual_step() * self._time_base
 
     def frame_at(self, at_s: Fraction) -> VideoFrame:
         """The frame on display then, or the last one before."""
@@ -123,7 +133,9 @@ class Footage:
                     yield Shown(frame, max(Fraction(0), (tick - self._first) * self._time_base))
 
     def _packets_before(self, target: Fraction) -> Iterator[Packet] | None:
-        """Packets from a keyframe that is not after `target`, in ticks; None when seeking finds none."""
+        """Packets from a keyframe that is not after `target`, in ticks; None when seeking finds none or is inexact."""
+        if self._container.format.name == _ROUGH and self._container.size <= _ROUGH_BYTES:
+            return None
         for back_s in _STEPS_BACK_S:
             wanted = int(target - back_s / self._time_base)
             if wanted <= self._first:
@@ -158,7 +170,7 @@ class Footage:
         """What can be read of the file, an empty packet at the end."""
         try:
             yield from self._container.demux(self._stream)
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, OSError, IndexError) as error:  # PyAV's of a stream that appears on the way
             log.info("%s: reading ends early: %s", self.uri, error)
 
     def _skipping(self, packets: Iterator[Packet], target: Fraction) -> Iterator[Packet]:
@@ -215,7 +227,7 @@ def upright_size(frame: VideoFrame, pixel_aspect: float, most_lines: int, most_c
     """(width, height) of a frame as it is shown, upright and with square pixels, made smaller where it has more lines
     or columns than these."""
     width, height = frame.width * pixel_aspect, float(frame.height)
-    if round(frame.rotation / 90) % 2:
+    if quarter_turns(frame) % 2:
         width, height = height, width
     scale = min(1.0, most_lines / height, most_columns / width)
     return max(1, round(width * scale)), max(1, round(height * scale))

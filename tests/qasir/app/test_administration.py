@@ -9,7 +9,7 @@ import pytest
 from qasir.app import administration
 from qasir.app.administration import Administrator, Encoding, FailedVideo, VideoCounts
 from qasir.app.errors import NotFoundError
-from qasir.errors import ERROR_KINDS
+from qasir.errors import ERROR_KINDS, StorageError
 from qasir.index.index import Index, now
 from qasir.index.lease import Run
 from qasir.index.maintenance import tag
@@ -140,6 +140,15 @@ def test_an_index_that_is_being_made_has_its_run(tmp_path):
         (tmp_path / "index" / f"{name}.lance").rename(tmp_path / name)
     found = look(index)
     assert (found.version, found.n_runs, found.versions) == (None, 1, [])
+
+
+def test_a_table_that_cannot_be_read_is_an_error_that_names_the_index(index, tmp_path):
+    for broken in (tmp_path / "index" / "runs.lance" / "data").iterdir():
+        broken.write_bytes(b"")
+    administrator = Administrator(index.uri)
+    with pytest.raises(StorageError, match=r"cannot use .*index"):
+        administrator.look()
+    assert administrator.encoding() is None
 
 
 def test_an_index_that_is_gone_is_not_found(tmp_path):

@@ -56,13 +56,17 @@ def test_of_many_folders_those_that_hold_most_are_named(write, monkeypatch):
     assert video_facets(write(ids)).folders == [FolderCount("larger", 3), FolderCount("large", 2)]
 
 
-def test_what_is_known_of_a_version_is_found_out_once(write):
+def test_what_is_known_of_a_version_is_found_out_once(write, tmp_path):
     seen = []
     known = PerVersion(lambda table: seen.append(table.version) or table.count_rows())
     one = write(["a"])
     assert (known.of(one), known.of(one)) == (1, 1)
     assert known.of(write(["b"])) == 2
     assert seen == [1, 2]
+    anew = lance.write_dataset(pa.table({"video_id": ["x"]}), tmp_path / "anew.lance")
+    anew = lance.write_dataset(pa.table({"video_id": ["y"]}), tmp_path / "anew.lance", mode="append")
+    assert known.of(anew) == 2
+    assert seen == [1, 2, 2], "a version of the same number, but made at another time"
 
 
 def test_the_methods_are_those_that_the_index_can_be_ranked_with():

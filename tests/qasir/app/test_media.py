@@ -1,5 +1,9 @@
 """What /media gives: the bytes of files in the index, whole or by range, and nothing else."""
 
+import http.client
+import os
+import time
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -9,6 +13,7 @@ from qasir.app.application import make_app
 from qasir.app.media_api import router
 from qasir.app.settings import AppSettings
 from tests.qasir.app.catalogues import FileCatalogue
+from tests.qasir.app.live import live
 from tests.stores import bucket_server
 
 CONTENT = bytes(range(256)) * 8
@@ -141,6 +146,41 @@ def test_nothing_is_given_as_text(tmp_path, name):
     path.write_bytes(b"<script>")
     with client_of(FileCatalogue({"a": path})) as client:
         assert client.get("/media/a").headers["content-type"] == "application/octet-stream"
+
+
+def test_a_client_that_leaves_stops_the_reading(tmp_path):
+    path = tmp_path / "large.mp4"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)  # of which nothing is stored
+    with live(make_app([router(FileCatalogue({"a": path}), AppSettings())])) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("GET", "/media/a")
+        answer = connection.getresponse()
+        assert answer.read(1000) == bytes(1000)
+        assert is_open(path)
+        connection.close()
+        answer.close()
+        end = time.monotonic() + 10
+        while is_open(path):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+def is_open(path):
+    """Whether this process has a file open."""
+    return any(os.path.realpath(link) == str(path) for link in Path("/proc/self/fd").iterdir())
+
+
+def test_a_file_that_becomes_shorter_while_it_is_sent(tmp_path):
+    path = tmp_path / "large.mp4"
+    path.write_bytes(bytes(64 << 20))
+    with live(make_app([router(FileCatalogue({"a": path}), AppSettings())])) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("GET", "/media/a")
+        answer = connection.getresponse()
+        os.truncate(path, 1000)
+        with pytest.raises(http.client.IncompleteRead):
+            answer.read()
 
 
 def test_an_object_store_is_read_by_ranges(monkeypatch):

@@ -306,6 +306,7 @@ def test_mutated_files_never_stop_a_job(tmp_path):
 
 
 def test_the_run_says_where_the_time_went(videos, tmp_path):
+    write_video(videos / "a.mp4", 30, size=(1280, 720))  # more than the hundredths of a second that are told
     seen = []
     summary, index = encode_stubbed(videos, tmp_path / "index", on_progress=seen.append)
     assert (seen[-1].done, seen[-1].planned, seen[-1].super_images) == (3, 3, 5)

@@ -27,7 +27,8 @@ FILES: dict[str, tuple[dict[str, Any], float]] = {
     "sound_first.mov": ({"picture_s": 0.5, "sound": "pcm_s16le"}, 0.5),
     "picture_first.mp4": ({"sound_s": 0.5}, 0.0),
     "both_late.mp4": ({"picture_s": 1.3, "sound_s": 1.0}, 1.3),
-    "without_edit_list.mp4": ({"sound_s": None, **NO_EDITS}, 0.2),  # two frames are shown after the one stored next
+    # Frames are shown two frames after they are decoded. One keyframe: a browser seeks them by when they are decoded.
+    "without_edit_list.mp4": ({"sound_s": None, "keyframe_every": 50, **NO_EDITS}, 0.2),
     "fragmented.mp4": ({"picture_s": 0.5, **FRAGMENTS}, 0.5),
     "sound_first.mkv": ({"picture_s": 0.5}, 0.5),
     "both_late.mkv": ({"picture_s": 1.3, "sound_s": 1.0}, 1.3),

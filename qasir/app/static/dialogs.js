@@ -1,0 +1,50 @@
+// The two dialogs: the server's token, and the keyboard.
+
+import { giveToken } from "./api.js";
+import { byId, element, say } from "./dom.js";
+import { KEYS, areShortcutsOn, turnShortcuts } from "./keyboard.js";
+
+let asked = null;
+
+/** Resolves once the server has taken a token; many may wait for one. */
+export function askForToken() {
+  asked ??= new Promise((resolve) => {
+    const dialog = byId("token");
+    const wrong = byId("token-wrong");
+    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    byId("token-form").addEventListener("submit", async (event) => {
+      event.preventDefault();
+      try {
+        await giveToken(byId("token-value").value);
+      } catch (error) {
+        wrong.hidden = false;
+        say(wrong, error.message);
+        byId("token-value").select();
+        return;
+      }
+      asked = null;
+      dialog.close();
+      resolve();
+    });
+    if (!dialog.open) dialog.showModal();
+  });
+  return asked;
+}
+
+export function wireHelp() {
+  for (const [keys, meaning] of KEYS) {
+    const shown = keys.map((key) => element("kbd", { text: key }));
+    byId("help-keys").append(element("div", {}, element("dt", {}, shown), element("dd", { text: meaning })));
+  }
+  const single = byId("help-single");
+  single.checked = areShortcutsOn();
+  single.addEventListener("change", () => turnShortcuts(single.checked));
+  byId("help-open").addEventListener("click", openHelp);
+  byId("help").addEventListener("click", (event) => {
+    if (event.target === byId("help")) byId("help").close();
+  });
+}
+
+export function openHelp() {
+  if (!byId("help").open) byId("help").showModal();
+}
