@@ -151,6 +151,8 @@ def normalised(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
 def products(queries: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """(Q, n) products of queries (Q, D) and vectors (n, D). By torch, whose threads all other scoring uses: beside
     them, those of NumPy's BLAS wait for each other, up to fifty times as long on a busy machine."""
+    import torch
+
     return (torch.from_numpy(queries) @ torch.from_numpy(vectors).T).numpy()
 
 
