@@ -64,7 +64,7 @@ function meta(hit) {
   const folder = hit.video_id.includes("/") ? hit.video_id.slice(0, hit.video_id.lastIndexOf("/")) : null;
   const date = day(hit.date);
   const how = hit.date_kind === "recorded" ? "Recorded" : "File changed";
-  const parts = [date && element("time", { datetime: hit.date, title: `${how} on ${date}`, text: date }), element("span", { title: "The whole video's length", text: `of ${clock(hit.duration_s)}` }), folder && element("span", { class: "folder", title: folder, text: folder }), typeof hit.video_score === "number" && element("span", { title: "How well the whole video fits", text: `video ${score(hit.video_score)}` })];
+  const parts = [date && element("time", { datetime: hit.date, title: `${how} on ${date}`, text: date }), element("span", { title: "The whole video's length", text: `${clock(hit.duration_s)} long` }), folder && element("span", { class: "folder", title: folder, text: folder }), typeof hit.video_score === "number" && element("span", { title: "How well the whole video fits", text: `video ${score(hit.video_score)}` })];
   return element("p", { class: "meta" }, parts);
 }
 
