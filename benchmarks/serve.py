@@ -269,7 +269,7 @@ def measure(uri: str, seconds: float, queries: int) -> dict[str, Any]:
     ask_for = Texts()
     with serving(uri) as server:
         first = alone(server.url, ask_for.new, 1)
-        alone(server.url, ask_for.new, 99)
+        at_once(server.url, ask_for.new, until=lambda answered: answered >= 99)  # its threads are all there then
         after_100 = server.mib()
         one = {name: alone(server.url, text, 200) for name, text in _kinds(ask_for).items()}
         until = time.monotonic() + seconds
