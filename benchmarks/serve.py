@@ -204,12 +204,15 @@ def at_a_rate(url: str, text: Callable[[], str], rate: float, seconds: float) ->
 
 
 def sustained(url: str, text: Callable[[], str]) -> float:
-    """The fastest rate tried, in steps of 1.4, whose 95th percentile stays under 200 ms, without an error."""
-    best, rate = 0.0, FIRST_RATE
-    while rate < 5000:
+    """The fastest rate tried, in steps of 1.4, whose 95th percentile stays under 200 ms, without an error. Each is
+    given three tries, since other work on the machine delays some."""
+
+    def is_prompt(rate: float) -> bool:
         timed = at_a_rate(url, text, rate, _STEP_S)
-        if timed.errors or timed.percentile(95) >= PROMPT_MS:
-            break
+        return not timed.errors and timed.percentile(95) < PROMPT_MS
+
+    best, rate = 0.0, FIRST_RATE
+    while rate < 5000 and any(is_prompt(rate) for _ in range(3)):
         best, rate = rate, rate * FASTER
     return best
 
@@ -266,7 +269,7 @@ def measure(uri: str, seconds: float, queries: int) -> dict[str, Any]:
     ask_for = Texts()
     with serving(uri) as server:
         first = alone(server.url, ask_for.new, 1)
-        alone(server.url, ask_for.new, 99)
+        at_once(server.url, ask_for.new, until=lambda answered: answered >= 99)  # its threads are all there then
         after_100 = server.mib()
         one = {name: alone(server.url, text, 200) for name, text in _kinds(ask_for).items()}
         until = time.monotonic() + seconds
