@@ -16,7 +16,7 @@ of two stages scores only what its first stage recalled, so that nothing can be 
 **Measured** on the demo (40 videos, `qasir-tiny`): for 325 queries of what is there, the best video is above the
 cut-off for 89% (98% of those that are answered right), for 30 sentences from elsewhere and 40 texts without meaning it
 is below for 87% and 95%; by moments 86% (92%), 83% and 90%. Of names of things that the model knows and that are not in
-the videos, only 22% are below: other things look like them. With 5 to 40 videos the shares stay nearly as they are.
+the videos, only 22% are below: other things look like them. With 10 to 40 videos the shares stay nearly as they are.
 """
 
 import math
