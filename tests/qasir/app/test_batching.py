@@ -1,7 +1,9 @@
 import gc
 import threading
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -42,7 +44,11 @@ def test_each_hears_of_its_own_error_and_all_of_a_common_one():
     with pytest.raises(ValueError, match="bad"):
         gathering.ask("bad")
     gathering.close()
-    broken = Gathering(lambda asked: 1 / 0)
+
+    def answer(asked: Sequence[str]) -> list[str | Exception]:
+        raise ZeroDivisionError
+
+    broken: Gathering[str, str] = Gathering(answer)
     for _ in range(2):  # it goes on
         with pytest.raises(ZeroDivisionError):
             broken.ask("any")
@@ -50,7 +56,7 @@ def test_each_hears_of_its_own_error_and_all_of_a_common_one():
 
 
 def test_nothing_is_kept_of_what_was_answered_and_nothing_taken_once_closed():
-    gathering = Gathering(list)
+    gathering: Gathering[Any, Any] = Gathering(list)
     thing = Thing()
     assert gathering.ask(thing) is thing
     kept = weakref.ref(thing)

@@ -3,6 +3,7 @@ import shutil
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import lance
 import numpy as np
@@ -10,10 +11,10 @@ import pytest
 
 from qasir.app.errors import NotFoundError
 from qasir.app.following import BEING_MADE, NOTHING_ENCODED, Followed
-from qasir.app.question import Question, Ranking
+from qasir.app.question import By, Question, Ranking
 from qasir.errors import NoIndexError, QueryError, SpecError
 from qasir.index.schemas import FORMAT_KEY, runs_schema
-from qasir.retrieval.asking import Like
+from qasir.retrieval.asking import Like, Part
 from qasir.retrieval.methods.attention import Attention
 from qasir.retrieval.methods.fusion import Fusion
 from qasir.retrieval.opening import open_hybrid, open_index
@@ -78,11 +79,11 @@ def test_many_at_once_get_what_each_would_get_alone(engine, monkeypatch):
 
     monkeypatch.setattr(engine._questions, "_answer", slowly)
     with ThreadPoolExecutor(len(questions)) as pool:
-        many = [pool.submit(engine.search, one) for one in questions]
+        asked = [pool.submit(engine.search, one) for one in questions]
         while len(engine._questions._waiting) < len(questions) - 4:  # which as many threads may have taken
             threading.Event().wait(0.001)
         go.set()
-        many = [one.result() for one in many]
+        many = [one.result() for one in asked]
     assert max(sizes) >= len(questions) - 4
     for one, other in zip(alone, many, strict=True):
         assert plain(one.hits) == plain(other.hits)
@@ -97,7 +98,10 @@ def test_candidates_of_a_vector_index_are_ranked_as_the_searcher_ranks_them(tmp_
             build(writer)
         wait_for(lambda: engine.search(Question(("a",))), lambda one: not one.hits.exact)
         searcher = searcher_of(index.uri, "a")
-        for by, expected in [("video", searcher.search("a", 5)), ("moment", searcher.search_moments("a", 5))]:
+        answers: list[tuple[By, Any]] = [
+            ("video", searcher.search("a", 5)), ("moment", searcher.search_moments("a", 5)),
+        ]  # fmt: skip
+        for by, expected in answers:
             found = engine.search(Question(("a",), top_k=5, by=by))
             assert plain(found.hits) == plain(expected)
             assert (found.hits.exact, found.noise.n) == (False, 600 if by == "video" else 2400)
@@ -118,7 +122,10 @@ def test_one_that_cannot_be_answered_leaves_the_others_alone(engine):
 
 
 def test_what_cannot_be_asked_is_refused(engine):
-    for parts, message in [(("",), "empty"), ((Like("nope", 1.0),), "no encoded video"), ((), "nothing to search for")]:
+    refused: list[tuple[tuple[Part, ...], str]] = [
+        (("",), "empty"), ((Like("nope", 1.0),), "no encoded video"), ((), "nothing to search for"),
+    ]  # fmt: skip
+    for parts, message in refused:
         with pytest.raises(QueryError, match=message):
             engine.search(Question(parts))
     with pytest.raises(SpecError, match="aggregation"):
