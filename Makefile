@@ -4,6 +4,9 @@ PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
+# In two processes, file by file, since a file's tests share what they set up (xdist's loadgroup does not group with
+# pytest 9.2).
+TEST := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 DEMO := demo
 
 .PHONY: demo test test-all fuzz lint docs install install-dev clean
@@ -21,15 +24,20 @@ install: $(VENV)/.installed
 
 install-dev: $(VENV)/.installed-dev
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+define install
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[jobs]"
+	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[$(1)]"
+endef
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(call install,jobs)
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[dev]"
-	touch $@
+# What jobs need is among it: one run of pip, on a fresh clone too.
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
+	$(call install,dev)
+	touch $(VENV)/.installed $@
 
 demo: install
 	$(RUN) jobs/render_demo.py --output $(DEMO) --videos 40 --seed 0
@@ -39,13 +47,14 @@ demo: install
 	  echo; echo "search: $$query"; \
 	  $(RUN) jobs/search_corpus.py --index $(DEMO)/index --top-k 3 "$$query" || exit 1; \
 	done
-	@echo; echo "Now open $(DEMO)/report/index.html"
+	@echo; echo "Now open $(DEMO)/report/index.html, or search and watch at http://127.0.0.1:8765 once this runs:"
+	@echo "  $(RUN) jobs/serve_search.py --index $(DEMO)/index"
 
 test: install-dev
-	$(RUN) -m pytest -m "not slow"
+	$(TEST) -m "not slow"
 
 test-all: install-dev
-	$(RUN) -m pytest
+	$(TEST) --durations 30
 
 fuzz: install-dev
 	$(RUN) benchmarks/fuzz.py --output docs/fuzz.md
@@ -53,7 +62,7 @@ fuzz: install-dev
 lint: install-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m mypy
+	$(RUN) -m mypy --num-workers 2
 	$(VENV)/bin/lint-imports
 
 docs: install-dev

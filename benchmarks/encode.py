@@ -44,9 +44,8 @@ from qasir.index.spec import EncoderSpec
 from qasir.video.container import Clock, Video
 from qasir.video.corpus import list_videos
 from qasir.vlm.model import Vlm
+from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.weights import VlmSource, resolve
-
-import open_clip  # isort: skip
 
 WIDTH, HEIGHT, FPS = 640, 360, 25
 GOPS = (12, 30, 60, 250)

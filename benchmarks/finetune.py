@@ -21,14 +21,14 @@ from qasir.evaluation.metrics import paired_difference
 from qasir.evaluation.query import Query
 from qasir.evaluation.query_files import read_queries
 from qasir.evaluation.tuning import chosen
+from qasir.retrieval.architecture import Architecture
 from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
 from qasir.retrieval.methods.method import Method
 from qasir.retrieval.methods.named import made
-from qasir.retrieval.modules import Architecture
 from qasir.retrieval.opening import open_index
 from qasir.retrieval.recipe import Recipe
 from qasir.retrieval.searcher import Searcher
-from qasir.training.finetune.fine_tuning import Settings
+from qasir.training.finetune.settings import Settings
 from qasir.training.finetune.task import Split
 
 GATE = 0.01

@@ -25,9 +25,9 @@ from qasir.evaluation.query_files import read_queries
 from qasir.training.mof.clip_table import clips_of
 from qasir.training.mof.frame_table import FrameTable
 from qasir.training.mof.material import Captioned, Material
-from qasir.training.mof.meta_gradient import Objective
-from qasir.training.mof.mof_training import FRAMES_TABLE, MODEL, MofSettings
+from qasir.training.mof.mof_training import FRAMES_TABLE, MODEL
 from qasir.training.mof.pixels import PixelScale
+from qasir.training.mof.settings import MofSettings, Objective
 from qasir.video.corpus import list_videos
 from qasir.video.tile import Tiling
 from qasir.vlm.model import Vlm

@@ -148,13 +148,16 @@ def clustered(rng: np.random.Generator, n_videos: int, each: int, dim: int) -> n
     return out.reshape(-1, dim)
 
 
-def store(uri: Path, vectors: np.ndarray, each: int) -> Index:
-    """An index of made-up super images (n, D), `each` a video, without cells."""
-    dim = vectors.shape[1]
-    spec = EncoderSpec(
+def made_up(dim: int) -> EncoderSpec:
+    return EncoderSpec(
         "made-up", "", "none", grid=1, image_size=224, fps=1.0, embedding_dim=dim, precision="fp32",
         cells=False, thumbnails=False,
     )  # fmt: skip
+
+
+def store(uri: Path, vectors: np.ndarray, each: int, spec: EncoderSpec | None = None) -> Index:
+    """An index of made-up super images (n, D), `each` a video, without cells. spec: of a model that can be asked."""
+    spec = spec or made_up(vectors.shape[1])
     if uri.exists():
         return Index.open(str(uri))
     index = Index.open_or_new(str(uri), spec, "/made-up")
@@ -170,7 +173,7 @@ def store(uri: Path, vectors: np.ndarray, each: int) -> Index:
             "embedding": embedding_column(vectors[some]),
         }  # fmt: skip
         fragments += index.write_super_images(pa.table(rows))
-    means = vectors.reshape(n_videos, each, dim).mean(axis=1)
+    means = vectors.reshape(n_videos, each, -1).mean(axis=1)
     with Run(index, "benchmark") as run:
         run.writer.commit_super_images(fragments)
         for low in range(0, n_videos, 10_000):

@@ -6,15 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
 from jobs.command_line import Json, job
 from jobs.console import print_json, run, say
-from qasir.encoding.run import tidy_after_kill, verify_after_kill
-from qasir.index.index import Index
-from qasir.index.lease import Run
-from qasir.retrieval.checkpoint import load_checkpoint
-from qasir.training.finetune.tuned_index import Applying
 
 
 def apply(
@@ -24,6 +18,14 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Write an index with fine-tuned vectors. Run it again after re-indexing: only what changed is computed."""
+    from tqdm import tqdm
+
+    from qasir.encoding.run import tidy_after_kill, verify_after_kill
+    from qasir.index.index import Index
+    from qasir.index.lease import Run
+    from qasir.retrieval.checkpoint import load_checkpoint
+    from qasir.training.finetune.tuned_index import Applying
+
     since = time.perf_counter()
     applying = Applying(Index.open(index), load_checkpoint(finetuned), output)
     with (

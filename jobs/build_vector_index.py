@@ -7,15 +7,16 @@ import typer
 
 from jobs.command_line import Json, job
 from jobs.console import print_json, run, say
-from qasir.index.index import Index
-from qasir.index.lease import Run
-from qasir.retrieval import vector_index
 
 
 def build_vector_index(
     index: Annotated[str, typer.Option(help="The index to make it in.")], as_json: Json = False
 ) -> None:
     """Make the vector index on the super images; re-indexing keeps it up to date."""
+    from qasir.index.index import Index
+    from qasir.index.lease import Run
+    from qasir.retrieval import vector_index
+
     since = time.perf_counter()
     opened = Index.open(index)
     with Run(opened, "build_vector_index") as held:

@@ -1,5 +1,9 @@
 """Makes a job's command line from its function: an option for every parameter, and for every field of a parameter's
-dataclass."""
+dataclass.
+
+A job imports what it works with inside its function, and at its head only what its options are made of: dataclasses and
+names, which import no torch, Lance or Ray. So `--help` and a wrong option answer at once.
+"""
 
 import functools
 import inspect

@@ -24,8 +24,8 @@ FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 _KEPT = "what was committed is kept, and the same command goes on from there"
 
 
-def run(app: typer.Typer) -> NoReturn:
-    """Run a job as a program, to its exit status.
+def run(app: typer.Typer, *, kept: str = _KEPT) -> NoReturn:
+    """Run a job as a program, to its exit status. kept: what is said of its work when a signal ends it.
 
     Errors that users meet are one line on stderr; a bug of ours shows its traceback. SIGTERM ends a job as Ctrl-C does:
     by a KeyboardInterrupt, on which it commits what is done.
@@ -35,7 +35,7 @@ def run(app: typer.Typer) -> NoReturn:
         status = _status(app)
     if status == INTERRUPTED:
         status = TERMINATED if told.is_set() else INTERRUPTED
-        _complain(f"{'terminated' if told.is_set() else 'interrupted'}; {_KEPT}")
+        _complain(f"{'terminated' if told.is_set() else 'interrupted'}; {kept}")
     sys.exit(_after_flushing(status))
 
 

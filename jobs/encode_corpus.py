@@ -3,25 +3,21 @@
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run, say
-from jobs.progress import EncodingProgress, failure_lines, throughput_lines
-from pipelines.cluster import encoder_device
-from pipelines.encode import encode_corpus
-from qasir.demo.render import is_demo_video
-from qasir.encoding.corpus_config import IndexConfig, load_corpus_config
-from qasir.encoding.failures import too_many_failed
-from qasir.encoding.models import Target
 from qasir.encoding.options import EncodeOptions, EncoderOptions
-from qasir.encoding.prepare import prepare
-from qasir.encoding.run import EncodeSummary
 from qasir.errors import ModelError, SpecError
 from qasir.options import options_of
-from qasir.video.corpus import Corpus, list_videos
+
+if TYPE_CHECKING:
+    from qasir.encoding.corpus_config import IndexConfig
+    from qasir.encoding.models import Target
+    from qasir.encoding.run import EncodeSummary
+    from qasir.video.corpus import Corpus
 
 log = logging.getLogger("qasir")
 
@@ -57,6 +53,12 @@ def encode(
     given: Given,
 ) -> None:
     """Encode new and changed videos into an index. Nothing is deleted; run it again to go on where it stopped."""
+    from jobs.progress import EncodingProgress, throughput_lines
+    from pipelines.encode import encode_corpus
+    from qasir.encoding.corpus_config import IndexConfig, load_corpus_config
+    from qasir.encoding.failures import too_many_failed
+    from qasir.video.corpus import list_videos
+
     if config is not None:
         named = ["videos", "index", *(option.field for option in options_of(EncoderOptions))]
         given.refuse(named, "--config names the videos, the indexes and their encoders")
@@ -91,8 +93,12 @@ def encode(
         raise typer.Exit(1)
 
 
-def target(entry: IndexConfig, corpus: Corpus, gpus_per_encoder: float | None, *, named: bool) -> Target:
+def target(entry: "IndexConfig", corpus: "Corpus", gpus_per_encoder: float | None, *, named: bool) -> "Target":
     """Open or make one index, and find its model. With several, errors name the one (`named`)."""
+    from pipelines.cluster import encoder_device
+    from qasir.encoding.models import Target
+    from qasir.encoding.prepare import prepare
+
     try:
         found = prepare(entry, entry.uri, corpus, device_type=lambda: encoder_device(gpus_per_encoder))
     except (SpecError, ModelError) as error:
@@ -100,11 +106,15 @@ def target(entry: IndexConfig, corpus: Corpus, gpus_per_encoder: float | None, *
     return Target(*found)
 
 
-def _is_demo(corpus: Corpus) -> bool:
+def _is_demo(corpus: "Corpus") -> bool:
+    from qasir.demo.render import is_demo_video
+
     return all(is_demo_video(video.uri) for video in corpus.videos[:3])
 
 
-def _print(summary: EncodeSummary, uri: str) -> None:
+def _print(summary: "EncodeSummary", uri: str) -> None:
+    from jobs.progress import failure_lines
+
     say(f"{summary.encoded} encoded, {summary.failed} failed, {summary.unchanged} unchanged in {uri}")
     for line in failure_lines(summary):
         say(line)

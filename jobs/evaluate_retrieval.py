@@ -5,29 +5,25 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run, say
-from jobs.evaluation_output import json_text, print_compared, print_evaluation, print_video_to_text
 from jobs.options import MethodNumbers, Ranking, given_numbers
 from qasir.errors import QueryError
-from qasir.evaluation.evaluate import Evaluation, evaluate, evaluate_video_to_text, rankings_table
 from qasir.evaluation.metrics import DEFAULT_MV_EDGES
-from qasir.evaluation.query import Query, paragraphs
-from qasir.evaluation.query_files import read_queries
 from qasir.evaluation.query_formats import FORMATS
-from qasir.evaluation.report.page import render_report
-from qasir.evaluation.tuning import check_choices, chosen
-from qasir.files.whole import write_parquet, write_whole
 from qasir.options import Doc, Flag, Shown, options_of
 from qasir.retrieval.methods.asked import Numbers, asked, check_indexes, combined
 from qasir.retrieval.methods.method import Method
 from qasir.retrieval.methods.named import HYBRIDS, argument_of, flag_of
-from qasir.retrieval.opening import open_searcher
-from qasir.retrieval.searcher import Searcher
+
+if TYPE_CHECKING:
+    from qasir.evaluation.evaluate import Evaluation
+    from qasir.evaluation.query import Query
+    from qasir.retrieval.searcher import Searcher
 
 log = logging.getLogger("qasir")
 
@@ -62,8 +58,11 @@ class Asking:
     ] = None
     output: Annotated[Path | None, Doc("Folder for metrics.json, rankings.parquet and index.html.")] = None
 
-    def read(self, path: Path) -> list[Query]:
+    def read(self, path: Path) -> "list[Query]":
         """The queries of a file in this format, joined where that was asked for."""
+        from qasir.evaluation.query import paragraphs
+        from qasir.evaluation.query_files import read_queries
+
         found = read_queries(path, self.query_format)
         return paragraphs(found) if self.as_paragraphs else found
 
@@ -77,6 +76,13 @@ def evaluate_retrieval(
     as_json: Json = False,
 ) -> None:
     """Rank every video for every query; print the metrics, and write them with a report to --output."""
+    from jobs.evaluation_output import print_compared, print_evaluation, print_video_to_text
+    from qasir.evaluation.evaluate import evaluate, evaluate_video_to_text, rankings_table
+    from qasir.evaluation.report.page import render_report
+    from qasir.evaluation.tuning import check_choices, chosen
+    from qasir.files.whole import write_whole
+    from qasir.retrieval.opening import open_searcher
+
     _check(asking, given)
     check_indexes(len(ranking.index), ranking.hybrid)
     if asking.validation_index and len(asking.validation_index) != len(ranking.index):
@@ -122,7 +128,7 @@ def evaluate_retrieval(
         print_json(facts(result, compared))
 
 
-def facts(result: Evaluation, compared: Mapping[str, Evaluation]) -> dict[str, Any]:
+def facts(result: "Evaluation", compared: "Mapping[str, Evaluation]") -> dict[str, Any]:
     """What `metrics.json` and --json hold."""
     found = result.to_dict()
     if compared:
@@ -174,7 +180,9 @@ def _with_old_name(numbers: Numbers, top_k: int | None, hybrid: str | None) -> N
     return {**numbers, "top_k": (top_k,)}
 
 
-def _opened(uris: Sequence[str], finetuned: Sequence[str], *, distributed: bool) -> Searcher:
+def _opened(uris: Sequence[str], finetuned: Sequence[str], *, distributed: bool) -> "Searcher":
+    from qasir.retrieval.opening import open_searcher
+
     if not distributed:
         return open_searcher(uris, finetuned)
     from pipelines.score import DistributedRanker
@@ -188,14 +196,16 @@ def _check_distributed(method: Method) -> None:
 
 
 def _compare(
-    searcher: Searcher,
-    queries: Sequence[Query],
+    searcher: "Searcher",
+    queries: "Sequence[Query]",
     method: Method,
-    result: Evaluation,
+    result: "Evaluation",
     others: Mapping[str, Method],
     options: dict[str, Any],
-) -> dict[str, Evaluation]:
+) -> "dict[str, Evaluation]":
     """Each model alone and all combinations, by name. others: the combinations that were not asked for."""
+    from qasir.evaluation.evaluate import evaluate
+
     found = {
         name: evaluate(searcher.alone(i), queries, method.sides()[i], over_corpus=False, **options)
         for i, name in enumerate(("large", "small"))
@@ -211,6 +221,9 @@ def _compare(
 
 def _write(output: Path | None, found: Mapping[str, Any], rankings: Any) -> None:
     """metrics.json and rankings.parquet."""
+    from jobs.evaluation_output import json_text
+    from qasir.files.whole import write_parquet, write_whole
+
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         write_whole(output / "metrics.json", json_text(found))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.console import say
+from jobs.hits_output import print_left_out
 from qasir.evaluation.evaluate import Evaluation, VideoToText
 from qasir.evaluation.metrics import METRICS
 from qasir.evaluation.moment_metrics import CORPUS_NAMES, MOMENTS_RANKED, NAMES, CorpusMoments
@@ -46,12 +47,6 @@ def print_video_to_text(result: VideoToText) -> None:
     print_left_out(result.left_out)
     say(f"ranked by {result.method.sentence()}")
     _print_metrics(result.metrics, result.ci95, {})
-
-
-def print_left_out(n_videos: int) -> None:
-    """Of a hybrid."""
-    if n_videos:
-        say(f"{n_videos} videos are left out, which the indexes do not both have in the same version")
 
 
 def print_compared(compared: Mapping[str, Evaluation]) -> None:

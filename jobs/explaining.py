@@ -5,17 +5,16 @@ import sys
 from concurrent.futures import BrokenExecutor
 from typing import Any
 
-import pyarrow as pa
-
 from qasir.errors import QasirError
 from qasir.files.readable import printable, reason
-from qasir.index.trouble import is_storage
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
 
 
 def explained(error: BaseException, doing: str) -> str | None:
     """The line for an error that ended a job; None for a bug. doing: the command, for errors that name nothing."""
+    from qasir.index.trouble import is_storage
+
     error = _cause(error)
     if isinstance(error, QasirError):
         return printable(str(error).replace("\n", "\n  "), keep="\n")
@@ -27,7 +26,7 @@ def explained(error: BaseException, doing: str) -> str | None:
         return reason(error)
     if isinstance(error, BrokenExecutor):
         return f"a worker process died, of lack of memory say: {reason(error)} (in {doing})"
-    if is_storage(error) or isinstance(error, pa.ArrowException) or _is_rays(error) or _is_panic(error):
+    if is_storage(error) or _is_arrows(error) or _is_rays(error) or _is_panic(error):
         return f"{reason(error)} (in {doing})"
     return None
 
@@ -43,6 +42,11 @@ def _cause(error: BaseException) -> BaseException:
 def _is_rays(error: BaseException) -> bool:
     ray = _loaded("ray.exceptions")
     return ray is not None and isinstance(error, ray.RayError)
+
+
+def _is_arrows(error: BaseException) -> bool:
+    arrow = _loaded("pyarrow")
+    return arrow is not None and isinstance(error, arrow.ArrowException)
 
 
 def _is_panic(error: BaseException) -> bool:

@@ -3,21 +3,19 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run, say
-from pipelines.finetune import finetune as train
-from qasir.evaluation.query_files import read_queries
 from qasir.options import Doc, Flag, refuse_useless
-from qasir.retrieval.modules import Architecture
-from qasir.retrieval.opening import open_index
+from qasir.retrieval.architecture import Architecture
 from qasir.retrieval.recipe import Recipe
-from qasir.training.epochs import seconds_left
-from qasir.training.finetune.fine_tuning import Settings
-from qasir.training.finetune.task import Split
+from qasir.training.finetune.settings import Settings
+
+if TYPE_CHECKING:
+    from qasir.training.finetune.task import Split
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,12 @@ class Data:
     output: Annotated[Path, Doc("Folder of the checkpoint; a killed training there goes on.")]
     query_format: Annotated[str, Doc("Of both query files."), Flag("--format")] = "auto"
 
-    def splits(self) -> tuple[Split, Split]:
+    def splits(self) -> "tuple[Split, Split]":
         """To train on, and to validate on."""
+        from qasir.evaluation.query_files import read_queries
+        from qasir.retrieval.opening import open_index
+        from qasir.training.finetune.task import Split
+
         queries, held_out = (read_queries(path, self.query_format) for path in (self.queries, self.val_queries))
         return Split.of(open_index(self.index), queries), Split.of(open_index(self.val_index), held_out)
 
@@ -51,6 +53,8 @@ def finetune(
     as_json: Json = False,
 ) -> None:
     """Train on the queries of one index, keep what is best on the queries of another."""
+    from pipelines.finetune import finetune as train
+
     architecture = replace(architecture, text_adapter=adapters, image_adapter=adapters)
     for options in (recipe, architecture):
         refuse_useless(options, given.options.keys())
@@ -75,6 +79,8 @@ def finetune(
 
 def epoch_line(history: list[dict[str, Any]], epochs: int) -> str:
     """One line on the last epoch: loss, validation SumR, time left."""
+    from qasir.training.epochs import seconds_left
+
     record = history[-1]
     if record["epoch"] == 0:
         return f"zero-shot     validation SumR {record['SumR']:6.1f}  R@1 {record['R@1']:5.1f}"

@@ -26,6 +26,17 @@ class Ranking:
     hybrid: Annotated[str | None, Doc(f"Combine two indexes: {' or '.join(HYBRIDS)}.")] = None
 
 
+@dataclass(frozen=True)
+class RankingAnywhere(Ranking):
+    """The same, of an index or of whatever a server searches."""
+
+    index: Annotated[
+        tuple[str, ...],
+        Doc("The index; with --hybrid twice, the expensive model's first. Needed without --server."),
+        Shown("that of the server"),
+    ] = ()
+
+
 def _field(option: Option) -> tuple[str, Any, Any]:
     """A method's number as the command line takes it: once, or once per index where the methods of a hybrid's sides
     have it."""
@@ -51,6 +62,12 @@ else:
         "MethodNumbers", [_field(option) for option in number_options().values()], frozen=True
     )
 """The numbers of all methods, as they are listed in the code; each empty where it is not given."""
+
+
+def given_as(numbers: Any) -> list[tuple[str, str]]:
+    """(name, value) of each number that was given, as it was given, in order."""
+    names = [_named(option) for option in number_options().values()]
+    return [(name, str(value)) for name in names for value in getattr(numbers, name)]
 
 
 def given_numbers(numbers: Any) -> Numbers:

@@ -2,26 +2,24 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run, say
 from jobs.encode_corpus import MAX_FAILED, GpusPerEncoder, MaxFailed, target
-from jobs.progress import EncodingProgress, failure_lines
-from pipelines.reindex import reindex_corpus
-from qasir.encoding.corpus_config import IndexConfig, load_corpus_config
-from qasir.encoding.failures import too_many_failed
 from qasir.encoding.options import EncodeOptions, ReindexOptions
-from qasir.encoding.prepare import check_options
-from qasir.encoding.reindex import ReindexSummary, plan_reindex
 from qasir.errors import NoIndexError
-from qasir.index.index import Index
-from qasir.index.lease import Holding
-from qasir.index.recovery import Repaired, open_damaged
 from qasir.options import options_of
-from qasir.video.corpus import Corpus, list_videos
+
+if TYPE_CHECKING:
+    from qasir.encoding.corpus_config import IndexConfig
+    from qasir.encoding.reindex import ReindexSummary
+    from qasir.index.index import Index
+    from qasir.index.lease import Holding
+    from qasir.index.recovery import Repaired
+    from qasir.video.corpus import Corpus
 
 
 def reindex(
@@ -43,6 +41,15 @@ def reindex(
     given: Given,
 ) -> None:
     """Encode what is new or changed, delete what is gone, compact, tag the version, and drop old ones."""
+    from jobs.progress import EncodingProgress
+    from pipelines.reindex import reindex_corpus
+    from qasir.encoding.corpus_config import load_corpus_config
+    from qasir.encoding.failures import too_many_failed
+    from qasir.encoding.reindex import plan_reindex
+    from qasir.index.index import Index
+    from qasir.index.recovery import open_damaged
+    from qasir.video.corpus import list_videos
+
     if plan:
         unused = [option.field for option in options_of(EncodeOptions)]
         unused += ["keep_versions_for", "repair", "max_failed", "gpus_per_encoder"]
@@ -78,8 +85,11 @@ def reindex(
         raise typer.Exit(1)
 
 
-def _configured(entry: IndexConfig, corpus: Corpus, gpus_per_encoder: float | None, *, may_create: bool) -> Index:
+def _configured(entry: "IndexConfig", corpus: "Corpus", gpus_per_encoder: float | None, *, may_create: bool) -> "Index":
     """An index of a corpus.yaml; one that is not there yet is made, since the file asks for it."""
+    from qasir.encoding.prepare import check_options
+    from qasir.index.index import Index
+
     if not may_create:
         index = Index.open(entry.uri)
     else:
@@ -88,7 +98,10 @@ def _configured(entry: IndexConfig, corpus: Corpus, gpus_per_encoder: float | No
     return index
 
 
-def _mended_or_made(entry: IndexConfig, corpus: Corpus, gpus_per_encoder: float | None) -> Index:
+def _mended_or_made(entry: "IndexConfig", corpus: "Corpus", gpus_per_encoder: float | None) -> "Index":
+    from qasir.encoding.prepare import check_options
+    from qasir.index.recovery import open_damaged
+
     try:
         index = open_damaged(entry.uri)
     except NoIndexError:
@@ -97,7 +110,9 @@ def _mended_or_made(entry: IndexConfig, corpus: Corpus, gpus_per_encoder: float 
     return index
 
 
-def _print(summary: ReindexSummary, uri: str, *, plan: bool) -> None:
+def _print(summary: "ReindexSummary", uri: str, *, plan: bool) -> None:
+    from jobs.progress import failure_lines
+
     would = "would be " if plan else ""
     say(
         f"{uri}: {summary.new} new, {summary.changed} changed, {summary.retried} failed before: {would}encoded; "
@@ -115,7 +130,7 @@ def _print(summary: ReindexSummary, uri: str, *, plan: bool) -> None:
         say(f"version {summary.version}, {summary.seconds:.1f} s")
 
 
-def _mended(done: Repaired) -> str:
+def _mended(done: "Repaired") -> str:
     files = f" ({', '.join(done.manifests)})" if done.manifests else ""
     return (
         f"repaired: {len(done.manifests)} manifests deleted{files}, {done.fragments} fragments given up, "
@@ -123,7 +138,7 @@ def _mended(done: Repaired) -> str:
     )
 
 
-def _held(holding: Holding | None) -> str:
+def _held(holding: "Holding | None") -> str:
     if holding is None:
         return "no run has held it yet"
     said = (
@@ -134,7 +149,7 @@ def _held(holding: Holding | None) -> str:
     return f"held by {said}" if holding.state == "held" else f"perhaps held, which cannot be seen from here, by {said}"
 
 
-def _facts(indexes: list[Index], summaries: list[ReindexSummary], *, several: bool) -> dict[str, Any]:
+def _facts(indexes: "list[Index]", summaries: "list[ReindexSummary]", *, several: bool) -> dict[str, Any]:
     """The facts of one index; of several their sums, the newest version, and the facts of each."""
     each = [asdict(summary) for summary in summaries]
     if not several:

@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
 from jobs.command_line import Json, job
 from jobs.console import print_json, run, say
-from qasir.demo.render import render_corpus
 from qasir.errors import QasirError
 
 
@@ -19,6 +17,10 @@ def render_demo(
     as_json: Json = False,
 ) -> None:
     """Render the demo corpus. Videos that are there already are kept."""
+    from tqdm import tqdm
+
+    from qasir.demo.render import render_corpus
+
     with tqdm(total=videos, unit="video", desc="rendering", disable=None) as bar:
         try:
             rendered, queries = render_corpus(output, videos, seed, on_video=lambda _: bar.update())

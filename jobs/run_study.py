@@ -2,18 +2,15 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.command_line import Json, job
 from jobs.console import print_json, run, say
-from jobs.progress import EncodingProgress
-from pipelines.study import Step
-from pipelines.study import run_study as study
-from qasir.files.whole import write_whole
-from qasir.study.config import load_study_config
-from qasir.study.page import render_study
+
+if TYPE_CHECKING:
+    from pipelines.study import Step
 
 
 def run_study(
@@ -24,6 +21,12 @@ def run_study(
     as_json: Json = False,
 ) -> None:
     """Run every setting of a study that has no result yet; run it again to go on, or after changing the config."""
+    from jobs.progress import EncodingProgress
+    from pipelines.study import run_study as study
+    from qasir.files.whole import write_whole
+    from qasir.study.config import load_study_config
+    from qasir.study.page import render_study
+
     asked = load_study_config(config)
     since = time.monotonic()
     with EncodingProgress() as progress:
@@ -48,7 +51,7 @@ def run_study(
         raise typer.Exit(1)
 
 
-def _print(step: Step) -> None:
+def _print(step: "Step") -> None:
     row = step.result.row
     if step.result.is_done:
         what = f"SumR {row['SumR']:.1f} ({row['SumR_low']:.1f} to {row['SumR_high']:.1f})"

@@ -1,99 +1,161 @@
-"""Searches an index, or two together, for a moment by text or by picture: shows videos, or moments of all videos."""
+"""Searches an index, or two together, for a moment by text or by picture: shows videos, or moments of all videos. Or
+asks a running search page to."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.command_line import Given, Json, job
-from jobs.console import print_json, run, say
-from jobs.evaluation_output import print_left_out
-from jobs.options import MethodNumbers, Ranking, given_numbers
+from jobs.console import print_json, run
+from jobs.hits_output import print_hits, print_left_out
+from jobs.options import MethodNumbers, RankingAnywhere, given_as, given_numbers
 from qasir.errors import QueryError
-from qasir.retrieval.asking import Like, Part, Picture
-from qasir.retrieval.hits import Hits, MomentHit, MomentHits
+from qasir.options import Doc, Flag, Shown
 from qasir.retrieval.methods.asked import asked, check_indexes
-from qasir.retrieval.opening import open_searcher
+
+if TYPE_CHECKING:
+    from jobs.asking_server import ServedHit
+    from qasir.retrieval.asking import Part
+    from qasir.retrieval.hits import Hits, MomentHits
 
 _VIDEOS, _MOMENTS = 5, 20
 """How many are shown unless asked otherwise."""
+_OF_AN_INDEX = ("index", "finetuned", "hybrid")
+"""What a server decides for itself."""
+
+
+@dataclass(frozen=True)
+class Looking:
+    """What is looked for besides a text, among which videos, and how it is shown."""
+
+    image: Annotated[Path | None, Doc("A picture of what is looked for.")] = None
+    like: Annotated[str | None, Doc("A place in a video of the index, VIDEO@SECONDS, to find more like it.")] = None
+    top_k: Annotated[int | None, Doc("How many to show."), Shown("5 videos, or 20 moments")] = None
+    moments: Annotated[bool, Doc("Rank moments, several a video, of which no two overlap.")] = False
+    per_video: Annotated[int, Doc("With --moments, how many of one video at most.")] = 3
+    where: Annotated[str | None, Doc('SQL over the columns of `videos`, such as "duration_s > 60".')] = None
+    exact: Annotated[
+        bool | None,
+        Doc("Score every video, or only candidates from the vector index."),
+        Flag("--exact/--indexed"),
+        Shown("indexed where there is a vector index"),
+    ] = None
+
+    @property
+    def most(self) -> int:
+        """How many are shown."""
+        return self.top_k if self.top_k is not None else _MOMENTS if self.moments else _VIDEOS
+
+    @property
+    def by(self) -> str:
+        return "moment" if self.moments else "video"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search gave, here or at a server. facts: what --json says besides what was asked for."""
+
+    hits: "Hits | MomentHits | list[ServedHit]"
+    exact: bool
+    left_out: int
+    facts: dict[str, Any]
 
 
 def search(
-    ranking: Ranking,
+    *,
+    ranking: RankingAnywhere,
     numbers: MethodNumbers,
     given: Given,
     query: Annotated[
         str | None, typer.Argument(help="What the moment shows; may be left out beside a picture.")
     ] = None,
-    image: Annotated[Path | None, typer.Option(help="A picture of what is looked for.")] = None,
-    like: Annotated[
-        str | None, typer.Option(metavar="VIDEO@SECONDS", help="A place in a video of the index, to find more like it.")
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(help="How many to show.", show_default="5 videos, or 20 moments")] = None,
-    moments: Annotated[
-        bool, typer.Option("--moments", help="Rank moments, several a video, of which no two overlap.")
-    ] = False,
-    per_video: Annotated[int, typer.Option(help="With --moments, how many of one video at most.")] = 3,
-    where: Annotated[
-        str | None, typer.Option(help='SQL over the columns of `videos`, such as "duration_s > 60".')
-    ] = None,
-    exact: Annotated[
-        bool | None,
+    looking: Looking,
+    server: Annotated[
+        str | None,
         typer.Option(
-            "--exact/--indexed",
-            help="Score every video, or only candidates from the vector index.",
-            show_default="indexed where there is a vector index",
+            metavar="URL", help="Ask the search page (jobs/serve_search.py) that runs there; without --index."
         ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(help="What the server asks for.", show_default="that of the environment variable QASIR_TOKEN"),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the videos that fit a query best, each with its score and its best moment; or the moments that do."""
-    if not moments:
+    if not looking.moments:
         given.refuse(["per_video"], "videos are ranked, each with one moment, without --moments")
-    check_indexes(len(ranking.index), ranking.hybrid)
-    if exact is False and ranking.hybrid:
-        raise QueryError(f"--indexed: --hybrid {ranking.hybrid} scores every video")
-    what: list[Part] = [query] if query is not None else []
-    what += [Picture(image)] if image is not None else []
-    what += [Like.parse(like)] if like is not None else []
-    if not what:
+    if query is None and looking.image is None and looking.like is None:
         raise QueryError("nothing to search for: give a text, --image FILE or --like VIDEO@SECONDS")
-    if exact is False and len(what) > 1:
+    if server is not None:
+        given.refuse(_OF_AN_INDEX, "--server: it has its own indexes, and searches them as it was started")
+        found = _asked_of(server, token, query, looking, ranking.aggregation, numbers)
+    else:
+        given.refuse(["token"], "no --server asks for it")
+        if not ranking.index:
+            raise typer.BadParameter("give --index or --server")
+        found = _searched(ranking, numbers, query, looking)
+    print_hits(found.hits, looking.where, exact=found.exact)
+    print_left_out(found.left_out)
+    if as_json:
+        asked_for = {
+            "query": query, "image": looking.image, "like": looking.like, "where": looking.where, "by": looking.by,
+        }  # fmt: skip
+        print_json({**asked_for, **found.facts})
+
+
+def _searched(ranking: RankingAnywhere, numbers: MethodNumbers, query: str | None, looking: Looking) -> Found:
+    """In an index, or two."""
+    check_indexes(len(ranking.index), ranking.hybrid)
+    if looking.exact is False and ranking.hybrid:
+        raise QueryError(f"--indexed: --hybrid {ranking.hybrid} scores every video")
+    from qasir.retrieval.opening import open_searcher
+
+    what = _parts(query, looking)
+    if looking.exact is False and len(what) > 1:
         raise QueryError("--indexed: a text and a picture together score every video")
     searcher = open_searcher(ranking.index, ranking.finetuned)
     defaults = [side.default for side in searcher.sides]
     method = asked(defaults, ranking.aggregation, ranking.hybrid, given_numbers(numbers))
-    if top_k is None:
-        top_k = _MOMENTS if moments else _VIDEOS
+    options: dict[str, Any] = {"where": looking.where, "exact": looking.exact}
     hits: Hits | MomentHits
-    if moments:
-        hits = searcher.search_moments(what, top_k, method, per_video=per_video, where=where, exact=exact)
+    if looking.moments:
+        hits = searcher.search_moments(what, looking.most, method, per_video=looking.per_video, **options)
     else:
-        hits = searcher.search(what, top_k, method, where=where, exact=exact)
-    if not hits:
-        say("no video has vectors that can be used" if where is None else f"no video fits the filter {where!r}")
-    width = max((len(hit.video_id) for hit in hits), default=0)
-    for place, hit in enumerate(hits, start=1):
-        moment = f"moment {_clock(hit.start_s)} to {_clock(hit.end_s)}"
-        video = f"  video {hit.video_score:.3f}" if isinstance(hit, MomentHit) else ""
-        say(f"{place:3}  {hit.video_id:{width}}  score {hit.score:.3f}  {moment}{video}")
-    if not hits.exact:
-        say("from the vector index, which may miss a video; --exact scores all")
-    print_left_out(len(searcher.left_out))
-    if as_json:
-        facts = {
-            "query": query, "image": image, "like": like, "where": where, "by": "moment" if moments else "video",
-            "exact": hits.exact, "scoring": method.describe(), "left_out": len(searcher.left_out),
-        }  # fmt: skip
-        print_json({**facts, "hits": [asdict(hit) for hit in hits]})
+        hits = searcher.search(what, looking.most, method, **options)
+    left_out = len(searcher.left_out)
+    facts = {"exact": hits.exact, "scoring": method.describe(), "left_out": left_out}
+    return Found(hits, hits.exact, left_out, {**facts, "hits": [asdict(hit) for hit in hits]})
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours:d}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes:d}:{rest:04.1f}"
+def _parts(query: str | None, looking: Looking) -> "list[Part]":
+    from qasir.retrieval.asking import Like, Picture
+
+    parts: list[Part] = [query] if query is not None else []
+    parts += [Picture(looking.image)] if looking.image is not None else []
+    return parts + ([Like.parse(looking.like)] if looking.like is not None else [])
+
+
+def _asked_of(
+    url: str, token: str | None, query: str | None, looking: Looking, aggregation: str | None, numbers: MethodNumbers
+) -> Found:
+    """Of a server, by its API."""
+    from jobs.asking_server import Server
+
+    server = Server.at(url, token)
+    asking = {
+        "q": query, "like": looking.like, "top_k": looking.most, "by": looking.by, "where": looking.where,
+        "per_video": looking.per_video if looking.moments else None,
+        "exact": None if looking.exact is None else str(looking.exact).lower(), "aggregation": aggregation,
+    }  # fmt: skip
+    given = [(name, str(value)) for name, value in asking.items() if value is not None]
+    answer = server.search([*given, *given_as(numbers)], looking.image)
+    left_out = answer.facts.get("left_out")
+    said = {name: value for name, value in answer.facts.items() if name != "query"}  # what was asked is told as given
+    facts = {**said, "server": server.url, "exact": answer.exact, "hits": [hit.facts for hit in answer.hits]}
+    return Found(answer.hits, answer.exact, left_out if isinstance(left_out, int) else 0, facts)
 
 
 app = job(search)

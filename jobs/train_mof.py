@@ -3,22 +3,17 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run, say
-from pipelines.mof import train_mof as train
-from qasir.evaluation.query_files import read_queries
 from qasir.options import Doc, Flag, refuse_useless
-from qasir.training.epochs import seconds_left
-from qasir.training.mof.material import Captioned
-from qasir.training.mof.meta_gradient import Objective
-from qasir.training.mof.mof_training import MODEL, MofSettings
-from qasir.video.corpus import list_videos
-from qasir.vlm.model import Vlm
-from qasir.vlm.weights import resolve
+from qasir.training.mof.settings import MofSettings, Objective
+
+if TYPE_CHECKING:
+    from qasir.training.mof.material import Captioned
 
 
 @dataclass(frozen=True)
@@ -32,8 +27,12 @@ class Data:
     output: Annotated[Path, Doc("Folder of the result; a killed training there goes on.")]
     query_format: Annotated[str, Doc("Of both query files."), Flag("--format")] = "auto"
 
-    def sets(self) -> tuple[Captioned, Captioned]:
+    def sets(self) -> "tuple[Captioned, Captioned]":
         """To train on, and to validate on."""
+        from qasir.evaluation.query_files import read_queries
+        from qasir.training.mof.material import Captioned
+        from qasir.video.corpus import list_videos
+
         queries, held_out = (read_queries(path, self.query_format) for path in (self.queries, self.val_queries))
         return Captioned(list_videos(self.videos), queries), Captioned(list_videos(self.val_videos), held_out)
 
@@ -49,6 +48,11 @@ def train_mof(
     as_json: Json = False,
 ) -> None:
     """Learn frames and model by turns; keep the model that is best at K raw frames of the validation videos."""
+    from pipelines.mof import train_mof as train
+    from qasir.training.mof.mof_training import MODEL
+    from qasir.vlm.model import Vlm
+    from qasir.vlm.weights import resolve
+
     for options in (settings, objective):
         refuse_useless(options, given.options.keys())
     settings = replace(settings, objective=objective)
@@ -74,6 +78,8 @@ def train_mof(
 
 def epoch_line(history: list[dict[str, Any]], epochs: int) -> str:
     """One line on the last epoch."""
+    from qasir.training.epochs import seconds_left
+
     record = history[-1]
     if record["epoch"] == 0:
         return f"before training   validation SumR {record['SumR']:6.1f}"

@@ -5,13 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from jobs.command_line import Json, job
 from jobs.console import print_json, run, say
-from qasir.demo.towers import export, export_folder, model_config, packaged_config
-from qasir.demo.train_packaged import train
 from qasir.demo.training_plan import TrainingPlan
 
 
@@ -37,6 +34,11 @@ def train_packaged_vlm(
     as_json: Json = False,
 ) -> None:
     """Train on rendered single scenes and write the weights. qasir-tiny takes hours on two cores."""
+    import torch
+
+    from qasir.demo.towers import export, export_folder, model_config, packaged_config
+    from qasir.demo.train_packaged import train
+
     name = "qasir-tiny" if config is None else config.stem
     if config is not None and output is None:
         raise typer.BadParameter("--config needs --output, a folder")

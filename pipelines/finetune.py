@@ -22,8 +22,8 @@ from qasir.errors import QasirError
 from qasir.training.epochs import OnEpoch
 from qasir.training.finetune import fit
 from qasir.training.finetune.examples import VideoRows, load_videos
-from qasir.training.finetune.fine_tuning import Settings
 from qasir.training.finetune.fit import KIND, Place, is_over, result
+from qasir.training.finetune.settings import Settings
 from qasir.training.finetune.task import Split, Task
 from qasir.training.state import TrainingState
 

@@ -17,7 +17,7 @@ from qasir.training.mof import learn
 from qasir.training.mof.clip_reading import Read, clip_task, read_alone
 from qasir.training.mof.clips import failure, read_clips
 from qasir.training.mof.material import Captioned
-from qasir.training.mof.mof_training import MofSettings
+from qasir.training.mof.settings import MofSettings
 from qasir.video.tile import Tiling
 from qasir.vlm.model import Vlm
 

@@ -46,6 +46,10 @@ class QueryError(QasirError):
     """A query or an annotation file is malformed."""
 
 
+class ServerError(QasirError):
+    """A search page that was asked does not answer, or says what is wrong."""
+
+
 class VideoError(QasirError):
     """A video that cannot be used. `kind` is one of `ERROR_KINDS`; it ends as a failed row, never as a failed job."""
 

@@ -2,6 +2,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,19 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # Ray's workers run at niceness 15, and beside anything else that keeps the CPUs busy they get next to nothing: the
 # loss of a node beside two busy loops was not over in 540 s, and takes 110 s with this.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Two processes run tests side by side; threads of torch and OpenMP beside them only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark what uses the local Ray, so that `-m "not ray"` leaves it out."""
+    """Mark what uses the local Ray, so that `-m "not ray"` leaves it out; files with slow tests come first, so that no
+    long one is left for the end where two processes share the files."""
     for item in items:
         if "local_ray" in item.fixturenames:
             item.add_marker(pytest.mark.ray)
+    n_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: n_slow[item.path], reverse=True)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +48,7 @@ def gpu() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def local_ray():
-    """One local Ray for the whole run."""
+    """One local Ray for all tests of this process."""
     import ray
 
     os.environ["RAY_idle_worker_killing_time_threshold_ms"] = "600000"  # noqa: SIM112  as pipelines.cluster does

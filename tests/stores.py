@@ -1,5 +1,6 @@
 """A small object store on loopback: objects by key, and an HTTP status for those that cannot be had."""
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,11 +19,12 @@ def client_of(port: int) -> dict[str, str]:
 
 
 class Bucket:
-    """A running store's address, and the keys that it was asked for."""
+    """A running store's address, and the keys and ranges that it was asked for."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.asked: list[str] = []
+        self.ranges: list[str] = []
 
     @property
     def environment(self) -> dict[str, str]:
@@ -46,6 +48,9 @@ def bucket_server(objects: Mapping[str, bytes | int]) -> Iterator[Bucket]:
             found = objects.get(key, 404)
             if isinstance(found, int):
                 self._say(found, b"")
+            elif asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+                bucket.ranges.append(asked[0])
+                self._say(206, found[int(asked[1]) : int(asked[2]) + 1])
             else:
                 self._say(200, found)
 

@@ -3,10 +3,13 @@ too."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.indexes import make_index
+
+ROOT = Path(__file__).parents[1]
 
 NOT_FOR_READERS = {
     "qasir.demo",
@@ -49,3 +52,51 @@ def test_opening_an_index_or_a_checkpoint_loads_nothing_that_trains_reports_or_d
 def test_the_package_itself_loads_nothing_until_a_name_is_used():
     loaded = loaded_by("import qasir\nassert qasir.__all__")
     assert not {name for name in loaded if name.startswith("qasir.")} | loaded & {"lance", "numpy", "torch"}
+
+
+SLOW_TO_IMPORT = {"lance", "lancedb", "open_clip", "pandas", "ray", "timm", "torch", "torchvision"}
+
+
+def test_help_of_no_job_waits_for_torch_lance_or_ray():
+    """All jobs in one process, which has loaded nothing else before."""
+    names = sorted(path.stem for path in (ROOT / "jobs").glob("*.py") if "__main__" in path.read_text())
+    assert "search_corpus" in names
+    loaded = loaded_by(
+        "import runpy\n"
+        f"for name in {names}:\n"
+        "    sys.argv = [name, '--help']\n"
+        "    try:\n"
+        "        runpy.run_module(f'jobs.{name}', run_name='__main__')\n"
+        "    except SystemExit as end:\n"
+        "        assert end.code == 0, name\n"
+        f"    found = {SLOW_TO_IMPORT} & set(sys.modules)\n"
+        "    assert not found, f'{name} --help loads {found}'"
+    )
+    assert "jobs.command_line" in loaded
+
+
+def test_a_cold_search_by_text_waits_for_nothing_that_it_does_not_use(tmp_path):
+    make_index(tmp_path / "index", [3, 2], dim=192)  # the width of qasir-tiny
+    loaded = loaded_by(run_of("search_corpus", "--index", str(tmp_path / "index"), "a flamingo"))
+    assert {"open_clip", "torch", "lance"} <= loaded
+    assert not loaded & {"lancedb", "torch._dynamo", "timm", "huggingface_hub", "av", *NOT_FOR_READERS}
+    assert not {name for name in loaded if name.startswith(("torchvision.models", "torchvision.io", "jobs.progress"))}
+
+
+def test_a_search_by_a_place_loads_no_model(tmp_path):
+    make_index(tmp_path / "index", [3, 2])
+    loaded = loaded_by(run_of("search_corpus", "--index", str(tmp_path / "index"), "--like", "v000@1"))
+    assert "qasir.retrieval.scoring" in loaded
+    assert not loaded & {"lancedb", "open_clip", "torchvision", *NOT_FOR_READERS}
+
+
+def run_of(job, *args):
+    """Code that runs a job as a program does, and fails where that fails."""
+    return (
+        "import runpy\n"
+        f"sys.argv = {[job, *args]}\n"
+        "try:\n"
+        f"    runpy.run_module('jobs.{job}', run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0"
+    )

@@ -9,8 +9,11 @@ import jsonschema
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.serve.schema import ServeDeploySchema
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
+
+from pipelines.serve import Options
 
 ROOT = Path(__file__).resolve().parents[1]
 MANIFESTS, POLICIES, SCHEMAS = (
@@ -24,6 +27,7 @@ KINDS = {
     "CronJob": "batch.v1", "Namespace": "core.v1", "NetworkPolicy": "networking.v1", "Role": "rbac.v1",
     "RoleBinding": "rbac.v1", "ServiceAccount": "core.v1",
 }  # fmt: skip
+RAY = {"RayJob": "rayjob.json", "RayService": "rayservice.json"}
 
 
 def manifests():
@@ -43,7 +47,7 @@ def of_kind(kind):
 
 @functools.cache
 def registry():
-    contents = [(name, json.loads((SCHEMAS / name).read_text())) for name in ("kubernetes.json", "rayjob.json")]
+    contents = [(name, json.loads((SCHEMAS / name).read_text())) for name in ("kubernetes.json", *RAY.values())]
     return Registry().with_resources(
         [(name, Resource.from_contents(content, default_specification=DRAFT202012)) for name, content in contents]
     )
@@ -51,16 +55,21 @@ def registry():
 
 def check(manifest):
     kind = manifest["kind"]
-    where = "rayjob.json" if kind == "RayJob" else f"kubernetes.json#/$defs/io.k8s.api.{KINDS[kind]}.{kind}"
+    where = RAY.get(kind) or f"kubernetes.json#/$defs/io.k8s.api.{KINDS[kind]}.{kind}"
     jsonschema.Draft202012Validator({"$ref": where}, registry=registry()).validate(manifest)
+
+
+def clusters():
+    """{name of a RayJob, or of a RayService with a hyphen: its cluster}"""
+    jobs = {name: one["spec"]["rayClusterSpec"] for name, one in of_kind("RayJob").items()}
+    return jobs | {f"{name}-": one["spec"]["rayClusterConfig"] for name, one in of_kind("RayService").items()}
 
 
 def pods():
     """[(what it is, pod template)] of every pod that the manifests make."""
     found = [(name, one["spec"]["jobTemplate"]["spec"]["template"]) for name, one in of_kind("CronJob").items()]
-    for name, one in of_kind("RayJob").items():
-        cluster = one["spec"]["rayClusterSpec"]
-        found.append((f"{name}submitter", one["spec"]["submitterPodTemplate"]))
+    found += [(f"{name}submitter", one["spec"]["submitterPodTemplate"]) for name, one in of_kind("RayJob").items()]
+    for name, cluster in clusters().items():
         found.append((f"{name}head", cluster["headGroupSpec"]["template"]))
         found += [(name + group["groupName"], group["template"]) for group in cluster["workerGroupSpecs"]]
     return found
@@ -82,6 +91,8 @@ def test_a_manifest_is_valid(manifest):
         ("RayJob", ["spec"], {"entrypiont": "x"}),
         ("RayJob", ["spec", "rayClusterSpec", "authOptions"], {"mode": "maybe"}),
         ("RayJob", ["spec", "rayClusterSpec", "headGroupSpec", "template", "spec"], {"containers": [{"name": 3}]}),
+        ("RayService", ["spec"], {"serveConfig": "x"}),
+        ("RayService", ["spec", "rayClusterConfig"], {"rayversion": "2"}),
         ("CronJob", ["spec"], {"concurencyPolicy": "Forbid"}),
         ("Role", ["rules", 0], {"verb": ["create"]}),
         ("NetworkPolicy", ["spec"], {"podSelector": 3}),
@@ -120,7 +131,7 @@ def test_a_pod_has_no_more_rights_than_it_needs(pod):
 
 def test_only_the_head_and_the_nightly_job_have_a_token_of_the_api_server():
     asking = {name for name, pod in pods() if pod["spec"].get("automountServiceAccountToken") is not False}
-    assert asking == {"qasir-reindex", "qasir-encode-head", "qasir-reindex-head"}
+    assert asking == {"qasir-reindex", "qasir-encode-head", "qasir-reindex-head", "qasir-head"}
     labelled = {name for name, pod in pods() if "qasir/asks-api-server" in pod["metadata"]["labels"]}
     assert labelled == asking
     accounts = of_kind("ServiceAccount")
@@ -133,10 +144,9 @@ def test_only_the_head_and_the_nightly_job_have_a_token_of_the_api_server():
         for name, account in accounts.items()
         if "annotations" in account["metadata"]
     }
-    assert roles["qasir-worker"] == "qasir-worker"
-    assert {role for name, role in roles.items() if name != "qasir-worker"} == {"qasir-driver"}
-    for job in of_kind("RayJob").values():
-        assert job["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0", "runs no tasks"
+    assert roles == {"qasir-worker": "qasir-worker", "qasir-head": "qasir-driver", "qasir-page": "qasir-reader"}
+    for cluster in clusters().values():
+        assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0", "runs no tasks"
     assert "annotations" not in accounts["qasir-reindex"]["metadata"], "the nightly job has no rights in the cloud"
 
 
@@ -151,19 +161,49 @@ def test_the_nightly_job_may_create_ray_jobs_and_nothing_else():
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-@pytest.mark.parametrize("job", of_kind("RayJob").values())
-def test_a_ray_job_authenticates_and_has_time_for_its_last_commit(job):
-    cluster = job["spec"]["rayClusterSpec"]
+@pytest.mark.parametrize("cluster", [pytest.param(cluster, id=name) for name, cluster in clusters().items()])
+def test_a_cluster_authenticates_and_has_no_door_of_its_own(cluster):
     assert cluster["authOptions"] == {"mode": "token"}
     pinned = re.search(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
     assert cluster["rayVersion"] == pinned
     head = cluster["headGroupSpec"]
     assert (head["serviceType"], head["enableIngress"]) == ("ClusterIP", False)
+
+
+@pytest.mark.parametrize("job", of_kind("RayJob").values())
+def test_a_ray_job_has_time_for_its_last_commit(job):
+    head = job["spec"]["rayClusterSpec"]["headGroupSpec"]
     (container,) = head["template"]["spec"]["containers"]
     waits = {one["name"]: one["value"] for one in container["env"]}["RAY_JOB_STOP_WAIT_TIME_S"]
     assert 30 <= float(waits) < head["template"]["spec"]["terminationGracePeriodSeconds"]
     script = job["spec"]["entrypoint"].split()[1]
     assert (ROOT / script.removeprefix("/home/ray/qasir/")).is_file()
+
+
+def test_the_page_reads_only_and_asks_for_a_token():
+    (service,) = of_kind("RayService").values()
+    assert set(actions("reader")) == READ
+    config = ServeDeploySchema.model_validate(yaml.safe_load(service["spec"]["serveConfigV2"]))
+    (application,) = config.applications
+    options = Options.model_validate(application.args)
+    assert application.import_path == "pipelines.serve:app"
+    assert options.token is None, "Serve shows its applications' arguments"
+    assert options.hosts == ("videos.example",)
+    (workers,) = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    assert workers["maxReplicas"] >= workers["minReplicas"] >= options.min_replicas
+    (container,) = workers["template"]["spec"]["containers"]
+    assert container["env"] == [
+        {"name": "QASIR_TOKEN", "valueFrom": {"secretKeyRef": {"name": "qasir-page", "key": "token"}}}
+    ]
+    cpus = float(container["resources"]["limits"]["cpu"])
+    assert cpus >= options.cpus + 1, "a replica, and what encodes texts"
+    assert container["readinessProbe"]["httpGet"] == {"path": "/-/healthz", "port": "serve"}
+    (port,) = container["ports"]
+    assert port == {"name": "serve", "containerPort": config.http_options.port}
+    accounts = {name: pod["spec"]["serviceAccountName"] for name, pod in pods() if name in ("qasir-page", "qasir-head")}
+    assert accounts["qasir-page"] == "qasir-page"
+    assert accounts["qasir-head"] == "qasir-page-head"
+    assert "annotations" not in of_kind("ServiceAccount")["qasir-page-head"]["metadata"], "no rights in the cloud"
 
 
 def test_rays_ports_are_for_the_clusters_own_pods():
@@ -172,7 +212,8 @@ def test_rays_ports_are_for_the_clusters_own_pods():
     inward = [rule for policy in policies.values() for rule in policy["spec"].get("ingress", ())]
     assert {"from": [{"podSelector": {"matchLabels": {"app": "qasir"}}}]} in inward
     others = [rule for rule in inward if "podSelector" not in rule["from"][0]]
-    assert [[port["port"] for port in rule["ports"]] for rule in others] == [[8265]]
+    assert [[port["port"] for port in rule["ports"]] for rule in others] == [[8265], [8000]]
+    assert policies["page"]["spec"]["podSelector"] == {"matchLabels": {"qasir/page": "true"}}
     outward = [rule for policy in policies.values() for rule in policy["spec"].get("egress", ())]
     blocks = [peer["ipBlock"] for rule in outward for peer in rule["to"] if "ipBlock" in peer]
     assert blocks
@@ -205,7 +246,7 @@ def test_nodes_that_decode_read_videos_and_write_the_index_and_nothing_else():
     assert set(actions("driver")) == READ | WRITE | {"s3:DeleteObject"}
     assert actions("driver")["s3:DeleteObject"] == {"arn:aws:s3:::INDEX/index/*"}
     assert actions("driver")["s3:GetObject"] == {"arn:aws:s3:::VIDEOS/videos/*", "arn:aws:s3:::INDEX/index/*"}
-    for name in ("worker", "driver"):
+    for name in ("worker", "driver", "reader"):
         for statement in statements(name):
             assert ("Condition" in statement) == (statement["Action"] == ["s3:ListBucket"])
             for prefixes in statement.get("Condition", {}).get("StringLike", {}).values():

@@ -32,10 +32,13 @@ def write_video(
     color_range: int | None = None,
     picture: np.ndarray | None = None,
     pictures: Sequence[np.ndarray] | None = None,
+    tags: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
 ) -> Path:
     """Frame i is flat `brightness(i)`, or pictures[i] (H, W, 3), or `picture`; `pts` are in ticks of `time_base`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", container_options=container_options or {}) as container:
+        container.metadata.update(tags or {})
         stream: Any = container.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
@@ -85,6 +88,55 @@ def write_film(path: Path, n_frames: int = 30) -> Path:
         for last in (sound, pictures, black):
             container.mux(last.encode(None))
     return path
+
+
+def write_sounding(
+    path: Path,
+    n_frames: int = 20,
+    *,
+    picture_s: float = 0.0,
+    sound_s: float | None = 0.0,
+    codec: str = "libx264",
+    sound: str = "aac",
+    keyframe_every: int = 10,
+    container_options: dict[str, str] | None = None,
+) -> Path:
+    """Ten frames a second, frame i flat `brightness(i)`, the first at picture_s, and a tone as long that begins at
+    sound_s; none if it is None."""
+    ticks = 90_000
+    packets: list[Packet] = []
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        options = {"g": str(keyframe_every), "x264-params": "scenecut=0"}
+        pictures: Any = container.add_stream(codec, rate=10, options=options)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        pictures.time_base = pictures.codec_context.time_base = Fraction(1, ticks)
+        for i in range(n_frames):
+            frame = VideoFrame.from_ndarray(np.full((48, 64, 3), brightness(i), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round((picture_s + i / 10) * ticks), Fraction(1, ticks)
+            packets += pictures.encode(frame)
+        packets += pictures.encode(None)
+        if sound_s is not None:
+            packets += _tone(container.add_stream(sound, rate=48_000), sound_s, n_frames / 10)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            container.mux(packet)
+    return path
+
+
+def _tone(stream: Any, start_s: float, length_s: float) -> list[Packet]:
+    rate, step = stream.rate, stream.codec_context.frame_size or 1024
+    stream.layout = "mono"
+    samples = 0.05 * np.sin(np.arange(int(length_s * rate)) * 2 * np.pi * 440 / rate)
+    if stream.codec_context.format.name == "s16":
+        samples = (samples * 32767).astype(np.int16)
+    packets: list[Packet] = []
+    for first in range(0, len(samples) - step + 1, step):
+        part = samples[None, first : first + step]
+        part = part if part.dtype == np.int16 else part.astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(part, format=stream.codec_context.format.name, layout="mono")
+        frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+        frame.pts = round(start_s * rate) + first
+        packets += stream.encode(frame)
+    return packets + stream.encode(None)
 
 
 def write_blank(path: Path, size: tuple[int, int], codec: str, pix_fmt: str = "yuv420p", **options: str) -> Path:

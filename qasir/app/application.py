@@ -17,7 +17,9 @@ _STATIC = Path(__file__).parent / "static"
 
 def make_app(routers: Sequence[APIRouter]) -> FastAPI:
     """The page at `/`, what it loads under `/static/`, and the routes of the API."""
-    app = FastAPI(title="qasir", summary="Finds the moment you mean in a pile of long videos.", docs_url=None)
+    app = FastAPI(
+        title="qasir", summary="Finds the moment you mean in a pile of long videos.", docs_url=None, redoc_url=None
+    )
     for router in routers:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
@@ -33,11 +35,16 @@ def make_app(routers: Sequence[APIRouter]) -> FastAPI:
     @app.exception_handler(RequestValidationError)
     def misspelt(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return _said(400, f"{first['loc'][-1]}: {first['msg']}")
+        name = next((part for part in reversed(first["loc"]) if isinstance(part, str)), "request")
+        return _said(400, f"{name}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
     def other(request: Request, error: HTTPException) -> JSONResponse:
         return _said(error.status_code, str(error.detail))
+
+    @app.exception_handler(Exception)
+    def stumbled(request: Request, error: Exception) -> JSONResponse:  # which then goes on into the server's log
+        return _said(500, "the server stumbled over this request; its log says more")
 
     return app
 

@@ -66,7 +66,7 @@ def render_corpus(
 
 
 def render_video(video: DemoVideo, folder: Path, frame_rate: int = FRAME_RATE) -> str:
-    """Encode one video with H.264, one thread, so that its bytes depend on its plan and the encoder's version alone."""
+    """Encode one video with H.264, one thread, so that its pictures depend on plan and encoder version alone."""
     path = folder / f"{video.video_id}.mp4"
     partial = path.with_suffix(".partial")
     with av.open(str(partial), "w", format="mp4") as container:

@@ -17,9 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import qasir.vlm.torchvision_shim  # noqa: F401  (before open_clip)
-
-import open_clip  # isort: skip
+from qasir.vlm.open_clip_import import open_clip  # isort: skip
 from open_clip import SimpleTokenizer  # isort: skip
 
 from qasir.demo.scene_batches import SceneBatch, class_texts, other_words

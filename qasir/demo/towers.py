@@ -10,9 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import qasir.vlm.torchvision_shim  # noqa: F401  (before open_clip)
-
-import open_clip  # isort: skip
+from qasir.vlm.open_clip_import import open_clip  # isort: skip
 from open_clip import CLIP, SimpleTokenizer  # isort: skip
 from safetensors.torch import save  # isort: skip
 

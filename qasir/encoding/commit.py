@@ -15,6 +15,7 @@ from qasir.index.index import now
 from qasir.index.schemas import FAILED
 from qasir.index.writer import Writer
 from qasir.video.corpus import VideoFile
+from qasir.video.video_file import modified_at
 
 log = logging.getLogger(__name__)
 
@@ -224,6 +225,7 @@ def _row(encoded: _Partial) -> dict[str, Any]:
         **_facts(reports[0]),
         **{n: sum(getattr(report, n) for report in reports) for n in ("n_sampled", "n_super_images", "decode_errors")},
         "duration_s": _duration_s(encoded),
+        "media_offset_s": next((r.media_offset_s for r in reports if r.media_offset_s is not None), None),
         "embedding": (np.asarray(encoded.total) / max(1, len(encoded.positions))).astype(np.float16),
     }
 
@@ -231,7 +233,7 @@ def _row(encoded: _Partial) -> dict[str, Any]:
 def _facts(report: Report) -> dict[str, Any]:
     """What a report says for the row of its video."""
     facts = {name: value for name, value in asdict(report).items() if name not in _OF_A_SEGMENT}
-    return {**facts, "embedding": None, "encoded_at": now()}
+    return {**facts, "modified_at": modified_at(report.fingerprint), "embedding": None, "encoded_at": now()}
 
 
 def _duration_s(partial: _Partial) -> float | None:

@@ -169,6 +169,7 @@ def _encoded(video: Video, end: End) -> dict[str, Any]:
     return {
         "status": ENCODED, "duration_s": end.duration_s, "width": video.width, "height": video.height,
         "fps": video.frame_rate, "codec": video.codec, "decode_errors": end.decode_errors,
+        "recorded_at": video.recorded_at, "media_offset_s": video.media_offset_s,
     }  # fmt: skip
 
 

@@ -127,6 +127,7 @@ def reindex_corpus(
                     summary, failed=done.failed, failed_again=done.failed_again, failures_by_kind=done.failures_by_kind
                 )
                 lease.seconds |= done.throughput
+                lease.counts |= {"super_images": done.super_images, "video_seconds": done.video_seconds}
             lease.counts |= asdict(summary)
             summaries.append(summary)
     return summaries

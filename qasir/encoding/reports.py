@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 
 import pyarrow as pa
 
@@ -16,8 +17,9 @@ CHANGED = "changed while read"
 class Report:
     """What became of one segment of a video for one index; the segments of a video add up to its row of `videos`.
 
-    duration_s is known only where the segment reached the end of the video. n_sampled and n_super_images count the
-    segment's own, n_new the super images sent on to be encoded; seconds is the time decoding took, told once a segment.
+    duration_s is known only where the segment reached the end of the video, media_offset_s where it read a frame.
+    n_sampled and n_super_images count the segment's own, n_new the super images sent on to be encoded; seconds is the
+    time decoding took, told once a segment.
     """
 
     video_id: str
@@ -39,6 +41,8 @@ class Report:
     decode_errors: int = 0
     error_kind: str | None = None
     error: str | None = None
+    recorded_at: datetime | None = None
+    media_offset_s: float | None = None
     seconds: float = 0.0
 
     @property

@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from qasir.index.schemas import TIME
 from qasir.video.corpus import VideoFile
 
 _VIDEO = [
@@ -79,6 +80,8 @@ REPORT_SCHEMA = pa.schema(
         ("decode_errors", pa.int32()),
         ("error_kind", pa.string()),
         ("error", pa.string()),
+        ("recorded_at", TIME),
+        ("media_offset_s", pa.float64()),
         ("seconds", pa.float64()),
     ]
 )

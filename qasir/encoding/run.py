@@ -151,6 +151,7 @@ class Encoding:
         self._stages = stages
         self._options = options
         self._on_progress = on_progress
+        self._leases = leases
         self._videos = {video.video_id: video for videos in todo for video in videos}
         self._committers = [
             Committer(lease.writer, {video.video_id: video.fingerprint for video in videos})
@@ -252,13 +253,19 @@ class Encoding:
 
     def _tell(self) -> None:
         committers = self._committers
+        seconds = time.time() - self.throughput.began
+        for lease, committer in zip(self._leases, committers, strict=True):
+            lease.progress = {
+                "done": committer.n_finished, "planned": len(committer.planned), "super_images": committer.n_written,
+                "video_seconds": committer.counts.video_seconds, "seconds": round(seconds, 1),
+            }  # fmt: skip
         self._on_progress(
             RunProgress(
                 done=sum(committer.n_finished for committer in committers),
                 planned=sum(len(committer.planned) for committer in committers),
                 super_images=sum(committer.n_written for committer in committers),
                 video_seconds=sum(committer.counts.video_seconds for committer in committers),
-                seconds=time.time() - self.throughput.began,
+                seconds=seconds,
             )
         )
 

@@ -58,7 +58,7 @@ class Throughput:
     def facts(self) -> dict[str, Any]:
         return {
             "startup_s": round(self.startup_s, 2),
-            "busy_s": {stage: round(busy, 2) for stage, busy in self.busy_s.items()},
+            "busy_s": {stage: round(busy, 4) for stage, busy in self.busy_s.items()},
             "workers": self.workers,
             "utilisation": {stage: round(share, 3) for stage, share in self.utilisation().items()},
             "bottleneck": self.bottleneck,

@@ -3,27 +3,45 @@
 from collections.abc import Callable
 
 import lance
+import pyarrow as pa
 
 from qasir.index.index import Index
 from qasir.index.schemas import DATA_TABLES, FORMAT, FORMAT_KEY, format_of, videos_schema
+from qasir.video.video_file import modified_at
+
+MODIFIED = "modified_at"
 
 
 def upgrade(index: Index, check: Callable[[], None]) -> None:
     """Only for whoever holds the index, which check() looks at before each change.
 
-    What it adds, older rows satisfy. Killed in between, it goes on next time: `videos` carries the number last, which
-    is where readers look for it.
+    What it adds, older rows satisfy; `modified_at` follows from their fingerprints. Killed in between, it goes on next
+    time: `videos` carries the number last, which is where readers look for it.
     """
     videos = index.table("videos")
-    if format_of(videos.schema) >= FORMAT:
-        return
-    new = [field for field in videos_schema(index.spec) if field.name not in videos.schema.names]
+    new = {field.name: field for field in videos_schema(index.spec) if field.name not in videos.schema.names}
+    modified = new.pop(MODIFIED, None)
     if new:
         check()
-        videos.add_columns(new)
-    for name in ("runs", *reversed(DATA_TABLES)):
+        videos.add_columns(list(new.values()))
+    if modified is not None:
         check()
-        _set_format(index.table(name))
+        videos.add_columns(_modified(modified), read_columns=["fingerprint"])
+    if format_of(videos.schema) < FORMAT:
+        for name in ("runs", *reversed(DATA_TABLES)):
+            check()
+            _set_format(index.table(name))
+
+
+def _modified(field: pa.Field) -> lance.udf.BatchUDF:
+    schema = pa.schema([field])
+
+    @lance.batch_udf(output_schema=schema)
+    def column(rows: pa.RecordBatch) -> pa.RecordBatch:
+        times = [modified_at(fingerprint) for fingerprint in rows["fingerprint"].to_pylist()]
+        return pa.record_batch([pa.array(times, field.type)], schema=schema)
+
+    return column
 
 
 def _set_format(table: lance.LanceDataset) -> None:

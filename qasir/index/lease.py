@@ -13,7 +13,7 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 HEARTBEAT_S = 20.0
 LEASE_S = 90.0
 """A run that has not been heard of for this long is dead, or must take itself for dead, and its lease with it."""
+PROGRESS = "progress"
+"""What the `counts` of a run that is going have: {"done", "planned", "super_images", "video_seconds", "seconds"}."""
 _TRIES = 20
 _LIBRARIES = ("qasir", "torch", "open_clip_torch", "av", "ray", "pyarrow", "pylance", "lancedb", "numpy")
 
@@ -49,6 +51,8 @@ class Run:
     """Holds an index from start to end, and makes it first if it is new. Raises IndexHeldError if another run does.
 
     mend: what is done first, before the data tables are looked at. writer: what the index is written by meanwhile.
+    counts, seconds: what the run's row says when it has ended; progress: what it says meanwhile, from the next
+    heartbeat on, replaced whole by whoever knows how far the run is.
     last_clean: how the last run that left everything right left it. is_clean: whether it still is so; set by whoever
     has looked at what was written since, and without that this run's end is not clean either.
     """
@@ -69,7 +73,8 @@ class Run:
         self.run_id = uuid.uuid4().hex
         self.epoch = 0
         self.counts: dict[str, Any] = {}
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, Any] = {}
+        self.progress: Mapping[str, Any] | None = None
         self.last_clean: Clean | None = None
         self.is_clean = False
         self._mend = mend
@@ -127,9 +132,9 @@ class Run:
         for _ in range(_TRIES):
             newest = self._runs.newest()
             claims = [row for row in newest if row["ended"] is None]
-            if any(_state(row) == "held" for row in claims):
+            if any(state_of(row) == "held" for row in claims):
                 self._refuse(claims)
-            unseen = [row for row in claims if _state(row) == "unseen"]
+            unseen = [row for row in claims if state_of(row) == "unseen"]
             if unseen and not self._is_still(unseen):
                 continue
             epoch = 1 + max((row["epoch"] for row in newest), default=self._runs.newest_holder()[0])
@@ -183,8 +188,11 @@ class Run:
             heard_s = clock_s()
             if heard_s - self._heard_s > self._lease_s:
                 return  # overslept: it is lost, and must not come to life again
+            values: Row = {"heartbeat": now(), "beat": self._beats + 1, "heard_s": heard_s}
+            if self.progress is not None:
+                values["counts"] = to_json({PROGRESS: self.progress})
             try:
-                self._runs.update(self.run_id, {"heartbeat": now(), "beat": self._beats + 1, "heard_s": heard_s})
+                self._runs.update(self.run_id, values)
             except BaseException as error:  # whatever a store throws once, a panic of Lance's too
                 log.warning("%s: a heartbeat failed, and is tried again: %r", self.index.uri, error)
                 wait_s = self._heartbeat_s / 4
@@ -249,11 +257,12 @@ def holding(index: Index) -> Holding | None:
     row = max(rows, key=lambda row: row["epoch"])
     return Holding(
         row["job"], row["holder"], row["epoch"], row["started"], row["heartbeat"], row["ended"],
-        "free" if row["ended"] is not None else _state(row),
+        "free" if row["ended"] is not None else state_of(row),
     )  # fmt: skip
 
 
-def _state(row: Row) -> State:
+def state_of(row: Row) -> State:
+    """Of a row of `runs` that has not ended."""
     if not row["process"]:
         return "unseen"
     process = Process.from_json(row["process"])

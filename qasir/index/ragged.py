@@ -1,11 +1,13 @@
 """Rows of many videos, any number a video: which rows are whose."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def numbered(video_ids: Sequence[str]) -> dict[str, int]:
@@ -23,8 +25,11 @@ def ragged_rows(first: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[
     return np.repeat(first - (np.cumsum(length) - length), length) + np.arange(length.sum())
 
 
-def runs_of(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+def runs_of(column: "pa.ChunkedArray") -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
     """(values, first row, rows) of the runs of equal values in a sorted column of strings."""
+    import pyarrow as pa  # here: what names ways of ranking needs none of it
+    import pyarrow.compute as pc
+
     if len(column) == 0:
         return [], np.zeros(0, np.int64), np.zeros(0, np.int64)
     coded = pc.run_end_encode(column.combine_chunks())

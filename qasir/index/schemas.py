@@ -15,6 +15,7 @@ an index of an older number up to date (`qasir.index.formats`). 1, without a num
 PRIMARY_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 """Lance lets only one of two rows with one such key in, even when both are inserted at once."""
 
+TIME = pa.timestamp("us", tz="UTC")
 DATA_TABLES = ("videos", "super_images")
 ENCODED, FAILED = "encoded", "failed"
 STALE_MARK = ("error_kind", "error", "failed_fingerprint", "attempts")
@@ -34,6 +35,10 @@ def videos_schema(spec: EncoderSpec) -> pa.Schema:
 
     A changed file whose new version failed keeps its encoded row, marked stale by an `error_kind`: `failed_fingerprint`
     is the version that failed, of a failed row its own. `attempts` counts how often that version was tried.
+
+    `modified_at` is when the file was changed last, `recorded_at` when the video was recorded, `media_offset_s` what a
+    player's time is at the first displayed frame. Null where nothing says so, and the last two in rows that an older
+    library wrote.
     """
     fields = [
         pa.field("video_id", pa.string(), nullable=False),
@@ -52,9 +57,12 @@ def videos_schema(spec: EncoderSpec) -> pa.Schema:
         pa.field("error_kind", pa.string()),
         pa.field("error", pa.string()),
         pa.field("embedding", embedding_type(spec.embedding_dim)),
-        pa.field("encoded_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("encoded_at", TIME, nullable=False),
         pa.field("failed_fingerprint", pa.string()),
         pa.field("attempts", pa.int32()),
+        pa.field("modified_at", TIME),
+        pa.field("recorded_at", TIME),
+        pa.field("media_offset_s", pa.float64()),
     ]
     return pa.schema(fields)
 
@@ -91,9 +99,9 @@ def runs_schema() -> pa.Schema:
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("job", pa.string(), nullable=False),
         pa.field("holder", pa.string(), nullable=False),
-        pa.field("started", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("heartbeat", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("ended", pa.timestamp("us", tz="UTC")),
+        pa.field("started", TIME, nullable=False),
+        pa.field("heartbeat", TIME, nullable=False),
+        pa.field("ended", TIME),
         pa.field("counts", pa.string()),
         pa.field("seconds", pa.string()),
         pa.field("spec", pa.string()),

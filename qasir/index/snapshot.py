@@ -5,7 +5,7 @@ to.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from qasir.errors import QueryError
 from qasir.files.readable import reason
-from qasir.index.filters import check_condition, quote
+from qasir.index.filters import check_condition, quote, with_nulls
 from qasir.index.ragged import numbered, ragged_rows, runs_of
-from qasir.index.schemas import ENCODED
+from qasir.index.schemas import ENCODED, videos_schema
 from qasir.index.spec import EncoderSpec
 from qasir.index.trouble import is_storage, names_its_uri
 
@@ -83,23 +83,33 @@ class Snapshot:
         self.images_dataset = images
         self._preloaded: pa.Table | None = None
         self._rows: RowMap | None = None
+        self._is_indexed: bool | None = None
         self._uris: tuple[pa.Array, pa.Array] | None = None
 
     def videos(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
-        """Rows of `videos`, failed ones too. Raises QueryError for a filter that Lance does not take."""
-        names = list(columns) if columns is not None else self.videos_dataset.schema.names
+        """Rows of `videos`, failed ones too. Columns that an older index lacks are null. Raises QueryError for a filter
+        that Lance does not take."""
+        there = self.videos_dataset.schema.names
+        lacking = {field.name: field.type for field in videos_schema(self.spec) if field.name not in there}
+        names = list(columns) if columns is not None else [*there, *lacking]
+        rows = self._videos([name for name in names if name not in lacking] or there[:1], where, lacking)
+        for name in set(names) & set(lacking):
+            rows = rows.append_column(name, pa.nulls(len(rows), lacking[name]))
+        return rows.select(names)
+
+    def _videos(self, names: list[str], where: str | None, lacking: Mapping[str, pa.DataType]) -> pa.Table:
         if where is None:
             return self.videos_dataset.to_table(columns=names)
         try:
             check_condition(where)
             # In parentheses, because Lance takes the longest condition that the text begins with and ignores the rest.
-            return self.videos_dataset.to_table(columns=names, filter=f"({where})")
+            return self.videos_dataset.to_table(columns=names, filter=f"({with_nulls(where, lacking)})")
         except (ValueError, RuntimeError) as error:
             if is_storage(error):
                 raise
             raise QueryError(
                 f"the filter {where!r} is not a SQL condition ({reason(error)}); the columns of `videos` are "
-                f"{', '.join(self.videos_dataset.schema.names)}"
+                f"{', '.join([*self.videos_dataset.schema.names, *lacking])}"
             ) from error
 
     def select(self, where: str) -> set[str]:
@@ -145,8 +155,10 @@ class Snapshot:
         return int(self._preloaded.nbytes)
 
     def is_indexed(self) -> bool:
-        """Whether `super_images` has a vector index."""
-        return any(entry["name"] == VECTOR_INDEX for entry in self.images_dataset.list_indices())
+        """Whether `super_images` has a vector index; looked up once, since every search asks."""
+        if self._is_indexed is None:
+            self._is_indexed = any(entry["name"] == VECTOR_INDEX for entry in self.images_dataset.list_indices())
+        return self._is_indexed
 
     def rows(self) -> "RowMap":
         """Where the readable rows of each video lie: a scan of the keys, once (0.1 s for a million rows)."""

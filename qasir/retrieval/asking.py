@@ -15,7 +15,7 @@ not have: with one, only texts can be searched for.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -30,7 +30,6 @@ from qasir.retrieval.moments import finest
 from qasir.retrieval.text_encoder import TextEncoder
 from qasir.retrieval.vector_source import VectorSource
 from qasir.retrieval.vectors import normalised
-from qasir.video.picture import picture_pixels
 
 
 class Searched(Protocol):
@@ -56,6 +55,8 @@ class Picture:
         """Raises QueryError for what is no picture, or where the index cannot be searched by one."""
         spec, checkpoint = side.vectors.snapshot.spec, side.texts.checkpoint
         _check_images(checkpoint)
+        from qasir.video.picture import picture_pixels
+
         pixels = picture_pixels(self.source, spec.image_size, spec.fit)
         vectors, _ = side.texts.vlm().encode_images(pixels[None])
         return vectors[0] if checkpoint is None else checkpoint.model.cell_vectors(vectors)[0]
@@ -98,13 +99,28 @@ class Like:
         return units.features.vectors[there[-1]]
 
 
-Part = str | Picture | Like
+@dataclass(frozen=True)
+class Embedded:
+    """A part whose vectors are known already: said is what it is in words, vectors {uri of an index: (D,)}."""
+
+    said: str
+    vectors: Mapping[str, NDArray[np.float32]] = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.said
+
+    def vector(self, side: Searched) -> NDArray[np.float32]:
+        """The one for this index."""
+        return self.vectors[side.vectors.snapshot.uri]
+
+
+Part = str | Picture | Like | Embedded
 Asked = Part | Sequence[Part]
 
 
 def parts_of(asked: Asked) -> tuple[Part, ...]:
     """At least one. Raises QueryError."""
-    parts = (asked,) if isinstance(asked, str | Picture | Like) else tuple(asked)
+    parts = (asked,) if isinstance(asked, Part) else tuple(asked)
     if not parts:
         raise QueryError("nothing to search for: give a text, a picture or a place in a video")
     return parts

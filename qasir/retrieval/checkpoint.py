@@ -19,7 +19,8 @@ from safetensors.torch import load
 from qasir.errors import ModelError, SpecError
 from qasir.files.readable import reason
 from qasir.index.spec import EncoderSpec
-from qasir.retrieval.modules import Architecture, FineTuned
+from qasir.retrieval.architecture import Architecture
+from qasir.retrieval.modules import FineTuned
 from qasir.retrieval.recipe import Recipe
 from qasir.retrieval.vectors import Features
 

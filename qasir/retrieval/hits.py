@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pandas
@@ -46,14 +48,18 @@ HitType = TypeVar("HitType", bound=Hit)
 
 
 class _Found(list[HitType]):
-    """Hits of one query, best first."""
+    """Hits of one query, best first. vector: (D,) what their moments were found by, in the space of the index that says
+    where a moment is; None where nothing could be compared."""
 
     schema: ClassVar[pa.Schema]
 
-    def __init__(self, query: str, hits: Iterable[HitType], *, exact: bool) -> None:
+    def __init__(
+        self, query: str, hits: Iterable[HitType], *, exact: bool, vector: NDArray[np.float32] | None = None
+    ) -> None:
         super().__init__(hits)
         self.query = query
         self.exact = exact
+        self.vector = vector
 
     def to_arrow(self) -> pa.Table:
         """A row a hit, as `schema`."""

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from qasir.index.ragged import ragged_rows, starts
 from qasir.retrieval.moments import MomentRule, overlaps
 from qasir.retrieval.vector_source import FeatureTable, VectorSource
+from qasir.retrieval.vectors import products
 
 _NUMBERS_HELD = 1 << 28
 """Numbers of a granularity's vectors (float32) that are read as a whole, and kept by whoever keeps."""
@@ -120,7 +121,7 @@ def rank_moments(
             continue
         together = max(1, _SIMILARITIES_AT_ONCE // len(loaded.features.vectors))
         for start in range(0, len(queries), together):
-            similarity = queries[start : start + together] @ loaded.features.vectors.T
+            similarity = products(queries[start : start + together], loaded.features.vectors)
             for q, row in enumerate(similarity, start=start):
                 found[q] = found[q].merged(choice.of(units.candidates(row, rule.share)), choice.top_k)
     return found
@@ -184,8 +185,8 @@ class _Units:
         peaks = np.flatnonzero((cosine > before) & (cosine >= after) & (cosine >= mean))
         least = np.minimum(mean[peaks] + share * (cosine[peaks] - mean[peaks]), cosine[peaks])
         left, right = reach(gapped, self.place[peaks], least)
-        windows = np.unique(np.stack([peaks - left, peaks + right], axis=1), axis=0)
-        first, last = windows.T
+        # As one number each, which are compared much faster than pairs.
+        first, last = np.divmod(np.unique((peaks - left) * len(cosine) + peaks + right), len(cosine))
         sums = np.concatenate([[0.0], np.cumsum(cosine)])
         score = ((sums[last + 1] - sums[first]) / (last + 1 - first)).astype(np.float32)
         order = np.lexsort((last, first, -score))

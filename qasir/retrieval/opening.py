@@ -10,13 +10,14 @@ from qasir.errors import NoIndexError, QueryError
 from qasir.index.index import Index
 from qasir.index.schemas import ENCODED
 from qasir.index.snapshot import Snapshot
+from qasir.index.spec import EncoderSpec
 from qasir.retrieval.checkpoint import Checkpoint, load_checkpoint
 from qasir.retrieval.methods.attention import Attention
 from qasir.retrieval.methods.fusion import Fusion
 from qasir.retrieval.moments import MomentRule
 from qasir.retrieval.ranker import ExactRanker, Ranker
 from qasir.retrieval.searcher import Searcher, Side
-from qasir.retrieval.text_encoder import TextEncoder
+from qasir.retrieval.text_encoder import KEPT, Encode, TextEncoder
 from qasir.retrieval.tuned import TunedVectors, choose, text_side
 from qasir.retrieval.vector_source import HeldVectors, StoredVectors, VectorSource
 
@@ -86,17 +87,30 @@ def side_of(
     version: str | None = None,
     finetuned: Checkpoint | None = None,
     make_ranker: MakeRanker = ExactRanker,
+    texts: TextEncoder | None = None,
 ) -> Side:
-    """An index as it is now, or at a tag, and what searching it takes."""
+    """An index as it is now, or at a tag, and what searching it takes.
+
+    texts: what encodes texts for it, where there is one already, made by `text_encoder` for the same encoder spec.
+    """
     source: VectorSource = StoredVectors(index.snapshot(version))
     if finetuned is not None:
         finetuned.check(index.spec, index.uri)
         source = TunedVectors(source, finetuned)
-    checkpoint = finetuned or text_side(index.spec)
     vectors = HeldVectors(source)
-    texts = TextEncoder(index.spec, checkpoint)
-    default = Attention() if checkpoint is None else checkpoint.recipe.scoring
+    texts = texts or text_encoder(index.spec, finetuned)
+    default = Attention() if texts.checkpoint is None else texts.checkpoint.recipe.scoring
     return Side(index, vectors, texts, make_ranker(vectors), default)
+
+
+def text_encoder(
+    spec: EncoderSpec, finetuned: Checkpoint | None = None, *, encode: Encode | None = None, kept: int = KEPT
+) -> TextEncoder:
+    """What encodes texts for indexes of a spec, through a checkpoint: this one, or the one that was applied to them.
+
+    encode: the text tower, where it runs elsewhere. kept: how many embeddings are remembered.
+    """
+    return TextEncoder(spec, finetuned or text_side(spec), encode=encode, kept=kept)
 
 
 def together(large: Side, small: Side) -> Searcher:

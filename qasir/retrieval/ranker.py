@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qasir.retrieval.scoring import best_device, score_each
-from qasir.retrieval.vector_source import VectorSource, VideoList
 from qasir.retrieval.vectors import Features
 
 if TYPE_CHECKING:
     from qasir.retrieval.methods.pooled import Pooled
+    from qasir.retrieval.vector_source import VectorSource, VideoList
 
 
 class Ranker(Protocol):
     """Scores queries against the V videos of an index, and hands out the vectors of those that a second stage looks
     at."""
 
-    def videos(self) -> VideoList:
+    def videos(self) -> "VideoList":
         """The V videos, in order of their ids."""
         ...
 
@@ -46,15 +45,15 @@ class ExactRanker:
     When second stages have asked for single videos so often that reading all would have been less, all are read.
     """
 
-    def __init__(self, vectors: VectorSource) -> None:
+    def __init__(self, vectors: "VectorSource") -> None:
         self.vectors = vectors
         self._n_read = 0
 
-    def videos(self) -> VideoList:
+    def videos(self) -> "VideoList":
         return self.vectors.videos()
 
     def pooled(self, queries: NDArray[np.float32], methods: Sequence["Pooled"]) -> list[NDArray[np.float32]]:
-        return score_each(queries, self.vectors.load("super-image").features, methods, device=best_device())
+        return scored(queries, self.vectors.load("super-image").features, methods)
 
     def video_vectors(self) -> NDArray[np.float32]:
         return self.vectors.video_vectors()
@@ -77,7 +76,7 @@ class RankerOfSome:
         self.numbers = numbers
         self._videos: VideoList | None = None
 
-    def videos(self) -> VideoList:
+    def videos(self) -> "VideoList":
         if self._videos is None:  # evaluating asks for it once a hit
             self._videos = self.ranker.videos().take(self.numbers)
         return self._videos
@@ -102,11 +101,11 @@ class RankerOfFeatures:
         self.images = images
         self.others = others
 
-    def videos(self) -> VideoList:
+    def videos(self) -> "VideoList":
         return self.others.videos()
 
     def pooled(self, queries: NDArray[np.float32], methods: Sequence["Pooled"]) -> list[NDArray[np.float32]]:
-        return score_each(queries, self.images, methods, device=best_device())
+        return scored(queries, self.images, methods)
 
     def video_vectors(self) -> NDArray[np.float32]:
         return self.others.video_vectors()
@@ -118,7 +117,14 @@ class RankerOfFeatures:
         return self
 
 
-def features_of(vectors: VectorSource, granularity: str, videos: NDArray[np.int64]) -> Features:
+def scored(queries: NDArray[np.float32], features: Features, methods: Sequence["Pooled"]) -> list[NDArray[np.float32]]:
+    """For every method, (Q, V) exact scores of queries (Q, D), on a GPU if there is one."""
+    from qasir.retrieval.scoring import best_device, score_each  # a command line names methods and waits for no torch
+
+    return score_each(queries, features, methods, device=best_device())
+
+
+def features_of(vectors: "VectorSource", granularity: str, videos: NDArray[np.int64]) -> Features:
     """The vectors of some videos of a source, by rising numbers."""
     ids = vectors.videos().video_ids
     wanted = [ids[v] for v in videos.tolist()]

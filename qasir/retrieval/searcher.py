@@ -6,7 +6,7 @@ for recall by video, and nothing but candidates where there is a vector index.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from qasir.errors import QueryError
 from qasir.index.index import Index
 from qasir.index.snapshot import Snapshot
 from qasir.retrieval.asking import Asked, Part, fused, part_vectors, parts_of
+from qasir.retrieval.granularity import check_granularity
 from qasir.retrieval.hits import Hit, Hits, ManyHits, MomentHit, MomentHits
 from qasir.retrieval.methods.method import Method
 from qasir.retrieval.moment_ranking import MomentChoice, RankedMoments, rank_moments
@@ -23,8 +24,8 @@ from qasir.retrieval.moments import MomentRule, finest, moments
 from qasir.retrieval.nominating import candidates, is_nominated
 from qasir.retrieval.ranker import ExactRanker, Ranker, RankerOfSome
 from qasir.retrieval.text_encoder import TextEncoder
-from qasir.retrieval.vector_source import VectorSource, VideoList, check_granularity
-from qasir.vlm.model import check_query
+from qasir.retrieval.vector_source import SomeVectors, VectorSource, VideoList
+from qasir.vlm.query_text import check_query
 
 _SCORES_AT_ONCE = 1 << 26
 """Scores (queries times videos) held at once by a search; 256 MiB."""
@@ -133,6 +134,30 @@ class Searcher:
         method = self.checked(method)
         return method.score(queries, self.rankers, among)
 
+    def score_asked(
+        self, asked: Sequence[Asked], method: Method | None = None, *, where: str | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """((Q, V) scores of whatever is asked for, every video compared, minus infinity where the filter leaves it out;
+        (Q, D) vectors that tell where a moment is). Arguments as of `search`."""
+        method = self.checked(method)
+        allowed = None if where is None else self.select(where)
+        return self._scored([self._checked(one, 1) for one in asked], method, allowed)
+
+    def score_one(self, asked: Asked, video_id: str, method: Method | None = None) -> tuple[float, NDArray[np.float32]]:
+        """(the score of one of the videos, (D,) the vector that tells where its moments are). Reads that video only
+        where its score does not depend on the others'. Raises QueryError where it is not among those ranked."""
+        method = self.checked(method)
+        if video_id not in self.videos().place:
+            raise QueryError(f"video {video_id!r} is not among those that are ranked")
+        parts = self._checked(asked, 1)
+        if len(parts) > 1 or len(self.sides) > 1:
+            scores, vectors = self._scored([parts], method, None)
+            return float(scores[0, self.videos().place[video_id]]), vectors[0]
+        (side,) = self.sides
+        query = part_vectors(parts, side)
+        alone = SomeVectors(side.vectors.load("super-image", [video_id]).covering([video_id]), side.vectors)
+        return float(method.score([query], [ExactRanker(alone)])[0, 0]), query[0]
+
     def search(
         self,
         asked: Asked,
@@ -164,23 +189,12 @@ class Searcher:
         method = self.checked(method)
         questions = [self._checked(one, top_k) for one in asked]
         allowed = None if where is None else self.select(where)
-        sizes = {len(parts): parts for parts in questions}
-        is_nominated_at = {size: self._is_nominated(parts, method, exact) for size, parts in sizes.items()}
-        nominated = [is_nominated_at[len(parts)] for parts in questions]
-        texts = [part for parts in questions for part in parts if isinstance(part, str)]
-        if any(nominated) and texts:
-            self.encode(texts)  # all at once; they are remembered
-        found: list[Hits | None] = [
-            self._nominated(parts, top_k, method, allowed) if is_one else None
-            for parts, is_one in zip(questions, nominated, strict=True)
-        ]
-        rest = [parts for parts, is_one in zip(questions, nominated, strict=True) if not is_one]
-        together = max(1, _SCORES_AT_ONCE // max(1, len(self.videos().video_ids))) if rest else 1
-        ranked: list[Hits] = []
-        for start in range(0, len(rest), together):
-            ranked += self._ranked(rest[start : start + together], top_k, method, allowed)
-        others = iter(ranked)
-        return ManyHits(next(others) if hits is None else hits for hits in found)
+        found: dict[int, Hits] = {}
+        for i in self._nominated_ones(questions, method, exact):
+            found[i] = self._nominated(questions[i], top_k, method, allowed)
+        for some in self._together(i for i in range(len(questions)) if i not in found):
+            found |= zip(some, self._ranked([questions[i] for i in some], top_k, method, allowed), strict=True)
+        return ManyHits(found[i] for i in range(len(questions)))
 
     def search_moments(
         self,
@@ -199,27 +213,93 @@ class Searcher:
         the videos' own scores are by `method` over both. where, exact: as for `search`; from the vector index, the
         videos that it nominates are recalled first, then the moments of those are ranked.
         """
+        return self.search_many_moments([asked], top_k, method, per_video=per_video, where=where, exact=exact)[0]
+
+    def search_many_moments(
+        self,
+        asked: Sequence[Asked],
+        top_k: int = 20,
+        method: Method | None = None,
+        *,
+        per_video: int | None = 3,
+        where: str | None = None,
+        exact: bool | None = None,
+    ) -> list[MomentHits]:
+        """`search_moments` for many at once."""
         method = self.checked(method)
-        parts = self._checked(asked, top_k)
+        questions = [self._checked(one, top_k) for one in asked]
         if per_video is not None and per_video < 1:
             raise QueryError(f"moments of one video {per_video}: choose 1 or more")
         allowed = None if where is None else self.select(where)
         choice = MomentChoice(top_k, per_video, nms=0.0)
-        vectors, complete = self.side.vectors, True
-        if self._is_nominated(parts, method, exact):
-            query = part_vectors(parts, self.side)
-            found = candidates(vectors, query[0], top_k, method, allowed)
-            if found is None:
-                return MomentHits(_said(parts), [], exact=True)
-            vectors, ids, complete = found.vectors, found.vectors.videos().video_ids, found.complete
-            scores = method.score([query], [ExactRanker(vectors)])[0]
-        else:
-            values, query = self._scored([parts], method, allowed)
-            ids, scores = self.videos().video_ids, values[0]
-        usable = np.flatnonzero(np.isfinite(scores)).tolist()
-        ids, scores = [ids[v] for v in usable], scores[usable]
-        (ranked,) = self._rank_moments(vectors, query, ids, choice)
-        return MomentHits(_said(parts), self._moment_hits(ranked, ids, scores), exact=complete)
+        found: dict[int, MomentHits] = {}
+        for i in self._nominated_ones(questions, method, exact):
+            found[i] = self._nominated_moments(questions[i], choice, method, allowed)
+        for some in self._together(i for i in range(len(questions)) if i not in found):
+            found |= zip(some, self._ranked_moments([questions[i] for i in some], choice, method, allowed), strict=True)
+        return [found[i] for i in range(len(questions))]
+
+    def _nominated_ones(self, questions: Sequence[tuple[Part, ...]], method: Method, exact: bool | None) -> list[int]:
+        """The numbers of the questions that the vector index answers, whose texts are encoded together and
+        remembered."""
+        sizes = {len(parts): parts for parts in questions}
+        is_nominated_at = {size: self._is_nominated(parts, method, exact) for size, parts in sizes.items()}
+        numbers = [i for i, parts in enumerate(questions) if is_nominated_at[len(parts)]]
+        if texts := [part for i in numbers for part in questions[i] if isinstance(part, str)]:
+            self.encode(texts)
+        return numbers
+
+    def _together(self, numbers: Iterable[int]) -> Iterator[list[int]]:
+        """As many questions at a time as may be scored at once."""
+        left = list(numbers)
+        most = max(1, _SCORES_AT_ONCE // max(1, len(self.videos().video_ids))) if left else 1
+        for start in range(0, len(left), most):
+            yield left[start : start + most]
+
+    def _nominated_moments(
+        self, parts: tuple[Part, ...], choice: MomentChoice, method: Method, allowed: set[str] | None
+    ) -> MomentHits:
+        """Moments among the candidates of the vector index."""
+        (side,) = self.sides
+        query = part_vectors(parts, side)
+        found = candidates(side.vectors, query[0], choice.top_k, method, allowed)
+        if found is None:
+            return MomentHits(_said(parts), [], exact=True)
+        scores = method.score([query], [ExactRanker(found.vectors)])[0]
+        (ranked,) = self._moments_of(found.vectors, query, found.vectors.videos().video_ids, scores[None], choice)
+        return MomentHits(_said(parts), ranked, exact=found.complete, vector=query[0])
+
+    def _ranked_moments(
+        self, questions: Sequence[tuple[Part, ...]], choice: MomentChoice, method: Method, allowed: set[str] | None
+    ) -> list[MomentHits]:
+        """Moments among those of all videos."""
+        values, pointers = self._scored(questions, method, allowed)
+        ranked = self._moments_of(self.side.vectors, pointers, self.videos().video_ids, values, choice)
+        return [
+            MomentHits(_said(parts), hits, exact=True, vector=pointer)
+            for parts, hits, pointer in zip(questions, ranked, pointers, strict=True)
+        ]
+
+    def _moments_of(
+        self,
+        vectors: VectorSource,
+        pointers: NDArray[np.float32],
+        ids: Sequence[str],
+        scores: NDArray[np.float32],
+        choice: MomentChoice,
+    ) -> list[list[MomentHit]]:
+        """For every query (Q, D) its moments in those of the videos (V ids) that it has finite scores (Q, V) for."""
+        alike: dict[bytes, list[int]] = {}
+        for q, row in enumerate(np.isfinite(scores)):
+            alike.setdefault(row.tobytes(), []).append(q)
+        found: list[list[MomentHit]] = [[] for _ in scores]
+        for queries in alike.values():
+            usable = np.flatnonzero(np.isfinite(scores[queries[0]]))
+            some = [ids[v] for v in usable.tolist()]
+            ranked = self._rank_moments(vectors, pointers[queries], some, choice)
+            for q, moments_of_one in zip(queries, ranked, strict=True):
+                found[q] = list(self._moment_hits(moments_of_one, some, scores[q, usable]))
+        return found
 
     def rank_moments(
         self, texts: Sequence[str], choice: MomentChoice, granularity: str | None = None
@@ -228,6 +308,11 @@ class Searcher:
         is a number of `videos()`."""
         ids = self.videos().video_ids
         return self._rank_moments(self.side.vectors, self.encode(texts), ids, choice, granularity)
+
+    def moments_in(self, video_id: str, vector: NDArray[np.float32], choice: MomentChoice) -> RankedMoments:
+        """The best moments of one video for a vector (D,) that tells where they are."""
+        (ranked,) = self._rank_moments(self.side.vectors, vector[None], [video_id], choice)
+        return ranked
 
     def _rank_moments(
         self,
@@ -329,8 +414,8 @@ class Searcher:
         spans = moments(self.side.vectors, pointers, wanted, granularity=finest(self.side.index.spec), rule=self.rule)
         found = self._hits([ids[v] for row in best for v in row], [values[q, row] for q, row in enumerate(best)], spans)
         return [
-            Hits(_said(parts), itertools.islice(found, len(row)), exact=True)
-            for parts, row in zip(questions, best, strict=True)
+            Hits(_said(parts), itertools.islice(found, len(row)), exact=True, vector=pointer)
+            for parts, row, pointer in zip(questions, best, pointers, strict=True)
         ]
 
     def _nominated(self, parts: tuple[Part, ...], top_k: int, method: Method, allowed: set[str] | None) -> Hits:
@@ -351,7 +436,7 @@ class Searcher:
         wanted = [(0, ids[v]) for v in best]
         spans = moments(found.vectors, query[None, :], wanted, granularity=granularity, rule=self.rule)
         hits = self._hits([ids[v] for v in best], [values[0, best]], spans)
-        return Hits(text, hits, exact=found.complete)
+        return Hits(text, hits, exact=found.complete, vector=query)
 
     def _hits(
         self, ids: Sequence[str], scores: Sequence[NDArray[np.float32]], spans: NDArray[np.float64]

@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from qasir.errors import NoIndexError, QueryError
+from qasir.errors import NoIndexError
 from qasir.index.finite import is_finite
 from qasir.index.ragged import numbered, ragged_rows, runs_of, starts
 from qasir.index.snapshot import IS_ENCODED, Snapshot, matrix
+from qasir.retrieval.granularity import check_granularity
 from qasir.retrieval.vectors import Features, Kept, normalised
 
 log = logging.getLogger(__name__)
@@ -296,17 +297,6 @@ class SomeVectors:
     def load(self, granularity: str = "super-image", video_ids: Sequence[str] | None = None) -> FeatureTable:
         ids = self._images.video_ids if video_ids is None else video_ids
         return self._images.take(ids) if granularity == "super-image" else self._source.load(granularity, ids)
-
-
-GRANULARITIES = ("super-image", "cell")
-
-
-def check_granularity(granularity: str, has_cells: bool, uri: str) -> None:
-    """Raises QueryError for a granularity that is none, or that the index does not have."""
-    if granularity not in GRANULARITIES:
-        raise QueryError(f"granularity {granularity!r}: choose one of {', '.join(GRANULARITIES)}")
-    if granularity == "cell" and not has_cells:
-        raise QueryError(f"the index at {uri} was made with --no-cells: it has no cell embeddings")
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,19 @@
-"""Vectors of videos in memory, any number a video: super images, cells, or whole videos; what scoring works on."""
+"""Vectors of videos in memory, any number a video: super images, cells, or whole videos; what scoring works on.
+
+Torch is imported where something is computed, so that whoever only names a way of ranking does not wait for it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from qasir.index.ragged import ragged_rows, starts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LENGTHS_TOGETHER = 1.25
 """How much longer the longest video of a block may be than its shortest: what padding may cost at most."""
@@ -28,8 +32,10 @@ class Block:
     rows: slice | NDArray[np.int64]
     padding: NDArray[np.bool_] | None
 
-    def of(self, vectors: Tensor) -> Tensor:
+    def of(self, vectors: "Tensor") -> "Tensor":
         """(V, M, D), a view where that is possible."""
+        import torch
+
         picked = vectors[self.rows] if isinstance(self.rows, slice) else vectors[torch.from_numpy(self.rows)]
         return picked.view(len(self.videos), self.length, -1)
 
@@ -84,6 +90,8 @@ class Features:
     @cached_property
     def means(self) -> NDArray[np.float32]:
         """(V, D) mean of each video's vectors, L2-normalised."""
+        import torch
+
         means = np.empty((self.n_videos, self.vectors.shape[1]), np.float32)
         vectors = torch.from_numpy(self.vectors)
         for block in self.blocks(1 << 16):
@@ -135,7 +143,17 @@ def evenly_spaced(length: NDArray[np.int64], every: int) -> tuple[NDArray[np.int
 
 def normalised(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     """Rows as float32, L2-normalised (again, after their float16 storage); a zero row stays zero."""
+    import torch
+
     return torch.nn.functional.normalize(torch.tensor(vectors).float(), dim=1).numpy()
+
+
+def products(queries: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(Q, n) products of queries (Q, D) and vectors (n, D). By torch, whose threads all other scoring uses: beside
+    them, those of NumPy's BLAS wait for each other, up to fifty times as long on a busy machine."""
+    import torch
+
+    return (torch.from_numpy(queries) @ torch.from_numpy(vectors).T).numpy()
 
 
 @dataclass(frozen=True)

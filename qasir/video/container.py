@@ -11,8 +11,10 @@ decoding that no sample depends on. Damage that touches no frame a sample depend
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from types import TracebackType
+from typing import Any
 
 import av.error
 from av.stream import Disposition
@@ -23,6 +25,7 @@ from qasir.errors import VideoError
 from qasir.video.limits import check_length, check_size, decoding, longest_s
 from qasir.video.lookahead import Inexact, Lookahead
 from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container
+from qasir.video.recorded import recorded_at
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +124,7 @@ class Video:
         self.uri = uri
         self._alive = alive
         self._rate = 1.0
+        self._first: int | None = None
         self._open()
         context = self._stream.codec_context
         self.width, self.height = context.width, context.height
@@ -130,7 +134,7 @@ class Video:
     def _open(self) -> None:
         self._container = open_container(self.uri)
         try:
-            self._stream = self._video_stream()
+            self._stream = video_stream(self._container)
             assert self._stream.time_base is not None
             self._time_base = self._stream.time_base
             self._n_bytes = max(0, self._container.size)
@@ -165,23 +169,31 @@ class Video:
             return None
         return float(Fraction(self._container.duration, av.time_base))
 
+    @property
+    def recorded_at(self) -> datetime | None:
+        """When it was recorded, by what the container says."""
+        return recorded_at([self._container.metadata, self._stream.metadata])
+
+    @property
+    def media_offset_s(self) -> float | None:
+        """What a player's time is at t = 0 (`qasir.video.media_time`); None as long as no frame was read."""
+        return None if self._first is None else float(self._first * self._time_base)
+
+    def read_first(self) -> None:
+        """Decode the first displayed frame, and no more; `samples` is for another Video then. Damage before it is
+        passed over. Raises VideoError("no_frames")."""
+        reading = _Reading()
+        frame = next(self._decoded([], reading, allow_partial=True), None)
+        if frame is None:
+            raise _no_frames(reading)
+        self._first = frame.pts if frame.pts is not None else 0
+
     def _promised_s(self) -> float:
         """How long the header says that the video stream is, or else the file; 0 where it does not say."""
         if self.stated_duration_s is None:
             return 0.0
         stated = self._stream.duration
         return self.stated_duration_s if stated is None else float(stated * self._time_base)
-
-    def _video_stream(self) -> VideoStream:
-        streams = [s for s in self._container.streams.video if not _is_cover(s)]
-        if not streams:
-            found = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
-            raise VideoError("no_video_stream", f"no video stream (the file holds: {found})")
-        stream = streams[0]
-        if stream.codec_context is None:
-            raise VideoError("unsupported_codec", "no decoder for the video stream")
-        check_size(stream.codec_context.width, stream.codec_context.height)
-        return stream
 
     def samples(self, clocks: Sequence[Clock], *, allow_partial: bool = False) -> Generator[Sample, None, End]:
         """Every clock's samples, each clock's in order; what the generator returns is how the reading ended. To be
@@ -265,6 +277,8 @@ class Video:
         last = 0
         for frame, at, until in lookahead.frames():
             check_size(frame.width, frame.height)
+            assert frame.pts is not None
+            self._first = frame.pts - at
             if until is not None:
                 last = at
                 yield frame, until
@@ -281,7 +295,7 @@ class Video:
         step = self._usual_step()
         for frame in self._decoded(hands, reading, allow_partial):
             if held is None:
-                first = frame.pts if frame.pts is not None else 0
+                self._first = first = frame.pts if frame.pts is not None else 0
             else:
                 at = max(held_at, frame.pts - first if frame.pts is not None else held_at + step)
                 if (at - held_at) * self._time_base > MAX_GAP_S:
@@ -292,7 +306,7 @@ class Video:
                 held_at = at
             held = frame
         if held is None:
-            raise VideoError("no_frames", reading.first_error or "not one frame could be decoded")
+            raise _no_frames(reading)
         yield held, self._ends_at(reading, held, held_at, step)
 
     def _ends_at(self, reading: _Reading, last: VideoFrame, at: int, step: int) -> int:
@@ -340,6 +354,23 @@ class Video:
 
     def _is_cut(self) -> bool:
         return "matroska" in self._container.format.name and matroska_is_cut(self.uri)
+
+
+def video_stream(container: Any) -> VideoStream:
+    """The stream that is the video: the first one that is no cover. Raises VideoError."""
+    streams = [s for s in container.streams.video if not _is_cover(s)]
+    if not streams:
+        found = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise VideoError("no_video_stream", f"no video stream (the file holds: {found})")
+    stream: VideoStream = streams[0]
+    if stream.codec_context is None:
+        raise VideoError("unsupported_codec", "no decoder for the video stream")
+    check_size(stream.codec_context.width, stream.codec_context.height)
+    return stream
+
+
+def _no_frames(reading: _Reading) -> VideoError:
+    return VideoError("no_frames", reading.first_error or "not one frame could be decoded")
 
 
 def _is_cover(stream: VideoStream) -> bool:

@@ -40,9 +40,12 @@ def look_up(named: Sequence[Named], *, threads: int = THREADS) -> list[VideoFile
     return [looks[i].video(video.video_id, _stored(video.uri)) for i, video in enumerate(named)]
 
 
-def current_fingerprint(uri: str) -> str:
-    """The fingerprint that a video has now, MISSING when it is gone. Raises OSError when that cannot be told."""
-    look = _remote(Stores(), uri) if is_remote(uri) else _local(uri)
+def current_fingerprint(uri: str, stores: Stores | None = None) -> str:
+    """The fingerprint that a video has now, MISSING when it is gone. Raises OSError when that cannot be told.
+
+    stores: kept by who asks often.
+    """
+    look = _remote(stores or Stores(), uri) if is_remote(uri) else _local(uri)
     if not look.is_known:
         raise OSError(look.problem)
     return look.fingerprint

@@ -15,6 +15,18 @@ _MATRIX = {
 """ITU-T H.273 matrix coefficients -> swscale's name; anything else goes by the number of lines."""
 
 
+def quarter_turns(frame: VideoFrame) -> int:
+    """Counter-clockwise, for the frame to stand upright."""
+    return round(frame.rotation / 90) % 4
+
+
+def matrix_of(frame: VideoFrame) -> Colorspace:
+    """How the frame's colours were coded."""
+    return _MATRIX.get(
+        int(frame.colorspace), Colorspace.ITU709 if frame.height >= _FIRST_HD_HEIGHT else Colorspace.ITU601
+    )
+
+
 class FramePainter:
     """Draws frames into cells: swscale scales each straight to its size there, in one conversion.
 
@@ -28,7 +40,7 @@ class FramePainter:
 
     def draw(self, frame: VideoFrame, image: NDArray[np.uint8], cell: Cell) -> None:
         """Fill `cell` of image (S, S, 3) with the frame, upright; with letterbox, what it leaves free is untouched."""
-        turns = round(frame.rotation / 90) % 4  # counter-clockwise quarter turns to stand upright
+        turns = quarter_turns(frame)
         sideways = turns % 2 == 1
         aspect = frame.width * self.pixel_aspect / frame.height
         box = fit_inside(cell, 1.0 / aspect if sideways else aspect, self.fit)
@@ -38,9 +50,7 @@ class FramePainter:
 
     def _scaled(self, frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
         scaler = self._scalers.setdefault((width, height), VideoReformatter())
-        matrix = _MATRIX.get(
-            int(frame.colorspace), Colorspace.ITU709 if frame.height >= _FIRST_HD_HEIGHT else Colorspace.ITU601
-        )
+        matrix = matrix_of(frame)
         scaled = scaler.reformat(
             frame, width, height, "rgb24", src_colorspace=matrix, dst_colorspace=matrix,
             dst_color_range=ColorRange.JPEG, interpolation=Interpolation.BICUBIC, threads=1,

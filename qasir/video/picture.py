@@ -35,7 +35,7 @@ def picture_pixels(source: str | Path | bytes, side: int, fit: Fit) -> NDArray[n
     except Image.DecompressionBombError:
         raise _too_large(name) from None
     except UnidentifiedImageError:
-        raise QueryError(f"{name} is not a picture that can be read: give one of {', '.join(FORMATS)}") from None
+        raise QueryError(f"the file {name} is not a picture that can be read: one of {', '.join(FORMATS)}") from None
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
         raise QueryError(f"the picture {name} is damaged: {reason(error)}") from error
 

@@ -3,6 +3,7 @@
 import errno
 import stat
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from os import stat_result
 from typing import Any
 
@@ -14,6 +15,7 @@ UNREACHABLE = "unreachable"
 """The fingerprint of a video of which nobody can say whether it is there and changed: no permission, an object store's
 error, a URI that is refused. What an index has of it stays."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = 1_000_000_000  # nanoseconds
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -48,6 +50,15 @@ def is_same_version(uri: str, one: str, other: str) -> bool:
     if not (time_ns.isdigit() and its_time_ns.isdigit()):
         return False
     return size == its_size and int(time_ns) // _SECOND == int(its_time_ns) // _SECOND
+
+
+def modified_at(fingerprint: str) -> datetime | None:
+    """When the file of this fingerprint was changed last; None where the listing knew no time."""
+    time_ns = fingerprint.partition("-")[2]
+    try:
+        return _EPOCH + timedelta(microseconds=int(time_ns) // 1000) if int(time_ns) else None
+    except (ValueError, OverflowError):  # no number, or a time that no calendar has
+        return None
 
 
 @dataclass(frozen=True)

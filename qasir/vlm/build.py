@@ -9,13 +9,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-import qasir.vlm.torchvision_shim  # noqa: F401  (must come before open_clip)
-
-import open_clip  # isort: skip
-from open_clip.transformer import VisionTransformer  # isort: skip
-
 from qasir.errors import ModelError
 from qasir.files.readable import reason
+from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.weights import VlmSource, register_packaged
 
 
@@ -49,7 +45,8 @@ def build(source: VlmSource, image_size: int | None) -> Any:
 def _check_numbers(model: torch.nn.Module) -> None:
     """Raises ValueError that names the first weights with a number that is not finite."""
     for name, weights in model.named_parameters():
-        if not torch.isfinite(weights).all():
+        # A sum is read once, and finite only of finite numbers; it may overflow, so that of others each is looked at.
+        if not (torch.isfinite(weights.sum()) or torch.isfinite(weights).all()):
             raise ValueError(f"its {name} holds numbers that are not finite (NaN or infinite)")
 
 
@@ -72,7 +69,7 @@ _NO_WEIGHTS = "it is damaged, or holds more than weights, code that would run he
 def projects_patches(tower: Any) -> bool:
     """Whether an image tower's patch tokens can be projected like its class token."""
     return (
-        isinstance(tower, VisionTransformer)
+        isinstance(tower, open_clip.transformer.VisionTransformer)
         and tower.attn_pool is None
         and tower.pool_type in ("tok", "avg")
         and tower.proj is not None

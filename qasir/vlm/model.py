@@ -11,18 +11,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-import qasir.vlm.torchvision_shim  # noqa: F401  (must come before open_clip)
-
-import open_clip  # isort: skip
-
-from qasir.errors import QueryError
 from qasir.video.super_image import cell_overlap
 from qasir.vlm.build import build, no_cells, projects_patches, side_of
+from qasir.vlm.open_clip_import import open_clip
+from qasir.vlm.query_text import check_query
 from qasir.vlm.weights import VlmSource
 
 log = logging.getLogger(__name__)
 
-MAX_QUERY_CHARACTERS = 10_000
 _TEXT_BATCH = 256
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -141,13 +137,6 @@ class Vlm:
             weights = cell_overlap(self.image_size, grid, self._model.visual.grid_size[0])
             self._pools[grid] = torch.from_numpy(weights).to(self.device)
         return self._pools[grid]
-
-
-def check_query(text: str) -> None:
-    if not text.strip():
-        raise QueryError('the query is empty: say what the moment shows, e.g. "a penguin and a pizza"')
-    if len(text) > MAX_QUERY_CHARACTERS:
-        raise QueryError(f"the query has {len(text):,} characters; the limit is {MAX_QUERY_CHARACTERS:,}")
 
 
 def _pooled(output: Any) -> Tensor:

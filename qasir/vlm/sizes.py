@@ -7,9 +7,8 @@ from typing import Any
 import torch
 
 from qasir.vlm.build import UNLOADABLE, architecture, cannot_load, no_cells, projects_patches, side_of
+from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.weights import VlmSource
-
-import open_clip  # isort: skip
 
 _NO_STATE_DICT = (".npz", ".npy")
 

@@ -13,12 +13,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import qasir.vlm.torchvision_shim  # noqa: F401  (must come before open_clip)
-
-import open_clip  # isort: skip
-
 from qasir.errors import ModelError
 from qasir.files.readable import reason
+from qasir.vlm.open_clip_import import open_clip
 
 PACKAGED = "packaged"
 """The `pretrained` of a model whose weights come with the library."""

@@ -7,11 +7,11 @@ from safetensors.torch import load_file
 from jobs import apply_finetuned, evaluate_retrieval, finetune, search_corpus
 from qasir.errors import QueryError, SpecError
 from qasir.evaluation.query_files import read_queries
-from qasir.retrieval.modules import Architecture
+from qasir.retrieval.architecture import Architecture
 from qasir.retrieval.opening import open_index
 from qasir.retrieval.recipe import Recipe
-from qasir.training.finetune.fine_tuning import Settings
 from qasir.training.finetune.fit import finetune as train_here
+from qasir.training.finetune.settings import Settings
 from qasir.training.finetune.task import Split, Task
 from tests.indexes import make_index
 from tests.jobs.killing import kill_once_there

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any
 
 from qasir.options import Doc
 from qasir.retrieval.methods.method import check_temperature
 from qasir.retrieval.methods.pooled import Pooled
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TEMPERATURES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1)
 """What validation chooses a temperature from."""
@@ -27,8 +27,8 @@ class Attention(Pooled):
     def __post_init__(self) -> None:
         check_temperature("temperature", self.temperature)
 
-    def weights(self, similarity: Tensor, padding: Tensor | None) -> Tensor:
-        return torch.softmax(similarity / self.temperature, dim=1)
+    def weights(self, similarity: "Tensor", padding: "Tensor | None") -> "Tensor":
+        return (similarity / self.temperature).softmax(dim=1)
 
     def sentence(self) -> str:
         return f"query attention over its super images (temperature {self.temperature:g})"

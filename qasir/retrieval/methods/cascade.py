@@ -47,6 +47,9 @@ class Cascade(Hybrid):
             lambda second: self.large.score([second.of(large_queries)], [second.ranker(large)]),
         )
 
+    def is_staged(self) -> bool:
+        return True
+
     def choices(self, n_videos: int) -> Mapping[str, Sequence[Any]]:
         """The shallowest first, which cost least."""
         return {"top_k": [k for k in DEPTHS if k < n_videos] or [n_videos]}

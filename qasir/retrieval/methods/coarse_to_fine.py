@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from qasir.errors import QueryError
 from qasir.options import Doc
+from qasir.retrieval.granularity import GRANULARITIES, check_granularity
 from qasir.retrieval.methods.maximum import Max
 from qasir.retrieval.methods.method import Method, Queries, Stored
 from qasir.retrieval.methods.stages import Second, recalled, second_stage
 from qasir.retrieval.methods.text_gated import TextGated
 from qasir.retrieval.methods.weighted import Weighted
-from qasir.retrieval.ranker import Ranker
-from qasir.retrieval.scoring import best_device, score, score_each
-from qasir.retrieval.vector_source import GRANULARITIES, check_granularity
+from qasir.retrieval.ranker import Ranker, scored
 from qasir.retrieval.vectors import Features
 
 RECALLS = ("video", "super-image")
@@ -73,18 +72,17 @@ class CoarseToFine(Method):
     ) -> NDArray[np.float32]:
         """(Q, V) scores of the second stage: queries (Q, D), videos (V, D), and for each granularity the same V videos'
         vectors."""
-        device = best_device()
-        total = _VIDEO_WEIGHT * score(queries, Features.single(videos), Max(), device=device)
+        total = _VIDEO_WEIGHT * scored(queries, Features.single(videos), [Max()])[0]
         if "super-image" in self.rerank:
-            by_weight, by_gate = score_each(queries, fine["super-image"], (WEIGHTED, self._gated()), device=device)
+            by_weight, by_gate = scored(queries, fine["super-image"], [WEIGHTED, self._gated()])
             total += _WEIGHTED * by_weight + _TIB * by_gate
         if "cell" in self.rerank:
-            total += _CELL * score(queries, fine["cell"], WEIGHTED, device=device)
+            total += _CELL * scored(queries, fine["cell"], [WEIGHTED])[0]
         return total
 
     def _coarse(self, queries: NDArray[np.float32], ranker: Ranker) -> NDArray[np.float32]:
         if self.recall == "video":
-            return score(queries, Features.single(ranker.video_vectors()), Max(), device=best_device())
+            return scored(queries, Features.single(ranker.video_vectors()), [Max()])[0]
         return ranker.pooled(queries, [Max()])[0]
 
     def _gated(self) -> TextGated:
@@ -96,6 +94,9 @@ class CoarseToFine(Method):
 
     def is_exact(self) -> bool:
         return False
+
+    def is_staged(self) -> bool:
+        return True
 
     def nominates(self) -> bool:
         return self.recall == "super-image"

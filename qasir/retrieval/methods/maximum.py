@@ -1,11 +1,12 @@
 """Max pooling: score = max_i c_i."""
 
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from qasir.retrieval.methods.pooled import Pooled
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -14,12 +15,12 @@ class Max(Pooled):
 
     name = "max"
 
-    def weights(self, similarity: Tensor, padding: Tensor | None) -> Tensor:
-        return torch.zeros_like(similarity).scatter_(1, similarity.argmax(dim=1, keepdim=True), 1.0)
+    def weights(self, similarity: "Tensor", padding: "Tensor | None") -> "Tensor":
+        return similarity.new_zeros(similarity.shape).scatter_(1, similarity.argmax(dim=1, keepdim=True), 1.0)
 
     def pool(
-        self, similarity: Tensor, images: Tensor, padding: Tensor | None = None, gate: Tensor | None = None
-    ) -> Tensor:
+        self, similarity: "Tensor", images: "Tensor", padding: "Tensor | None" = None, gate: "Tensor | None" = None
+    ) -> "Tensor":
         return similarity.amax(dim=1)
 
     def sentence(self) -> str:

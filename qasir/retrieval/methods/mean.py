@@ -1,12 +1,13 @@
 """Mean pooling: score = cos(q, sum_i s_i)."""
 
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from qasir.retrieval.methods.pooled import Pooled
 from qasir.retrieval.vectors import Features
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,8 @@ class Mean(Pooled):
 
     name = "mean"
 
-    def weights(self, similarity: Tensor, padding: Tensor | None) -> Tensor:
-        kept = torch.ones_like(similarity[:, :, 0]) if padding is None else (~padding).to(similarity.dtype)
+    def weights(self, similarity: "Tensor", padding: "Tensor | None") -> "Tensor":
+        kept = similarity.new_ones(similarity.shape[:2]) if padding is None else (~padding).to(similarity.dtype)
         return (kept / kept.sum(dim=1, keepdim=True))[:, :, None].expand_as(similarity)
 
     def nominates(self) -> bool:

@@ -4,13 +4,15 @@ is."""
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qasir.errors import SpecError
-from qasir.retrieval.ranker import Ranker
+
+if TYPE_CHECKING:
+    from qasir.retrieval.ranker import Ranker
 
 _LEAST_TEMPERATURE = 1e-6
 
@@ -42,7 +44,7 @@ class Method(ABC):
 
     @abstractmethod
     def score(
-        self, queries: Queries, rankers: Sequence[Ranker], among: NDArray[np.bool_] | None = None
+        self, queries: Queries, rankers: Sequence["Ranker"], among: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:
         """(Q, V) scores of every query against every video of the rankers, which all know the same V.
 
@@ -69,6 +71,10 @@ class Method(ABC):
     def is_exact(self) -> bool:
         """Whether all vectors of every video take part."""
         return True
+
+    def is_staged(self) -> bool:
+        """Whether videos that a first stage did not recall are scored otherwise than the rest."""
+        return any(side.is_staged() for side in self.sides())
 
     def recalls(self) -> int | None:
         """How many nominated videos it looks at; None for all."""
@@ -115,7 +121,7 @@ class Method(ABC):
         return {}
 
     def score_each(
-        self, methods: Sequence[Self], queries: Queries, rankers: Sequence[Ranker]
+        self, methods: Sequence[Self], queries: Queries, rankers: Sequence["Ranker"]
     ) -> Iterator[NDArray[np.float32]]:
         """`score` of several methods of this kind, which differ in a number; one at a time, so that they need not be
         held."""

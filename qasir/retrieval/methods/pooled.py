@@ -11,16 +11,18 @@ No video is expanded to D dimensions for each of many queries: with the Gram mat
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from qasir.retrieval.methods.method import Method, Queries
-from qasir.retrieval.ranker import Ranker
-from qasir.retrieval.vectors import Features
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qasir.retrieval.ranker import Ranker
+    from qasir.retrieval.vectors import Features
 
 _SMALLEST_SQUARE = 1e-12
 
@@ -32,13 +34,13 @@ class Pooled(Method):
     gated: ClassVar[bool] = False
 
     @abstractmethod
-    def weights(self, similarity: Tensor, padding: Tensor | None) -> Tensor:
+    def weights(self, similarity: "Tensor", padding: "Tensor | None") -> "Tensor":
         """(V, M, Q) weights over M from similarities (V, M, Q), which are far below any cosine where padding (V, M) is
         true."""
 
     def pool(
-        self, similarity: Tensor, images: Tensor, padding: Tensor | None = None, gate: Tensor | None = None
-    ) -> Tensor:
+        self, similarity: "Tensor", images: "Tensor", padding: "Tensor | None" = None, gate: "Tensor | None" = None
+    ) -> "Tensor":
         """(V, Q) scores from similarities (V, M, Q) and vectors (V, M, D), with gradients to both where they have any.
 
         gate: similarities (V, M, Q) to weigh by instead.
@@ -52,25 +54,27 @@ class Pooled(Method):
     def nominates(self) -> bool:
         return True
 
-    def rows(self, features: Features) -> Features:
+    def rows(self, features: "Features") -> "Features":
         """The vectors that take part, of all there are."""
         return features
 
     def score(
-        self, queries: Queries, rankers: Sequence[Ranker], among: NDArray[np.bool_] | None = None
+        self, queries: Queries, rankers: Sequence["Ranker"], among: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:
         return rankers[0].pooled(queries[0], [self])[0]
 
     def score_each(
-        self, methods: Sequence[Self], queries: Queries, rankers: Sequence[Ranker]
+        self, methods: Sequence[Self], queries: Queries, rankers: Sequence["Ranker"]
     ) -> Iterator[NDArray[np.float32]]:
         return iter(rankers[0].pooled(queries[0], methods))
 
     def attention(self, similarity: NDArray[np.float32], side: int = 0) -> NDArray[np.float32]:
+        import torch
+
         return self.weights(torch.from_numpy(similarity)[None, :, None], None)[0, :, 0].numpy()
 
 
-def _squares(weights: Tensor, images: Tensor) -> Tensor:
+def _squares(weights: "Tensor", images: "Tensor") -> "Tensor":
     """(V, Q) squared norms of sum_i a_i s_i, from weights (V, M, Q): through the Gram matrix or the vectors themselves,
     whichever is less work."""
     _, n_images, n_queries = weights.shape

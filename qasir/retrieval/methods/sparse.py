@@ -3,12 +3,10 @@ there would be super images of grid N, ceil(M / N^2) evenly spaced ones of M."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from qasir.errors import QueryError, SpecError
 from qasir.options import Doc
@@ -16,6 +14,9 @@ from qasir.retrieval.methods.attention import TEMPERATURES, Attention
 from qasir.retrieval.methods.method import Stored, check_temperature
 from qasir.retrieval.methods.pooled import Pooled
 from qasir.retrieval.vectors import Features, evenly_spaced
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MOST_GRID = 99
 
@@ -43,8 +44,8 @@ class Sparse(Pooled):
                 f"{uris[0]} has grid {specs[0].grid}"
             )
 
-    def weights(self, similarity: Tensor, padding: Tensor | None) -> Tensor:
-        return torch.softmax(similarity / self.temperature, dim=1)
+    def weights(self, similarity: "Tensor", padding: "Tensor | None") -> "Tensor":
+        return (similarity / self.temperature).softmax(dim=1)
 
     def nominates(self) -> bool:
         return False

@@ -7,15 +7,15 @@ the same.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any
 
 from qasir.options import Doc
 from qasir.retrieval.methods.attention import TEMPERATURES
 from qasir.retrieval.methods.method import check_temperature
 from qasir.retrieval.methods.pooled import Pooled
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class TextGated(Pooled):
     def __post_init__(self) -> None:
         check_temperature("gate temperature", self.gate_temperature)
 
-    def weights(self, similarity: Tensor, padding: Tensor | None) -> Tensor:
-        return torch.softmax(similarity / self.gate_temperature, dim=1)
+    def weights(self, similarity: "Tensor", padding: "Tensor | None") -> "Tensor":
+        return (similarity / self.gate_temperature).softmax(dim=1)
 
     def sentence(self) -> str:
         return f"text-gated interaction over its super images (gate temperature {self.gate_temperature:g})"

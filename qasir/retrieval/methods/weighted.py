@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any
 
 from qasir.options import Doc
 from qasir.retrieval.methods.attention import TEMPERATURES, Attention
 from qasir.retrieval.methods.method import check_temperature
 from qasir.retrieval.methods.pooled import Pooled
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Weighted(Pooled):
     def __post_init__(self) -> None:
         check_temperature("temperature", self.temperature)
 
-    def weights(self, similarity: Tensor, padding: Tensor | None) -> Tensor:
-        return torch.softmax(similarity / self.temperature, dim=1)
+    def weights(self, similarity: "Tensor", padding: "Tensor | None") -> "Tensor":
+        return (similarity / self.temperature).softmax(dim=1)
 
     def pool(
-        self, similarity: Tensor, images: Tensor, padding: Tensor | None = None, gate: Tensor | None = None
-    ) -> Tensor:
+        self, similarity: "Tensor", images: "Tensor", padding: "Tensor | None" = None, gate: "Tensor | None" = None
+    ) -> "Tensor":
         return (similarity * self.weights(similarity, padding)).sum(dim=1)
 
     def sentence(self) -> str:

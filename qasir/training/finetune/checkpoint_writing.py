@@ -12,7 +12,7 @@ from qasir.files.whole import write_bytes, write_whole
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.checkpoint import CONFIG, CURVES, WEIGHTS
 from qasir.training.finetune.curves import curves
-from qasir.training.finetune.fine_tuning import Settings
+from qasir.training.finetune.settings import Settings
 from qasir.training.state import TrainingState
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from qasir.training.epochs import OnEpoch, run_epochs
 from qasir.training.finetune.checkpoint_writing import save_checkpoint
 from qasir.training.finetune.examples import Read, batches_of, load_here
-from qasir.training.finetune.fine_tuning import FineTuning, Settings
+from qasir.training.finetune.fine_tuning import FineTuning
+from qasir.training.finetune.settings import Settings
 from qasir.training.finetune.task import Task
 from qasir.training.state import TrainingState
 

@@ -19,7 +19,7 @@ from qasir.retrieval.scoring import score
 from qasir.retrieval.searcher import Searcher
 from qasir.retrieval.vectors import Features
 from qasir.training.finetune.examples import Pairs, VideoRows, check_numbers, settled_batch_size
-from qasir.training.finetune.fine_tuning import Settings
+from qasir.training.finetune.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from qasir.index.spec import EncoderSpec
 from qasir.index.writer import Writer
 from qasir.retrieval.checkpoint import Checkpoint
 from qasir.retrieval.vectors import Features, normalised
+from qasir.video.video_file import modified_at
 
 _VIDEOS_TOGETHER = 256
 
@@ -96,7 +97,7 @@ class Applying:
             images = images.filter(pc.invert(pc.is_in(images["video_id"], pa.array(sorted(failed), pa.string()))))
             writer.commit_super_images(self.output.write_super_images(images) if len(images) else [])
         for video_id, row in videos.items():
-            row["encoded_at"] = now()
+            row |= {"encoded_at": now(), "modified_at": modified_at(row["fingerprint"])}
             if row["status"] == ENCODED and video_id not in failed:
                 row["embedding"] = means[video_id].astype(np.float16) if video_id in means else row["embedding"]
         writer.upsert_videos([row for video_id, row in videos.items() if video_id not in failed])

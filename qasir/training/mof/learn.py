@@ -16,8 +16,9 @@ from qasir.training.mof.clip_reading import read_here
 from qasir.training.mof.clip_table import ReadClips, clips_of
 from qasir.training.mof.mallopt import give_back_large_blocks
 from qasir.training.mof.material import Captioned, Material
-from qasir.training.mof.mof_training import MofSettings, MofTraining
+from qasir.training.mof.mof_training import MofTraining
 from qasir.training.mof.pixels import PixelScale
+from qasir.training.mof.settings import MofSettings
 from qasir.training.state import TrainingState
 from qasir.video.tile import Tiling
 from qasir.vlm.model import Vlm

@@ -13,25 +13,19 @@ right, so that the graph through F is never held together with that through R.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from qasir.errors import SpecError
-from qasir.options import Doc, Flag
-from qasir.retrieval.methods.attention import Attention
-from qasir.retrieval.methods.mean import Mean
-from qasir.retrieval.methods.pooled import Pooled
 from qasir.training.finetune.losses import info_nce
 from qasir.training.finetune.objective import pooled_scores
+from qasir.training.mof.settings import Objective
 from qasir.training.mof.trainable import RetrievalModel, Weights
 
 TEMPERATURE = 0.05
 """Of the contrastive loss."""
-POOLINGS = ("mean", "attention")
 
 
 @dataclass(frozen=True)
@@ -47,38 +41,16 @@ class Clips:
         return Clips(self.tokens, frames, self.video)
 
 
-@dataclass(frozen=True)
-class Objective:
-    """L(w; frames)."""
-
-    pooling: Annotated[str, Doc(f"Over a video's frames: {' or '.join(POOLINGS)}.")] = "mean"
-    attention_temperature: Annotated[float, Doc("Of attention pooling."), Flag("--temperature")] = Attention.temperature
-
-    def __post_init__(self) -> None:
-        if self.pooling not in POOLINGS:
-            raise SpecError(f"pooling {self.pooling!r}: choose one of {', '.join(POOLINGS)}")
-
-    @property
-    def useless(self) -> dict[str, str]:
-        """{field: why} of what this pooling has no use for."""
-        if self.pooling == "attention":
-            return {}
-        return {"attention_temperature": f"is of attention, and pooling {self.pooling} has none"}
-
-    @property
-    def scoring(self) -> Pooled:
-        return Attention(self.attention_temperature) if self.pooling == "attention" else Mean()
-
-    def loss(self, model: RetrievalModel, weights: Mapping[str, Tensor], clips: Clips) -> Tensor:
-        """The contrastive loss of a batch under the given weights (the others are the model's own)."""
-        # Fused attention has no second derivative on CPUs.
-        with sdpa_kernel(SDPBackend.MATH):
-            texts, images = functional_call(model, dict(weights), (clips.tokens, clips.frames))
-        assert texts is not None
-        assert images is not None
-        padding = torch.zeros(images.shape[:2], dtype=torch.bool, device=images.device)
-        scores = pooled_scores(texts, images, padding, self.scoring)
-        return info_nce(scores / TEMPERATURE, clips.video[:, None] == clips.video[None, :])
+def loss_of(objective: Objective, model: RetrievalModel, weights: Mapping[str, Tensor], clips: Clips) -> Tensor:
+    """L(w; frames): the contrastive loss of a batch under the given weights (the others are the model's own)."""
+    # Fused attention has no second derivative on CPUs.
+    with sdpa_kernel(SDPBackend.MATH):
+        texts, images = functional_call(model, dict(weights), (clips.tokens, clips.frames))
+    assert texts is not None
+    assert images is not None
+    padding = torch.zeros(images.shape[:2], dtype=torch.bool, device=images.device)
+    scores = pooled_scores(texts, images, padding, objective.scoring)
+    return info_nce(scores / TEMPERATURE, clips.video[:, None] == clips.video[None, :])
 
 
 @dataclass(frozen=True)
@@ -96,13 +68,13 @@ def meta_gradient(
     """The exact gradient of L(w'(F); R) by F = clips.frames; dense (B, R, 3, H, W) are the same videos' many frames."""
     frames = clips.frames.detach().requires_grad_()
     fixed = {name: value.detach().requires_grad_() for name, value in weights.items()}
-    compressed = objective.loss(model, fixed, clips.with_frames(frames))
+    compressed = loss_of(objective, model, fixed, clips.with_frames(frames))
     inner = torch.autograd.grad(compressed, list(fixed.values()), create_graph=True)
     stepped = {
         name: (value - inner_lr * gradient).detach().requires_grad_()
         for (name, value), gradient in zip(fixed.items(), inner, strict=True)
     }
-    outer = objective.loss(model, stepped, clips.with_frames(dense))
+    outer = loss_of(objective, model, stepped, clips.with_frames(dense))
     direction = torch.autograd.grad(outer, list(stepped.values()))
     (gradient,) = torch.autograd.grad(
         inner, frames, grad_outputs=[-inner_lr * one for one in direction], allow_unused=True

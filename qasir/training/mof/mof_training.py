@@ -6,78 +6,29 @@ dense    base steps on all frames of each video: the upper bound
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from qasir.errors import QueryError, SpecError
+from qasir.errors import QueryError
 from qasir.evaluation.metrics import summarise
 from qasir.files.whole import write_bytes
-from qasir.index.spec import check_fps, check_grid
-from qasir.options import Doc, Flag
 from qasir.training.mof.frame_table import FrameBatch, FrameTable
 from qasir.training.mof.material import Material, chunks
-from qasir.training.mof.meta_gradient import Clips, Objective, meta_gradient
-from qasir.training.mof.trainable import LAYERS, RetrievalModel, choose_weights
+from qasir.training.mof.meta_gradient import Clips, loss_of, meta_gradient
+from qasir.training.mof.settings import MofSettings
+from qasir.training.mof.trainable import RetrievalModel, choose_weights
 from qasir.training.state import TrainingState
 from qasir.vlm.model import Vlm
 
-METHODS = ("mof", "plain", "dense")
 FRAMES_TABLE = "frames.lance"
 MODEL = "model.safetensors"
 _HALVED_EVERY = 30
-_OF_FRAMES = ("frame_lr", "inner_lr", "clamp")
-
-
-@dataclass(frozen=True)
-class MofSettings:
-    """The paper's defaults, but for the epochs (100 there)."""
-
-    frames: Annotated[int, Doc("K: frames learned for each video, and used of one at test.")] = 4
-    dense_frames: Annotated[int, Doc("|R|: frames that stand for the whole video.")] = 32
-    method: Annotated[str, Doc(f"{', '.join(METHODS)}: what mof is compared with.")] = "mof"
-    layers: Annotated[str, Doc(f"What trains: {', '.join(LAYERS)} (block of each tower, with projections).")] = "last"
-    objective: Objective = field(default_factory=Objective)
-    grid: Annotated[int, Doc("N: above 1 a frame is a super image of N x N frames.")] = 1
-    fps: Annotated[float, Doc("Frames sampled per second, from which K and |R| are taken.")] = 1.0
-    epochs: Annotated[int, Doc("Passes over the training videos.")] = 10
-    batch_size: Annotated[int, Doc("Videos a batch.")] = 16
-    lr: Annotated[float, Doc("Of the model's AdamW.")] = 1e-5
-    frame_lr: Annotated[float, Doc("Of the frames' Adam, halved every 30 epochs.")] = 8e-4
-    inner_lr: Annotated[float, Doc("alpha: the model's step inside the meta step.")] = 1.0
-    frame_steps_per_epoch: Annotated[int, Doc("Meta passes an epoch.")] = 1
-    clamp: Annotated[bool, Doc("Keep learned frames to colours that exist."), Flag("--clamp/--no-clamp")] = False
-    seed: Annotated[int, Doc("Of batches and captions.")] = 0
-
-    def __post_init__(self) -> None:
-        check_fps(self.fps)
-        check_grid(self.grid)
-        if self.method not in METHODS:
-            raise SpecError(f"method {self.method!r}: choose one of {', '.join(METHODS)}")
-        if not 1 <= self.frames <= self.dense_frames:
-            raise SpecError(
-                f"{self.frames} frames of {self.dense_frames} dense ones: choose 1 <= frames <= dense frames"
-            )
-        if self.epochs < 1 or self.batch_size < 2 or self.frame_steps_per_epoch < 0:
-            raise SpecError("epochs must be 1 or more, batches 2 or more, frame steps an epoch not below 0")
-        if self.lr < 0 or self.frame_lr < 0 or self.inner_lr < 0:
-            raise SpecError("learning rates must not be below 0")
-
-    @property
-    def useless(self) -> dict[str, str]:
-        """{field: why} of what the method has no use for. Every one takes its K frames from the dense ones."""
-        if self.method != "mof":
-            names = (*_OF_FRAMES, "frame_steps_per_epoch")
-            return dict.fromkeys(names, f"is of learned frames, and method {self.method} learns none")
-        if not self.frame_steps_per_epoch:
-            return dict.fromkeys(_OF_FRAMES, "is of meta steps, of which there are none")
-        return {}
 
 
 class MofTraining:
@@ -127,7 +78,9 @@ class MofTraining:
     def _base_pass(self) -> float:
         total, count = 0.0, 0
         for number, ids in enumerate(self._batches(self.state.position)):
-            loss = self.settings.objective.loss(self.model, self._weights, self._clips(ids, number, self._inputs(ids)))
+            loss = loss_of(
+                self.settings.objective, self.model, self._weights, self._clips(ids, number, self._inputs(ids))
+            )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qasir.errors import ModelError, SpecError
-
-LAYERS = ("last", "projections", "all")
+from qasir.training.mof.settings import LAYERS
 
 Weights = dict[str, Tensor]
 

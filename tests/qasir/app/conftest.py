@@ -10,10 +10,10 @@ from typing import Any
 import av
 import pytest
 import uvicorn
-from qasir.app.assembly import make_page
-from qasir.app.engine import Engine
 from starlette.types import ASGIApp
 
+from qasir.app.assembly import make_page
+from qasir.app.engine import Engine
 from qasir.app.settings import AppSettings
 from qasir.encoding.encode import encode
 

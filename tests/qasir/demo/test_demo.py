@@ -125,10 +125,22 @@ def test_rendering_writes_videos_queries_and_the_licence(demo):
     assert all(is_demo_video(str(p)) for p in (demo / "videos").glob("*.mp4"))
 
 
+def assert_same_videos(folder, other):
+    """The same pictures; not to the byte, since x264's first video of a process was seen to differ in one from the same
+    video again, in some processes."""
+    paths = sorted((folder / "videos").glob("*.mp4"))
+    assert [path.name for path in paths] == sorted(path.name for path in (other / "videos").glob("*.mp4"))
+    for path in paths:
+        shown, again = (
+            np.stack([image.pixels for image in tile(str(one), Tiling(Fraction(1), 1, 96))]).astype(float)
+            for one in (path, other / "videos" / path.name)
+        )
+        assert np.abs(shown - again).mean(axis=(1, 2, 3)).max() < 0.5, path.name
+
+
 def test_rendering_again_renders_only_what_is_missing_and_the_same(demo, tmp_path):
     render_corpus(tmp_path, 4, seed=5, frame_rate=1)
-    for path in (demo / "videos").glob("*.mp4"):
-        assert path.read_bytes() == (tmp_path / "videos" / path.name).read_bytes()
+    assert_same_videos(demo, tmp_path)
     assert (tmp_path / "queries.jsonl").read_text() == (demo / "queries.jsonl").read_text()
     (tmp_path / "videos" / "demo_00002.mp4").unlink()
     assert render_corpus(tmp_path, 4, seed=5, frame_rate=1)[0] == 1
@@ -138,8 +150,7 @@ def test_rendering_again_renders_only_what_is_missing_and_the_same(demo, tmp_pat
 
 def test_processes_side_by_side_render_what_one_does(demo, tmp_path):
     render_corpus(tmp_path, 4, seed=5, frame_rate=1, processes=2)
-    for path in (demo / "videos").glob("*.mp4"):
-        assert path.read_bytes() == (tmp_path / "videos" / path.name).read_bytes()
+    assert_same_videos(demo, tmp_path)
 
 
 def test_a_video_of_the_demo_has_every_frame(planned, tmp_path):

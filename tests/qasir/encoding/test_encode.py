@@ -3,8 +3,10 @@
 import json
 import os
 import random
+import time
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from qasir.encoding.plain_loop import PlainLoop
 from qasir.encoding.run import run_encoding
 from qasir.errors import ERROR_KINDS, CorpusError, IndexHeldError, QasirError, SpecError
 from qasir.index.index import Index
-from qasir.index.lease import Run
+from qasir.index.lease import PROGRESS, Run
 from qasir.index.schemas import FAILED
 from qasir.index.snapshot import matrix
 from qasir.video.corpus import list_videos
@@ -304,6 +306,7 @@ def test_mutated_files_never_stop_a_job(tmp_path):
 
 
 def test_the_run_says_where_the_time_went(videos, tmp_path):
+    write_video(videos / "a.mp4", 30, size=(1280, 720))  # more than the hundredths of a second that are told
     seen = []
     summary, index = encode_stubbed(videos, tmp_path / "index", on_progress=seen.append)
     assert (seen[-1].done, seen[-1].planned, seen[-1].super_images) == (3, 3, 5)
@@ -315,6 +318,24 @@ def test_the_run_says_where_the_time_went(videos, tmp_path):
     (run,) = index.table("runs").to_table().to_pylist()
     assert json.loads(run["seconds"])["bottleneck"] == facts["bottleneck"]
     assert json.loads(run["counts"])["failures_by_kind"] == {}
+
+
+def test_the_heartbeat_says_how_far_the_run_is(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr("qasir.encoding.run.Run", partial(Run, heartbeat_s=0.05))
+    told = []
+
+    def look(progress):
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            (run,) = Index.open(str(tmp_path / "index")).runs()
+            found = json.loads(run["counts"] or "{}").get(PROGRESS, {})
+            if found.get("super_images") == progress.super_images and found["done"] == progress.done:
+                break
+            time.sleep(0.05)
+        told.append((found["done"], found["planned"], found["super_images"]))
+
+    encode_stubbed(videos, tmp_path / "index", on_progress=look)
+    assert told[-1] == (3, 3, 5)
 
 
 @pytest.mark.parametrize("wrong", [{"decode_timeout_s": -1}, {"commit_every_s": float("nan")}, {"segment_s": 0}])

@@ -162,12 +162,15 @@ def test_an_alarm_is_silent_in_time_and_afterwards():
     code = """
 import time
 from qasir.encoding.alarm import Alarm
-with Alarm(0.3) as alarm:
-    for _ in range(5):
+with Alarm(1.0) as alarm:
+    for _ in range(4):
         alarm.set()
-        time.sleep(0.1)
+        time.sleep(0.3)
+with Alarm(0.5) as alarm:
     alarm.off()
-    time.sleep(0.5)
-time.sleep(0.5)
+    time.sleep(0.7)
+with Alarm(0.5):
+    pass
+time.sleep(0.7)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -38,7 +38,7 @@ def test_a_child_decodes_what_this_process_decodes(videos, tmp_path):
             "too_large",
             "decoding takes more memory than a decoder may have; its process ended of it",
         ),
-        (hang_on_b, 2.0, "timed_out", "decoding made no progress for 2.0 s"),
+        (hang_on_b, 4.0, "timed_out", "decoding made no progress for 4.0 s"),
     ],
 )
 def test_a_video_that_its_decoder_dies_of_is_recorded_and_the_others_are_encoded(

@@ -31,10 +31,9 @@ from qasir.retrieval.searcher import Searcher
 from qasir.retrieval.vector_source import StoredVectors
 from qasir.vlm.flops import architecture_gflops, image_gflops
 from qasir.vlm.model import Vlm
+from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.weights import resolve
 from tests.indexes import make_index, new_index, unit, writing
-
-import open_clip  # isort: skip  (after the shim that qasir.vlm.model brings)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """One run at a time writes an index, whatever clocks, suspensions and object stores do."""
 
+import json
 import logging
 import multiprocessing
 import os
@@ -18,7 +19,7 @@ import pytest
 
 from qasir.errors import IndexHeldError, SpecError, UnreadableIndexError
 from qasir.index.index import Index
-from qasir.index.lease import Run, holding
+from qasir.index.lease import PROGRESS, Run, holding
 from qasir.index.process import Process, clock_s
 from qasir.index.runs import Runs
 from qasir.index.schemas import FORMAT_KEY, PRIMARY_KEY
@@ -141,7 +142,7 @@ def other(index):
     """Starts a process that holds the index and checks its lease for every line it gets."""
     started = []
 
-    def start(lease_s=1.0, launch=()):
+    def start(lease_s=2.0, launch=()):
         process = subprocess.Popen(
             [*launch, sys.executable, "-c", HOLD, index.uri, str(lease_s)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -181,7 +182,7 @@ def test_a_holder_that_was_suspended_past_its_lease_has_lost_it(index, other):
     process = other()
     assert says(process) == "mine\n"
     process.send_signal(signal.SIGSTOP)
-    time.sleep(1.3)
+    time.sleep(2.3)
     with Run(index, "next"):
         process.send_signal(signal.SIGCONT)
         time.sleep(0.5)  # time for heartbeats that would revive it
@@ -193,7 +194,7 @@ def test_a_holder_that_was_suspended_past_its_lease_has_lost_it(index, other):
 def test_a_suspended_holder_has_lost_its_lease_even_when_nobody_else_came(index, other):
     process = other()
     process.send_signal(signal.SIGSTOP)
-    time.sleep(1.3)
+    time.sleep(2.3)
     process.send_signal(signal.SIGCONT)
     time.sleep(0.5)
     assert "could not renew its lease" in says(process)
@@ -214,7 +215,7 @@ def test_a_holder_that_cannot_be_seen_is_watched(index, monkeypatch, change):
     """On another machine, in another container, or on a system that does not tell; with the same host name."""
     with monkeypatch.context() as patch:
         elsewhere(patch, **change)
-        alive = Run(index, "alive", heartbeat_s=0.1, lease_s=1.0)
+        alive = Run(index, "alive", heartbeat_s=0.1, lease_s=2.0)
         alive.__enter__()
     with pytest.raises(IndexHeldError, match="alive"), Run(index, "early"):
         pass
@@ -223,7 +224,7 @@ def test_a_holder_that_cannot_be_seen_is_watched(index, monkeypatch, change):
     alive._beat.join()
     since = time.monotonic()
     with Run(index, "next") as run:
-        assert time.monotonic() - since > 1.0
+        assert time.monotonic() - since > 2.0
         assert run.epoch == alive.epoch + 1
         with pytest.raises(IndexHeldError):
             alive.check()
@@ -243,7 +244,7 @@ def test_a_process_in_another_namespace_is_not_taken_for_dead(index, other):
     unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if not shutil.which("unshare") or subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
         pytest.skip("this system lets nobody make namespaces")
-    process = other(lease_s=2.0, launch=unshare)
+    process = other(launch=unshare)
     with pytest.raises(IndexHeldError, match="other"), Run(index, "early"):
         pass
     assert says(process) == "mine\n"
@@ -253,7 +254,7 @@ def test_a_process_in_another_namespace_is_not_taken_for_dead(index, other):
 def test_wall_clocks_neither_take_a_lease_nor_keep_one(index, monkeypatch, hours):
     """The clock jumps while the index is held, or is another one."""
     monkeypatch.setattr("qasir.index.lease.now", lambda: _now() + timedelta(hours=hours))
-    with Run(index, "held", heartbeat_s=0.1, lease_s=1.0) as run:
+    with Run(index, "held", heartbeat_s=0.1, lease_s=2.0) as run:
         monkeypatch.undo()
         time.sleep(0.3)
         run.check()
@@ -294,6 +295,18 @@ def test_a_heartbeat_survives_what_a_store_throws_once_and_says_so(index, monkey
         assert "a heartbeat failed" in caplog.text
         assert str(error) in caplog.text
         run.check()
+
+
+def test_a_row_says_how_far_its_run_is_until_it_says_what_came_of_it(index):
+    progress = {"done": 3, "planned": 7, "super_images": 40, "seconds": 1.5}
+    with Run(index, "encode", heartbeat_s=0.1) as run:
+        run.progress = progress
+        deadline = time.monotonic() + 10
+        while rows(index)[-1]["counts"] is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert json.loads(rows(index)[-1]["counts"]) == {PROGRESS: progress}
+        run.counts = {"encoded": 7}
+    assert json.loads(rows(index)[-1]["counts"]) == {"encoded": 7}
 
 
 def test_who_holds_an_index_can_be_asked(index):

@@ -5,9 +5,10 @@ from PIL import Image
 from qasir import Like, Picture, open_hybrid, open_index
 from qasir.errors import QueryError
 from qasir.retrieval import vector_index
+from qasir.retrieval.architecture import Architecture
 from qasir.retrieval.checkpoint import Checkpoint
 from qasir.retrieval.methods.maximum import Max
-from qasir.retrieval.modules import Architecture, FineTuned
+from qasir.retrieval.modules import FineTuned
 from qasir.retrieval.opening import searcher_of
 from qasir.retrieval.recipe import Recipe
 from qasir.retrieval.scoring import score

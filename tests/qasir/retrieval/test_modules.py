@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from qasir.errors import SpecError
+from qasir.retrieval.architecture import Architecture
 from qasir.retrieval.methods.text_gated import TextGated
-from qasir.retrieval.modules import Architecture, FineTuned, TemporalEncoder, positions
+from qasir.retrieval.modules import FineTuned, TemporalEncoder, positions
 from qasir.retrieval.scoring import score
 from qasir.retrieval.vectors import Features
 from tests.qasir.training.finetune.made_up import ragged, unit_rows

@@ -7,17 +7,18 @@ from qasir.encoding.prepare import source_to_extend
 from qasir.errors import ModelError, QueryError, SpecError
 from qasir.index.index import Index, embedding_column
 from qasir.index.writer import Writer
+from qasir.retrieval.architecture import Architecture
 from qasir.retrieval.checkpoint import load_checkpoint
 from qasir.retrieval.methods.attention import Attention
 from qasir.retrieval.methods.mean import Mean
 from qasir.retrieval.methods.text_gated import TextGated
-from qasir.retrieval.modules import Architecture, FineTuned
+from qasir.retrieval.modules import FineTuned
 from qasir.retrieval.opening import open_index, searcher_of
 from qasir.retrieval.recipe import Recipe
 from qasir.retrieval.tuned import TunedVectors, choose
 from qasir.retrieval.vector_source import StoredVectors
 from qasir.training.finetune.checkpoint_writing import save_checkpoint
-from qasir.training.finetune.fine_tuning import Settings
+from qasir.training.finetune.settings import Settings
 from qasir.training.finetune.tuned_index import Applying
 from qasir.training.state import TrainingState
 from tests.indexes import DIM, break_rows, give_texts, make_index, writing

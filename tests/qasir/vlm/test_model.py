@@ -2,13 +2,13 @@ import json
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 
 from qasir.errors import ModelError, QueryError
 from qasir.video.super_image import cell_overlap
 from qasir.vlm.model import Vlm
+from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.precision import resolve_precision
 from qasir.vlm.weights import resolve
 

@@ -7,7 +7,6 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import open_clip
 import pytest
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
@@ -20,6 +19,7 @@ from qasir.index.index import Index
 from qasir.retrieval.opening import open_index
 from qasir.video.corpus import Corpus, VideoFile
 from qasir.vlm.model import Vlm
+from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.weights import resolve
 from tests.indexes import make_index, new_index, writing
 
@@ -82,7 +82,8 @@ def test_weights_of_a_hub_are_known_by_their_file(repository, tmp_path):
     assert source.file() == repository.folder / "snapshots" / "first" / "open_clip_model.safetensors"
     black = np.zeros((1, 192, 192, 3), np.uint8)
     (vlm,) = load_models([Target(index, source)])
-    np.testing.assert_allclose(vlm.encode_images(black)[0], Vlm(resolve("qasir-tiny")).encode_images(black)[0])
+    packaged = Vlm(resolve("qasir-tiny"), precision=index.spec.precision)
+    np.testing.assert_allclose(vlm.encode_images(black)[0], packaged.encode_images(black)[0])
 
 
 def test_another_revision_with_the_same_file_changes_nothing(repository, tmp_path):

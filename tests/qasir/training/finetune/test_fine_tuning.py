@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from qasir.errors import SpecError
-from qasir.retrieval.modules import Architecture
+from qasir.retrieval.architecture import Architecture
 from qasir.retrieval.recipe import Recipe
-from qasir.training.finetune.fine_tuning import FineTuning, Settings
+from qasir.training.finetune.fine_tuning import FineTuning
+from qasir.training.finetune.settings import Settings
 from tests.qasir.training.finetune.made_up import batch
 
 SETTINGS = Settings(recipe=Recipe(hard_negatives_after=1), epochs=4, batch_size=6, lr=3e-3)

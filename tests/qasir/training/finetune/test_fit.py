@@ -9,13 +9,13 @@ import torch
 from qasir.errors import ModelError, QueryError, SpecError
 from qasir.evaluation.query import Query
 from qasir.index.index import Index
+from qasir.retrieval.architecture import Architecture
 from qasir.retrieval.checkpoint import WEIGHTS, load_checkpoint
-from qasir.retrieval.modules import Architecture
 from qasir.retrieval.opening import open_index
 from qasir.retrieval.recipe import Recipe
 from qasir.training.finetune.examples import Pairs, VideoRows
-from qasir.training.finetune.fine_tuning import Settings
 from qasir.training.finetune.fit import finetune
+from qasir.training.finetune.settings import Settings
 from qasir.training.finetune.task import Split, Task, Validation
 from tests.indexes import DIM, make_index
 from tests.qasir.training.dying import writes_survived

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from qasir.retrieval.architecture import Architecture
 from qasir.retrieval.methods.attention import Attention
 from qasir.retrieval.methods.maximum import Max
 from qasir.retrieval.methods.mean import Mean
 from qasir.retrieval.methods.text_gated import TextGated
 from qasir.retrieval.methods.weighted import Weighted
-from qasir.retrieval.modules import Architecture, FineTuned
+from qasir.retrieval.modules import FineTuned
 from qasir.retrieval.recipe import Recipe
 from qasir.retrieval.scoring import score
 from qasir.training.finetune.losses import info_nce, pearson, triplet

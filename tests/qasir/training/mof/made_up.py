@@ -12,14 +12,13 @@ from qasir.evaluation.query import Query
 from qasir.training.mof.clips import read_clips
 from qasir.training.mof.learn import train_mof
 from qasir.training.mof.material import Captioned
-from qasir.training.mof.mof_training import MofSettings
+from qasir.training.mof.settings import MofSettings
 from qasir.video.corpus import list_videos
 from qasir.video.tile import Tiling
 from qasir.vlm.model import Vlm
+from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.weights import resolve
 from tests.videos import write_video
-
-import open_clip  # isort: skip
 
 SIDE = 32
 CONFIG = {

@@ -21,9 +21,9 @@ from qasir.training.mof.clips import READ_SCHEMA, failure, read_clips
 from qasir.training.mof.frame_table import FrameTable
 from qasir.training.mof.learn import train_mof
 from qasir.training.mof.material import Captioned
-from qasir.training.mof.meta_gradient import Objective
-from qasir.training.mof.mof_training import FRAMES_TABLE, MODEL, MofSettings
+from qasir.training.mof.mof_training import FRAMES_TABLE, MODEL
 from qasir.training.mof.pixels import PixelScale
+from qasir.training.mof.settings import MofSettings, Objective
 from qasir.video.corpus import Corpus, VideoFile, list_videos
 from qasir.video.tile import Tiling
 from tests.qasir.training.dying import writes_survived

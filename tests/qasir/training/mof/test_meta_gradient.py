@@ -4,12 +4,12 @@ import torch
 from torch import nn
 
 from qasir.errors import ModelError, SpecError
-from qasir.training.mof.meta_gradient import Clips, Objective, meta_gradient
+from qasir.training.mof.meta_gradient import Clips, loss_of, meta_gradient
+from qasir.training.mof.settings import Objective
 from qasir.training.mof.trainable import RetrievalModel, choose_weights
 from qasir.vlm.model import Vlm
+from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.weights import resolve
-
-import open_clip  # isort: skip
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def material(b=3, k=2, r=4):
 def composed(objective, model, weights, clips, dense, inner_lr):
     """L(w'(F); R), with w' by plain autograd."""
     fixed = {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
-    inner = torch.autograd.grad(objective.loss(model, fixed, clips), list(fixed.values()))
+    inner = torch.autograd.grad(loss_of(objective, model, fixed, clips), list(fixed.values()))
     stepped = {name: value.detach() - inner_lr * g for (name, value), g in zip(fixed.items(), inner, strict=True)}
-    return float(objective.loss(model, stepped, clips.with_frames(dense)))
+    return float(loss_of(objective, model, stepped, clips.with_frames(dense)))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention"])

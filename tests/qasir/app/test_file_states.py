@@ -1,0 +1,48 @@
+import time
+from dataclasses import replace
+
+import pytest
+
+from qasir.app.catalogue import StoredVideo
+from qasir.app.file_states import GONE, FileState, FileStates
+
+VIDEO = StoredVideo("a", "", "f", 1.0, 320, 240, "h264", None, None, 0.0)
+
+
+@pytest.fixture
+def files():
+    states = FileStates()
+    yield states
+    states.close()
+
+
+def test_a_local_file_is_looked_at_whenever_it_is_asked_for(files, tmp_path):
+    path = tmp_path / "a.mp4"
+    video = replace(VIDEO, uri=str(path), media_offset_s=0.25)
+    assert files.of([video]) == [FileState(GONE, 0.25)]
+    path.write_bytes(b"any")
+    assert files.of([video, video]) == [FileState(None, 0.25)] * 2
+    path.unlink()
+    assert files.of([video]) == [FileState(GONE, 0.25)]
+
+
+def test_what_a_players_time_is_comes_from_the_file_where_the_index_does_not_say(files, demo, tmp_path):
+    there = sorted((demo / "videos").iterdir())[0]
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    videos = [replace(VIDEO, uri=str(path), media_offset_s=None) for path in (there, broken, tmp_path / "gone.mp4")]
+    assert files.of(videos) == [FileState(None, 0.0), FileState(None, 0.0), FileState(GONE, 0.0)]
+
+
+def test_a_store_that_does_not_answer_holds_nobody_up(files):
+    uris = [f"s3://bucket/{n}.mp4?endpoint_override=http%3A%2F%2F127.0.0.1%3A9&region=x" for n in range(40)]
+    uris += ["hdfs://nowhere/x.mp4", "s3://", "nothing://x/y"]
+    begun = time.monotonic()
+    found = files.of([replace(VIDEO, uri=uri) for uri in uris])
+    assert time.monotonic() - begun < 10
+    assert found == [FileState(None, 0.0)] * len(uris)
+
+
+def test_what_no_file_can_be_called_is_gone_or_unknown_but_no_error(files):
+    for uri in ("", "a\x00b", "/" + "x" * 5000, "file://host/x", "\ud800"):
+        assert len(files.of([replace(VIDEO, uri=uri)])) == 1
