@@ -202,7 +202,10 @@ export class Playback extends EventTarget {
 
   fail(reason) {
     this.mode = "none";
-    this.element.removeAttribute("src");
+    if (this.element.hasAttribute("src")) {
+      this.element.removeAttribute("src");
+      this.element.load(); // so that the poster is seen again
+    }
     this.reason = reason;
     this.tell("failed");
   }
