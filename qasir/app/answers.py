@@ -24,7 +24,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class SearchHit:
-    """A video with its best moment, or a moment. at_s: of the frame that fits best; video_score: of a moment, its
+    """A video with its best moment, or a moment. at_s: of the frame that stands for it; video_score: of a moment, its
     video's score; title: the last part of the id; date: when it was recorded, else when its file was changed last
     (date_kind), ISO 8601; frames: at most 9 of the moment, in time order."""
 

@@ -46,7 +46,7 @@ def moments_answer(line: TimeLine, asked: Asked, files: FileStates) -> MomentsAn
     spans = zip(units.start_s.tolist(), units.end_s.tolist(), strict=True)
     found = zip(line.moments.start_s.tolist(), line.moments.end_s.tolist(), line.moments.score.tolist(), strict=True)
     moments = [
-        Moment(start, end, units.within(start, end).best_s(line.granularity), score) for start, end, score in found
+        Moment(start, end, units.within(start, end).typical_s(line.granularity), score) for start, end, score in found
     ]
     at_s = moments[0].at_s if moments else video.duration_s / 2
     return MomentsAnswer(
@@ -86,7 +86,7 @@ class _Hits:
 
     def _hit(self, hit: Hit, video: StoredVideo, state: FileState) -> SearchHit:
         video_id, units = hit.video_id, self._of[id(hit)]
-        at_s = units.best_s(self._granularity) if len(units) else (hit.start_s + hit.end_s) / 2
+        at_s = units.typical_s(self._granularity) if len(units) else (hit.start_s + hit.end_s) / 2
         date, kind = date_of(video)
         return SearchHit(
             video_id=video_id, uri=hit.uri, score=hit.score, start_s=hit.start_s, end_s=hit.end_s, at_s=at_s,

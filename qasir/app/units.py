@@ -14,15 +14,16 @@ _ROUNDING_S = 1e-6
 
 @dataclass(frozen=True)
 class Units:
-    """(U,) seconds of the units of one video, in order, and their cosines to a query."""
+    """(U,) seconds of the units of one video, in order, their vectors (U, D) and the cosines of those to a query."""
 
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
+    vectors: NDArray[np.float32]
     cosine: NDArray[np.float32]
 
     @classmethod
     def none(cls) -> "Units":
-        return cls(np.zeros(0), np.zeros(0), np.zeros(0, np.float32))
+        return cls(np.zeros(0), np.zeros(0), np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
 
     def within(self, start_s: float, end_s: float) -> "Units":
         """Those that lie in a moment."""
@@ -30,15 +31,18 @@ class Units:
         return self.take(np.flatnonzero(rows))
 
     def take(self, rows: NDArray[np.int64]) -> "Units":
-        return Units(self.start_s[rows], self.end_s[rows], self.cosine[rows])
+        return Units(self.start_s[rows], self.end_s[rows], self.vectors[rows], self.cosine[rows])
 
     def at_s(self, granularity: str) -> NDArray[np.float64]:
         """(U,) seconds of the frame that stands for each: the sampled one of a cell, the middle of a super image."""
         return self.start_s if granularity == "cell" else (self.start_s + self.end_s) / 2
 
-    def best_s(self, granularity: str) -> float:
-        """That of the one that fits best, of at least one."""
-        return float(self.at_s(granularity)[self.cosine.argmax()])
+    def typical_s(self, granularity: str) -> float:
+        """That of the one that stands for all, of at least one: of the half that fits best, the one most like their mean.
+        What fits best of all may be a cut to something else."""
+        best = np.argsort(-self.cosine, kind="stable")[: (len(self) + 1) // 2]
+        likeness = self.vectors[best] @ self.vectors[best].mean(axis=0)
+        return float(self.at_s(granularity)[best[likeness.argmax()]])
 
     def shown(self, most: int = _MOST_FRAMES) -> "Units":
         """At most so many, evenly spaced, the one that fits best among them."""
@@ -63,5 +67,5 @@ def units_of(
     unusable = set(loaded.features.unusable.tolist())
     for video_id in loaded.video_ids:
         rows = slice(0, 0) if loaded.place[video_id] in unusable else loaded.rows(video_id)
-        cosine = loaded.features.vectors[rows] @ query
-        yield video_id, Units(loaded.start_s[rows], loaded.end_s[rows], cosine)
+        own = loaded.features.vectors[rows]
+        yield video_id, Units(loaded.start_s[rows], loaded.end_s[rows], own, own @ query)
