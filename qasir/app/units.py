@@ -38,7 +38,7 @@ class Units:
         return self.start_s if granularity == "cell" else (self.start_s + self.end_s) / 2
 
     def typical_s(self, granularity: str) -> float:
-        """That of the one that stands for all, of at least one: of the half that fits best, the one most like their mean.
+        """That of the one that stands for all (there is one): of the half that fits best, the one most like their mean.
         What fits best of all may be a cut to something else."""
         best = np.argsort(-self.cosine, kind="stable")[: (len(self) + 1) // 2]
         likeness = self.vectors[best] @ self.vectors[best].mean(axis=0)
