@@ -149,6 +149,7 @@ def _answer(page: Any, listener: socket.socket) -> None:
 
     config = uvicorn.Config(
         page, log_config=None, access_log=False, server_header=False, lifespan="on",
+        proxy_headers=False,  # a client could give itself any address, and guess at tokens from each
         timeout_graceful_shutdown=_ENDS_WITHIN_S,
     )  # fmt: skip
     server = uvicorn.Server(config)
