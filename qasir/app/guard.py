@@ -77,7 +77,7 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, _with_headers(send, _route(scope)))
+            await self._answer(scope, receive, _with_headers(send, route_of(scope)))
         else:
             await send({"type": "websocket.close", "code": 1008})
 
@@ -86,7 +86,7 @@ class Guard:
             headers = headers_of(scope)
             token = _take_token(scope)
             most = self._check(scope, headers)
-            if token is not None and _route(scope) in ("/", "") and not self._door.is_open:
+            if token is not None and route_of(scope) in ("/", "") and not self._door.is_open:
                 await self._enter(scope, token)(scope, receive, send)
                 return
             self._check_token(scope, headers)
@@ -95,7 +95,7 @@ class Guard:
                 if body is None:  # its client has left
                     return
                 receive = limits.after(body, receive)
-            with self._slots.one(_kind(_route(scope))):
+            with self._slots.one(_kind(route_of(scope))):
                 await self._app(scope, receive, send)
         except Refusal as refusal:
             await refusal.answer()(scope, receive, send)
@@ -121,7 +121,7 @@ class Guard:
         scope[_HOST] = host = self._host(headers)
         _check_site(scope, headers, host)
         _check_url(scope, self._settings.query_characters)
-        takes_picture = scope["method"] == "POST" and _route(scope) in _TAKES_PICTURES
+        takes_picture = scope["method"] == "POST" and route_of(scope) in _TAKES_PICTURES
         most = self._settings.picture_bytes if takes_picture else SMALL_BODY_BYTES
         try:
             promised = promised_bytes(headers)
@@ -145,7 +145,7 @@ class Guard:
 
     def _check_token(self, scope: Scope, headers: Mapping[bytes, list[bytes]]) -> None:
         """Raises Refusal when it takes a token and none is there, or a wrong one."""
-        route = _route(scope)
+        route = route_of(scope)
         is_public = route in ("/", "", "/api/session") or route.startswith("/static/")
         if self._door.is_open or is_public:
             return
@@ -198,7 +198,7 @@ def session_cookie(scope: Scope) -> dict[str, str]:
     return {"Set-Cookie": door.cookie(scope[_HOST].port, secure=is_secure)}
 
 
-def _route(scope: Scope) -> str:
+def route_of(scope: Scope) -> str:
     """The path below where the application is mounted, percent-decoded, as Starlette takes it."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
@@ -239,7 +239,7 @@ def _check_site(scope: Scope, headers: Mapping[bytes, list[bytes]], host: Author
 
     site = said(b"sec-fetch-site")
     origin = said(b"origin")
-    is_link = scope["method"] == "GET" and _route(scope) in ("/", "") and origin is None
+    is_link = scope["method"] == "GET" and route_of(scope) in ("/", "") and origin is None
     is_link = is_link and (said(b"sec-fetch-mode"), said(b"sec-fetch-dest")) == ("navigate", "document")
     if site not in (None, "same-origin", "none") and not is_link:
         raise Refusal(403, "another site's page asked for this")
@@ -252,7 +252,7 @@ def _check_site(scope: Scope, headers: Mapping[bytes, list[bytes]], host: Author
 def _check_url(scope: Scope, query_characters: int) -> None:
     """Raises Refusal for what is too long or no path of ours."""
     query: bytes = scope["query_string"]
-    route = _route(scope)
+    route = route_of(scope)
     if len(scope.get("raw_path") or scope["path"].encode()) + len(query) > URL_BYTES:
         raise Refusal(414, f"the address is longer than {URL_BYTES:,} bytes")
     if "\0" in route or (route != "" and not route.startswith("/")):
