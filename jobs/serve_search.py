@@ -105,7 +105,7 @@ def serve(
                 say(f"{index['uri']}: {index['videos']} videos" + (f"; {index['waiting']}" if index["waiting"] else ""))
             if token is not None:
                 say(f"open it once as {url}/?token=TOKEN with the token you gave; docs/search.md says how programs do")
-            _answer(page, listener)
+            _answer(page, limits.requests, listener)
         finally:
             engine.close()
 
@@ -143,16 +143,13 @@ def address(host: str, port: int) -> str:
     return f"http://{own.get(host) or (f'[{host}]' if ':' in host else host)}:{port}"
 
 
-def _answer(page: Any, listener: socket.socket) -> None:
+def _answer(page: Any, requests: int, listener: socket.socket) -> None:
     """Until a signal ends it, which is raised again once what was under way has ended."""
     import uvicorn
 
-    config = uvicorn.Config(
-        page, log_config=None, access_log=False, server_header=False, lifespan="on",
-        proxy_headers=False,  # a client could give itself any address, and guess at tokens from each
-        timeout_graceful_shutdown=_ENDS_WITHIN_S,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
+    from qasir.app.connections import configured
+
+    server = uvicorn.Server(configured(page, requests, timeout_graceful_shutdown=_ENDS_WITHIN_S))
     server.run(sockets=[listener])
     if not server.started:
         raise QasirError("the page could not be started; the log above says why")
