@@ -8,6 +8,7 @@ Further ones follow the indexes, one each.
 import logging
 import os
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qasir.app.answering import Found, Manner, answers
-from qasir.app.batching import Gathering
+from qasir.app.batching import Gathering, joined
 from qasir.app.catalogue import StoredVideo
 from qasir.app.cells import stored_picture
 from qasir.app.errors import NotFoundError
@@ -91,13 +92,19 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def close(self) -> None:
-        """End its threads."""
+    def close(self, within_s: float | None = None) -> bool:
+        """End its threads: whether all have ended.
+
+        within_s: after which those that are at work still, since they load a model say, are left to end with the
+        process, and whoever waits for them is told so by BusyError.
+        """
         self._is_closed.set()
-        for thread in self._threads:
-            thread.join()
-        self._texts.close()
-        self._questions.close()
+        until = None if within_s is None else time.monotonic() + within_s
+        if until is None:
+            for thread in self._threads:
+                thread.join()
+        have_ended = [self._texts.close(until), self._questions.close(until)]
+        return all(have_ended + [joined(thread, until) for thread in self._threads])
 
     def view(self, index: int = 0) -> View:
         """What an index, by number, is searched through now. Raises NotFoundError."""
@@ -198,7 +205,8 @@ class Engine:
         try:
             self.search_in(self._views[self.followed.index(followed)], Question((_WARM_UP,)))
         except (QasirError, OSError, RuntimeError) as error:  # whoever asks next is told
-            log.warning("%s: %s", followed.uri, error)
+            if not self._is_closed.is_set():
+                log.warning("%s: %s", followed.uri, error)
 
     def _viewed(self) -> list[View]:
         return views(self.followed, is_hybrid=self.hybrid is not None)
