@@ -1,0 +1,50 @@
+import json
+
+import numpy as np
+import pytest
+
+from jobs import import_features, reindex_corpus, search_corpus
+from qasir.errors import FeaturesError
+from tests.features import write_hdf5, write_npy
+from tests.indexes import unit
+from tests.jobs.test_jobs import call
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(5)
+    return {f"v_{name}": unit(rng.standard_normal((6, 4))) for name in ("a", "b", "c")}
+
+
+def test_features_are_imported_and_searched_by_place(arrays, tmp_path):
+    path = write_hdf5(tmp_path / "f.hdf5", {v: np.pad(array, ((0, 0), (2, 0))) for v, array in arrays.items()})
+    index = tmp_path / "i"
+    args = ("--features", path, "--index", index, "--model", "CLIP L/14", "--fps", 2, "--strip-prefix", "v_")
+    status, text, facts, _ = call(import_features, *args, "--columns", "2:6", "--json")
+    assert (status, facts["encoded"], facts["super_images"], facts["texts"]) == (0, 3, 18, False)
+    assert "3 imported, 0 failed, 0 unchanged" in text
+    assert "18 rows of features of 4 dimensions, columns 2:6, as given" in text
+    assert "CLIP L/14 is only a label" in text
+    assert call(import_features, *args, "--columns", "2:6", "--json")[2]["unchanged"] == 3
+    assert isinstance(call(import_features, *args, "--columns", "1:5")[3], FeaturesError)
+    hits = call(search_corpus, "--index", index, "--like", "b@1.2", "--json")[2]["hits"]
+    assert (hits[0]["video_id"], hits[0]["start_s"]) == ("b", 1.0)
+    error = call(reindex_corpus, "--index", index)[3]
+    assert "bring it up to date by jobs/import_features.py" in str(error)
+
+
+def test_a_grid_says_what_it_is(arrays, tmp_path):
+    folder = write_npy(tmp_path / "f", arrays)
+    (tmp_path / "d.json").write_text(json.dumps(dict.fromkeys(arrays, 12)))
+    args = ("--features", folder, "--index", tmp_path / "i", "--model", "x", "--durations", tmp_path / "d.json")
+    status, text, facts, _ = call(import_features, *args, "--grid", 2, "--pool", "mean", "--json")
+    assert (status, facts["super_images"], facts["spec"]["features"]) == (0, 6, "as given, mean of 2 x 2")
+    assert "stands in for a super image of 2 x 2 frames, which no model has seen" in text
+
+
+def test_too_many_failures_are_an_exit_status(arrays, tmp_path):
+    folder = write_npy(tmp_path / "f", {**arrays, **{f"x{i}": np.ones((2, 4)) for i in range(30)}})
+    args = ("--features", folder, "--index", tmp_path / "i", "--model", "x", "--fps", 1)
+    status, text, _, _ = call(import_features, *args)
+    assert (status, "failures: features 30" in text) == (1, True)
+    assert call(import_features, *args)[0] == 0  # nothing new was tried
