@@ -28,9 +28,10 @@ class Cost:
         return self.encoding_per_video + self.scoring_per_query
 
 
-def cost(searcher: Searcher, method: Method) -> Cost:
-    """What a method costs on the searcher's indexes. Texts that are remembered, and what is loaded, stay as they are;
-    where scoring runs elsewhere, a stand-in of the same size is counted."""
+def cost(searcher: Searcher, method: Method, text: str = _TEXT) -> Cost:
+    """What a method costs on the searcher's indexes. text: any that it can encode.
+
+    Texts that are remembered, and what is loaded, stay as they are; where scoring runs elsewhere, a stand-in of the same size is counted."""
     n_images = [side.ranker.videos().n_super_images for side in searcher.sides]
     needed = method.encodings(n_images)
     encoding = sum(_encoding(side, float(n.mean())) for side, n in zip(searcher.sides, needed, strict=True))
@@ -39,7 +40,7 @@ def cost(searcher: Searcher, method: Method) -> Cost:
         ranker.videos()
 
     def answer() -> None:
-        method.score([side.texts.encode_anew([_TEXT]) for side in searcher.sides], rankers)
+        method.score([side.texts.encode_anew([text]) for side in searcher.sides], rankers)
 
     return Cost(encoding, counted(answer))
 

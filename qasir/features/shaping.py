@@ -47,10 +47,11 @@ class Columns:
 @dataclass(frozen=True)
 class Shaping:
     """How arrays become rows of L2-normalised vectors. columns: those that are used; None for all. normalise: whether
-    vectors of any length are scaled to 1; without it another length is an error."""
+    vectors of any length are scaled to 1; without it another length is an error, which names the flag to ask for it."""
 
     columns: Columns | None = None
     normalise: bool = False
+    flag: str = "--normalise"
 
     def __str__(self) -> str:
         parts = [f"columns {self.columns}"] if self.columns else []
@@ -93,7 +94,7 @@ class Shaping:
         if (bad := np.flatnonzero(abs(lengths - 1) > LENGTH_TOLERANCE)).size:
             raise FeaturesError(
                 f"{what}: {len(bad)} of {len(rows)} rows are not of length 1, {bad[0]} first ({lengths[bad[0]]:.4g}): "
-                "--normalise scales them"
+                f"{self.flag} scales them"
             )
         return rows
 
