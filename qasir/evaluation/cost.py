@@ -31,7 +31,9 @@ class Cost:
 def cost(searcher: Searcher, method: Method, text: str = _TEXT) -> Cost:
     """What a method costs on the searcher's indexes. text: any that it can encode.
 
-    Texts that are remembered, and what is loaded, stay as they are; where scoring runs elsewhere, a stand-in of the same size is counted."""
+    Texts that are remembered, and what is loaded, stay as they are; where scoring runs elsewhere, a stand-in of the
+    same size is counted.
+    """
     n_images = [side.ranker.videos().n_super_images for side in searcher.sides]
     needed = method.encodings(n_images)
     encoding = sum(_encoding(side, float(n.mean())) for side, n in zip(searcher.sides, needed, strict=True))
