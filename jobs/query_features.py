@@ -11,6 +11,8 @@ from qasir.retrieval.query_features import QueryFeatureOptions
 if TYPE_CHECKING:
     from qasir.evaluation.query import Query
     from qasir.index.spec import EncoderSpec
+    from qasir.retrieval.asking import Embedded
+    from qasir.retrieval.searcher import Searcher
     from qasir.retrieval.text_encoder import Encode
 
 
@@ -32,3 +34,17 @@ def encode_given(options: QueryFeatureOptions, queries: "Sequence[Query]") -> "C
     features = QueryFeatures(options.query_features, options)
     named = [(query.query_id, query.text) for query in queries]
     return lambda spec: EncodeGiven(features, named, spec.embedding_dim)
+
+
+def given_query(options: QueryFeatureOptions, query_id: str, searcher: "Searcher") -> "Embedded":
+    """The features of one query as a part of a search, through the text side of the searcher's checkpoint if there is
+    one. Raises QueryError where there are none."""
+    from qasir.retrieval.asking import Embedded
+    from qasir.retrieval.query_features import QueryFeatures
+
+    assert options.query_features is not None
+    (side,) = searcher.sides
+    vector = QueryFeatures(options.query_features, options).vector(query_id, side.index.spec.embedding_dim)
+    if side.texts.checkpoint is not None:
+        vector = side.texts.checkpoint.model.query_vectors(vector[None])[0]
+    return Embedded(f"query {query_id}", {side.index.uri: vector})

@@ -91,4 +91,10 @@ def _rows_each(rows: pa.Table) -> Iterator[tuple[str, NDArray[np.int64]]]:
 
 
 def _unpacked(column: pa.ChunkedArray, dim: int) -> NDArray[np.float16]:
-    return np.frombuffer(b"".join(column.to_pylist()), dtype=np.float16).reshape(-1, dim)
+    """(n, dim) of one binary value a row, without a copy where the rows lie together."""
+    if not len(column):
+        return np.empty((0, dim), np.float16)
+    packed = pa.chunked_array([column.combine_chunks()]).chunk(0)
+    _, offsets, data = packed.buffers()
+    first, last = np.frombuffer(offsets, np.int32)[[packed.offset, packed.offset + len(packed)]].tolist()
+    return np.frombuffer(data, np.float16, (last - first) // 2, first).reshape(len(packed), dim)

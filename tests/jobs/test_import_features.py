@@ -48,3 +48,21 @@ def test_too_many_failures_are_an_exit_status(arrays, tmp_path):
     status, text, _, _ = call(import_features, *args)
     assert (status, "failures: features 30" in text) == (1, True)
     assert call(import_features, *args)[0] == 0  # nothing new was tried
+
+
+def test_a_query_is_searched_for_by_its_features(arrays, tmp_path):
+    folder = write_npy(tmp_path / "f", arrays)
+    args = ("--features", folder, "--index", tmp_path / "i", "--model", "x", "--fps", 1)
+    assert call(import_features, *args)[0] == 0
+    given = write_hdf5(tmp_path / "q.h5", {"q7": arrays["v_c"][4], "long": 2 * arrays["v_c"][4]})
+    asked = ("--index", tmp_path / "i", "--query-features", given, "--json")
+    for options in (("--query-id", "q7"), ("--query-id", "long", "--query-normalise", "--moments")):
+        facts = call(search_corpus, *asked, *options)[2]
+        assert (facts["hits"][0]["video_id"], facts["query_id"]) == ("v_c", options[1])
+        assert facts["hits"][0]["start_s"] == 4.0
+    assert "no features of 1 of 1 queries: q8" in str(call(search_corpus, *asked, "--query-id", "q8")[3])
+    assert "go together" in str(call(search_corpus, *asked, "--like", "v_a@1")[3])
+    assert "go together" in str(call(search_corpus, "--index", tmp_path / "i", "--query-id", "q7")[3])
+    assert call(search_corpus, "--server", "http://localhost:1", "--query-features", given, "--query-id", "q7")[0] == 2
+    two = call(search_corpus, *asked, "--index", tmp_path / "j", "--hybrid", "fusion", "--query-id", "q7")[3]
+    assert "they go with one --index" in str(two)
