@@ -1,6 +1,7 @@
 """Queries' features on a command line, in place of an index's text tower."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from jobs.command_line import Given
@@ -34,6 +35,14 @@ def encode_given(options: QueryFeatureOptions, queries: "Sequence[Query]") -> "C
     features = QueryFeatures(options.query_features, options)
     named = [(query.query_id, query.text) for query in queries]
     return lambda spec: EncodeGiven(features, named, spec.embedding_dim)
+
+
+def told_of(options: QueryFeatureOptions) -> str:
+    """Which features they are and how they become vectors, in one line; "" without features."""
+    if options.query_features is None:
+        return ""
+    told = {**asdict(options), "query_features": options.query_features.absolute()}
+    return ", ".join(f"{name} {value}" for name, value in told.items() if value not in (None, False))
 
 
 def given_query(options: QueryFeatureOptions, query_id: str, searcher: "Searcher") -> "Embedded":

@@ -3,8 +3,15 @@ import json
 import numpy as np
 import pytest
 
-from jobs import import_features, reindex_corpus, search_corpus
+from jobs import evaluate_retrieval, import_features, reindex_corpus, search_corpus
+from jobs.finetune import Data
 from qasir.errors import FeaturesError
+from qasir.retrieval.architecture import Architecture
+from qasir.retrieval.query_features import QueryFeatureOptions
+from qasir.retrieval.recipe import Recipe
+from qasir.training.finetune.fit import finetune as train_here
+from qasir.training.finetune.settings import Settings
+from qasir.training.finetune.task import Task
 from tests.features import write_hdf5, write_npy
 from tests.indexes import unit
 from tests.jobs.test_jobs import call
@@ -66,3 +73,32 @@ def test_a_query_is_searched_for_by_its_features(arrays, tmp_path):
     assert call(search_corpus, "--server", "http://localhost:1", "--query-features", given, "--query-id", "q7")[0] == 2
     two = call(search_corpus, *asked, "--index", tmp_path / "j", "--hybrid", "fusion", "--query-id", "q7")[3]
     assert "they go with one --index" in str(two)
+
+
+def test_a_checkpoint_is_trained_and_evaluated_on_features_alone(tmp_path):
+    rng = np.random.default_rng(6)
+    frames = {f"v{i}": unit(rng.standard_normal((5, 8))) for i in range(6)}
+    queries, texts = [], {}
+    for video_id, rows in frames.items():
+        for k in (1, 3):
+            query_id = f"{video_id}-{k}"
+            texts[query_id] = unit(rows[k] + 0.2 * rng.standard_normal(8))
+            moment = {"start_s": float(k), "end_s": k + 1.0, "duration_s": 5.0}
+            queries.append({"query_id": query_id, "query": f"moment {query_id}", "video_id": video_id, **moment})
+    asked = tmp_path / "queries.jsonl"
+    asked.write_text("".join(json.dumps(query) + "\n" for query in queries))
+    index, given = tmp_path / "i", write_hdf5(tmp_path / "q.h5", texts)
+    path = write_npy(tmp_path / "f", frames)
+    assert call(import_features, "--features", path, "--index", index, "--model", "x", "--fps", 1)[0] == 0
+    splits = Data(str(index), asked, str(index), asked, tmp_path / "c").splits(QueryFeatureOptions(given))
+    np.testing.assert_array_equal(splits[0].texts()[1], texts["v0-3"])
+    settings = Settings(Recipe(), Architecture(dropout=0.0), epochs=1, batch_size=4, lr=1e-3)
+    task = Task.of(*splits, settings)
+    assert task.asked["train_query_features"] == f"query_features {given}"
+    best = train_here(task, tmp_path / "c")["best"]
+    args = ("--index", index, "--queries", asked, "--query-features", given, "--json")
+    tuned = call(evaluate_retrieval, *args, "--finetuned", tmp_path / "c")[2]
+    assert tuned["metrics"]["SumR"] == pytest.approx(best["SumR"])
+    assert call(evaluate_retrieval, *args)[2]["metrics"]["R@1"] > 90.0
+    found = call(search_corpus, *args[:2], *args[4:], "--query-id", "v4-3", "--finetuned", tmp_path / "c")[2]
+    assert found["hits"][0]["video_id"] == "v4"
