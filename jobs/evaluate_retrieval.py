@@ -40,6 +40,11 @@ class Asking:
 
     queries: Annotated[Path, Doc("Query file.")]
     query_format: Annotated[str, Doc(f"{', '.join(FORMATS)}."), Flag("--format")] = "auto"
+    moments_from: Annotated[
+        Path | None,
+        Doc("The benchmark's own release, to take moments from by video and text where --queries has none."),
+    ] = None
+    moments_format: Annotated[str, Doc("Of --moments-from.")] = "auto"
     validation_queries: Annotated[
         Path | None, Doc("Choose temperatures, and a hybrid's weight or depth, by SumR on these queries first.")
     ] = None
@@ -63,11 +68,15 @@ class Asking:
     output: Annotated[Path | None, Doc("Folder for metrics.json, rankings.parquet and index.html.")] = None
 
     def read(self, path: Path) -> "list[Query]":
-        """The queries of a file in this format, joined where that was asked for."""
+        """The queries of a file in this format, with their moments of elsewhere and joined where that was asked for."""
+        from qasir.evaluation.joining import with_moments
         from qasir.evaluation.query import paragraphs
         from qasir.evaluation.query_files import read_queries
 
         found = read_queries(path, self.query_format)
+        if self.moments_from is not None:
+            release = read_queries(self.moments_from, self.moments_format)
+            found = with_moments(found, release, str(self.moments_from))
         return paragraphs(found) if self.as_paragraphs else found
 
 
@@ -148,6 +157,8 @@ def _check(asking: Asking, given: Given) -> None:
     """Raises QueryError for options that do not go together."""
     if asking.direction not in DIRECTIONS:
         raise QueryError(f"direction {asking.direction!r}: choose one of {', '.join(DIRECTIONS)}")
+    if asking.moments_from is None:
+        given.refuse(["moments_format"], "it is the format of --moments-from, which is not given")
     if asking.validation_index and asking.validation_queries is None:
         raise QueryError("--validation-index goes with --validation-queries")
     if asking.direction == VIDEO_TO_TEXT:

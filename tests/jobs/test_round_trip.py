@@ -92,6 +92,21 @@ def test_queries_by_qid_and_what_does_not_meet(frames, texts, demo, of_the_encod
     assert "only a label" in str(error)
 
 
+def test_a_papers_list_takes_its_moments_from_the_release(demo, queries, frames, texts, of_the_encoded, tmp_path):
+    path = WRITERS["npy"](tmp_path / "frames", frames)
+    assert call(import_features, "--features", path, "--index", tmp_path / "i", "--fps", 1, "--model", "x")[0] == 0
+    ids = {query.query_id: f"{query.video_id}#enc#{i}" for i, query in enumerate(queries)}
+    listed = tmp_path / "test.caption.txt"
+    listed.write_text("".join(f"{ids[query.query_id]} {query.text}\n" for query in queries))
+    given = write_hdf5(tmp_path / "texts.h5", {ids[name]: text for name, text in texts.items()})
+    args = ("--index", tmp_path / "i", "--queries", listed, "--query-features", given, "--json")
+    bare = call(evaluate_retrieval, *args)[2]
+    assert (bare["metrics"], bare["moments"]) == (of_the_encoded["metrics"], {})
+    found = call(evaluate_retrieval, *args, "--moments-from", demo / "queries.jsonl")[2]
+    assert {name: found[name] for name in SAME} == of_the_encoded
+    assert call(evaluate_retrieval, *args, "--moments-format", "jsonl")[0] == 2
+
+
 def test_the_report_says_that_features_were_imported(frames, texts, demo, tmp_path):
     path = WRITERS["npy"](tmp_path / "frames", frames)
     args = ("--features", path, "--index", tmp_path / "i", "--fps", 1, "--model", "x", "--grid", 2, "--pool", "mean")
