@@ -13,6 +13,7 @@ from qasir.features.arrays import ArrayFiles
 from qasir.features.bigfile import BigFile
 from qasir.features.feature_file import Array, Entry, FeatureFile
 from qasir.features.hdf5 import Hdf5File
+from qasir.files.uris import is_remote
 
 FORMATS = ("auto", "hdf5", "bigfile", "npz", "npy")
 _HDF5_BEGINS = b"\x89HDF\r\n\x1a\n"
@@ -58,6 +59,8 @@ def open_features(path: str | Path, form: str = "auto", *, key: str | None = Non
     """
     if form not in FORMATS:
         raise FeaturesError(f"format {form!r}: choose one of {', '.join(FORMATS)}")
+    if is_remote(str(path)):
+        raise FeaturesError(f"{path}: features are read from local files: copy them here first")
     path = Path(path).absolute()
     if not path.exists():
         raise FeaturesError(f"no such file or folder: {path}")

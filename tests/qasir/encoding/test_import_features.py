@@ -15,7 +15,7 @@ from qasir.errors import FeaturesError, IndexHeldError, ModelError, SpecError
 from qasir.index.index import Index
 from qasir.index.snapshot import matrix
 from qasir.retrieval.asking import Like, Picture
-from qasir.retrieval.opening import open_index
+from qasir.retrieval.opening import open_hybrid, open_index
 from tests.features import WRITERS, write_hdf5, write_npy, write_npz
 from tests.indexes import unit, writing
 
@@ -227,3 +227,13 @@ def test_an_index_of_a_label_is_searched_by_places_and_says_why_not_by_words(arr
     corpus = FeatureCorpus(str(tmp_path / "f.h5"), LABEL).corpus
     with pytest.raises(SpecError, match="holds imported features of .*f.h5.*jobs/import_features.py"):
         plan_reindex(corpus, index, ReindexOptions())
+
+
+def test_two_imported_indexes_are_ranked_together(arrays, tmp_path):
+    rng = np.random.default_rng(9)
+    other = {name: unit(rng.standard_normal((n, 6))) for name, n in LENGTHS.items()}
+    for name, some in (("large", arrays), ("small", other)):
+        imported(write_npy(tmp_path / f"{name}.f", some), tmp_path / name)
+    hits = open_hybrid(str(tmp_path / "large"), str(tmp_path / "small")).search(Like("b", 1.2), top_k=3)
+    assert hits[0].video_id == "b"
+    assert len(hits) == 3

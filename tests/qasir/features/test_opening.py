@@ -58,6 +58,8 @@ def test_the_array_of_an_npz_is_the_one_named_or_the_only_one(tmp_path):
 
 
 def test_what_cannot_be_chosen_is_an_error(arrays, tmp_path):
+    with pytest.raises(FeaturesError, match="s3://bucket/f.h5: features are read from local files"):
+        open_features("s3://bucket/f.h5")
     with pytest.raises(FeaturesError, match="no such file or folder"):
         open_features(tmp_path / "nothing")
     (tmp_path / "both").mkdir()
