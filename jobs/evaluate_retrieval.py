@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ import typer
 from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run, say
 from jobs.options import MethodNumbers, Ranking, given_numbers
+from jobs.query_features import check_query_features, encode_given
 from qasir.errors import QueryError
 from qasir.evaluation.metrics import DEFAULT_MV_EDGES
 from qasir.evaluation.query_formats import FORMATS
@@ -19,11 +20,14 @@ from qasir.options import Doc, Flag, Shown, options_of
 from qasir.retrieval.methods.asked import Numbers, asked, check_indexes, combined
 from qasir.retrieval.methods.method import Method
 from qasir.retrieval.methods.named import HYBRIDS, argument_of, flag_of
+from qasir.retrieval.query_features import QueryFeatureOptions
 
 if TYPE_CHECKING:
     from qasir.evaluation.evaluate import Evaluation
     from qasir.evaluation.query import Query
+    from qasir.index.spec import EncoderSpec
     from qasir.retrieval.searcher import Searcher
+    from qasir.retrieval.text_encoder import Encode
 
 log = logging.getLogger("qasir")
 
@@ -36,6 +40,11 @@ class Asking:
 
     queries: Annotated[Path, Doc("Query file.")]
     query_format: Annotated[str, Doc(f"{', '.join(FORMATS)}."), Flag("--format")] = "auto"
+    moments_from: Annotated[
+        Path | None,
+        Doc("The benchmark's own release, to take moments from by video and text where --queries has none."),
+    ] = None
+    moments_format: Annotated[str, Doc("Of --moments-from.")] = "auto"
     validation_queries: Annotated[
         Path | None, Doc("Choose temperatures, and a hybrid's weight or depth, by SumR on these queries first.")
     ] = None
@@ -59,11 +68,15 @@ class Asking:
     output: Annotated[Path | None, Doc("Folder for metrics.json, rankings.parquet and index.html.")] = None
 
     def read(self, path: Path) -> "list[Query]":
-        """The queries of a file in this format, joined where that was asked for."""
+        """The queries of a file in this format, with their moments of elsewhere and joined where that was asked for."""
+        from qasir.evaluation.joining import with_moments
         from qasir.evaluation.query import paragraphs
         from qasir.evaluation.query_files import read_queries
 
         found = read_queries(path, self.query_format)
+        if self.moments_from is not None:
+            release = read_queries(self.moments_from, self.moments_format)
+            found = with_moments(found, release, str(self.moments_from))
         return paragraphs(found) if self.as_paragraphs else found
 
 
@@ -71,6 +84,7 @@ def evaluate_retrieval(
     ranking: Ranking,
     numbers: MethodNumbers,
     asking: Asking,
+    features: QueryFeatureOptions,
     given: Given,
     top_k: Annotated[int | None, typer.Option(hidden=True, help="What --cascade-k was called in 0.1.")] = None,
     as_json: Json = False,
@@ -85,6 +99,7 @@ def evaluate_retrieval(
 
     _check(asking, given)
     check_indexes(len(ranking.index), ranking.hybrid)
+    check_query_features(features, given, len(ranking.index))
     if asking.validation_index and len(asking.validation_index) != len(ranking.index):
         raise QueryError(
             f"{len(asking.validation_index)} --validation-index for {len(ranking.index)} --index: give one for each"
@@ -95,16 +110,17 @@ def evaluate_retrieval(
     if spare and asking.direction == VIDEO_TO_TEXT:
         flags = ", ".join(map(flag_of, spare))
         raise QueryError(f"{flags}: --direction {VIDEO_TO_TEXT} compares --hybrid {ranking.hybrid} with no other")
-    searcher = _opened(ranking.index, ranking.finetuned, distributed=asking.distributed)
+    searcher = _opened(ranking, encode_given(features, queries), distributed=asking.distributed)
     method = asked([side.default for side in searcher.sides], ranking.aggregation, ranking.hybrid, own)
     if asking.distributed:
         _check_distributed(method)
     if asking.validation_queries is not None:
         check_choices(method, own)
-        tuning = open_searcher(asking.validation_index or ranking.index, ranking.finetuned)
-        method = chosen(
-            tuning, asking.read(asking.validation_queries), method, keep={*own, *argument_of(ranking.aggregation or "")}
+        held_out = asking.read(asking.validation_queries)
+        tuning = open_searcher(
+            asking.validation_index or ranking.index, ranking.finetuned, encode=encode_given(features, held_out)
         )
+        method = chosen(tuning, held_out, method, keep={*own, *argument_of(ranking.aggregation or "")})
         say(f"chosen on {asking.validation_queries}: {json.dumps(method.describe())}")
     if asking.direction == VIDEO_TO_TEXT:
         found = evaluate_video_to_text(searcher, queries, method)
@@ -141,6 +157,8 @@ def _check(asking: Asking, given: Given) -> None:
     """Raises QueryError for options that do not go together."""
     if asking.direction not in DIRECTIONS:
         raise QueryError(f"direction {asking.direction!r}: choose one of {', '.join(DIRECTIONS)}")
+    if asking.moments_from is None:
+        given.refuse(["moments_format"], "it is the format of --moments-from, which is not given")
     if asking.validation_index and asking.validation_queries is None:
         raise QueryError("--validation-index goes with --validation-queries")
     if asking.direction == VIDEO_TO_TEXT:
@@ -180,14 +198,14 @@ def _with_old_name(numbers: Numbers, top_k: int | None, hybrid: str | None) -> N
     return {**numbers, "top_k": (top_k,)}
 
 
-def _opened(uris: Sequence[str], finetuned: Sequence[str], *, distributed: bool) -> "Searcher":
+def _opened(ranking: Ranking, encode: "Callable[[EncoderSpec], Encode] | None", *, distributed: bool) -> "Searcher":
     from qasir.retrieval.opening import open_searcher
 
     if not distributed:
-        return open_searcher(uris, finetuned)
+        return open_searcher(ranking.index, ranking.finetuned, encode=encode)
     from pipelines.score import DistributedRanker
 
-    return open_searcher(uris, finetuned, make_ranker=DistributedRanker)
+    return open_searcher(ranking.index, ranking.finetuned, make_ranker=DistributedRanker, encode=encode)
 
 
 def _check_distributed(method: Method) -> None:

@@ -179,7 +179,7 @@ def evaluate(
         by_mv=by_moment_ratio(rank, ratio, mv_edges),
         moments=moment_recalls(searcher, found, best_first(values, max(AT))),
         corpus_moments=corpus_moments(searcher, found, missed, nms=nms) if over_corpus else None,
-        cost=cost(searcher, method),
+        cost=cost(searcher, method, found[0].text),
         spec=asdict(searcher.side.index.spec),
         method=method,
         missing=missing,

@@ -6,6 +6,7 @@ for recall by video, and nothing but candidates where there is a vector index.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -463,8 +464,9 @@ def best_first(values: NDArray[np.float32], top_k: int) -> NDArray[np.int64]:
 
 
 def _seconds_a_unit(index: Index) -> float:
-    """How much time the finest unit of an index covers."""
-    return (1 if index.spec.cells else index.spec.frames_per_super_image) / index.spec.fps
+    """How much time the finest unit of an index covers; infinite where that differs by video."""
+    frames = 1 if index.spec.cells else index.spec.frames_per_super_image
+    return frames / index.spec.fps if index.spec.fps else math.inf
 
 
 def _said(parts: Sequence[Part]) -> str:

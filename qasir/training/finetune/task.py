@@ -26,13 +26,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Split:
-    """An index and the queries about its videos."""
+    """An index and the queries about its videos. texts_from: how the queries' vectors came about, where that was not by
+    the index's text tower."""
 
     searcher: Searcher
     queries: list[Query]
+    texts_from: str = ""
 
     @classmethod
-    def of(cls, searcher: Searcher, queries: Sequence[Query]) -> "Split":
+    def of(cls, searcher: Searcher, queries: Sequence[Query], texts_from: str = "") -> "Split":
         """Raises QueryError when no query is about a video of the index, NoIndexError when it has none."""
         found, lost = answerable(searcher, queries)
         if lost:
@@ -40,7 +42,7 @@ class Split:
                 "%d of %d queries are about videos that are not in the index at %s, %s first: left out",
                 len(lost), len(queries), searcher.side.index.uri, lost[0].video_id,
             )  # fmt: skip
-        return cls(searcher, found)
+        return cls(searcher, found, texts_from)
 
     def texts(self) -> NDArray[np.float32]:
         """(Q, D)."""
@@ -99,6 +101,8 @@ class Task:
             asked[f"{name}_versions"] = split.searcher.side.snapshot.images_dataset.version
             asked[f"{name}_queries"] = len(split.queries)
             asked[f"{name}_queries_sha256"] = fingerprint(split.queries)
+            if split.texts_from:
+                asked[f"{name}_query_features"] = split.texts_from
         source = VideoRows.of(train.searcher.side.snapshot, cells=cells)
         return cls(settings, batch_size, pairs, Validation.of(validation), source, spec, asked)
 
