@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +23,7 @@ from qasir.retrieval.methods.named import HYBRIDS, argument_of, flag_of
 if TYPE_CHECKING:
     from qasir.evaluation.evaluate import Evaluation
     from qasir.evaluation.query import Query
+    from qasir.evaluation.query_files import QueryFile
     from qasir.retrieval.searcher import Searcher
 
 log = logging.getLogger("qasir")
@@ -58,13 +59,13 @@ class Asking:
     ] = None
     output: Annotated[Path | None, Doc("Folder for metrics.json, rankings.parquet and index.html.")] = None
 
-    def read(self, path: Path) -> "list[Query]":
+    def read(self, path: Path) -> "QueryFile":
         """The queries of a file in this format, joined where that was asked for."""
         from qasir.evaluation.query import paragraphs
-        from qasir.evaluation.query_files import read_queries
+        from qasir.evaluation.query_files import read_query_file
 
-        found = read_queries(path, self.query_format)
-        return paragraphs(found) if self.as_paragraphs else found
+        found = read_query_file(path, self.query_format)
+        return replace(found, queries=paragraphs(found.queries)) if self.as_paragraphs else found
 
 
 def evaluate_retrieval(
@@ -89,7 +90,8 @@ def evaluate_retrieval(
         raise QueryError(
             f"{len(asking.validation_index)} --validation-index for {len(ranking.index)} --index: give one for each"
         )
-    queries = asking.read(asking.queries)
+    query_file = asking.read(asking.queries)
+    queries = query_file.queries
     own, spare = _apart(ranking.hybrid, _with_old_name(given_numbers(numbers), top_k, ranking.hybrid))
     others = _others(ranking.hybrid, spare)
     if spare and asking.direction == VIDEO_TO_TEXT:
@@ -103,15 +105,19 @@ def evaluate_retrieval(
         check_choices(method, own)
         tuning = open_searcher(asking.validation_index or ranking.index, ranking.finetuned)
         method = chosen(
-            tuning, asking.read(asking.validation_queries), method, keep={*own, *argument_of(ranking.aggregation or "")}
+            tuning,
+            asking.read(asking.validation_queries).queries,
+            method,
+            keep={*own, *argument_of(ranking.aggregation or "")},
         )
         say(f"chosen on {asking.validation_queries}: {json.dumps(method.describe())}")
     if asking.direction == VIDEO_TO_TEXT:
         found = evaluate_video_to_text(searcher, queries, method)
         print_video_to_text(found)
-        _write(asking.output, found.to_dict(), found.rankings())
+        told = {**found.to_dict(), "query_file": query_file.to_dict()}
+        _write(asking.output, told, found.rankings())
         if as_json:
-            print_json(found.to_dict())
+            print_json(told)
         return
     options: dict[str, Any] = {"missing": asking.missing, "mv_edges": _edges(asking.mv_edges)}
     result = evaluate(searcher, queries, method, nms=asking.nms, **options)
@@ -120,17 +126,18 @@ def evaluate_retrieval(
     if compared:
         print_compared(compared)
     if asking.output is not None:
-        _write(asking.output, facts(result, compared), rankings_table(result, searcher))
-        page = render_report(result, searcher, title=f"Retrieval on {asking.queries.name}", compared=compared)
+        _write(asking.output, facts(result, compared, query_file), rankings_table(result, searcher))
+        title = f"Retrieval on {asking.queries.name}"
+        page = render_report(result, searcher, title=title, compared=compared, notes=query_file.notes)
         write_whole(asking.output / "index.html", page)
         say(f"report: {asking.output / 'index.html'}")
     if as_json:
-        print_json(facts(result, compared))
+        print_json(facts(result, compared, query_file))
 
 
-def facts(result: "Evaluation", compared: "Mapping[str, Evaluation]") -> dict[str, Any]:
+def facts(result: "Evaluation", compared: "Mapping[str, Evaluation]", query_file: "QueryFile") -> dict[str, Any]:
     """What `metrics.json` and --json hold."""
-    found = result.to_dict()
+    found = {**result.to_dict(), "query_file": query_file.to_dict()}
     if compared:
         keys = ("metrics", "ci95", "gflops", "scoring", "spec")
         found["compared"] = {name: {key: each.to_dict()[key] for key in keys} for name, each in compared.items()}

@@ -57,6 +57,23 @@ def test_encode_evaluate_search(demo, demo_index, tmp_path):
     assert facts["hits"][0]["video_id"] in text
 
 
+def test_evaluating_counts_what_was_left_out_of_the_query_file(demo, demo_index, tmp_path):
+    first, second, third, *_ = map(json.loads, (demo / "queries.jsonl").read_text().splitlines())
+    second |= {"start_s": second["end_s"] + 1, "end_s": second["start_s"]}
+    third |= {"query": ""}
+    queries, out = tmp_path / "q.jsonl", tmp_path / "report"
+    queries.write_text("".join(json.dumps(row) + "\n" for row in (first, second, third)))
+    args = ("--index", demo_index.uri, "--queries", queries, "--output", out, "--json")
+    status, _, facts, _ = call(evaluate_retrieval, *args)
+    assert (status, facts["n_queries"], sum(b["n_queries"] for b in facts["by_mv"])) == (0, 2, 1)
+    counts = {"no_text": 1, "moment_reversed": 1}
+    assert facts["query_file"] == {"format": "jsonl", "n_queries": 2, "left_out": counts, "mended": {}}
+    assert json.loads((out / "metrics.json").read_text())["query_file"] == facts["query_file"]
+    page = (out / "index.html").read_text()
+    assert "queries without a text, left out: 1 (first line 3)" in page
+    assert "moments that end before they start, left out: 1 (first line 2: " in page
+
+
 def test_searching_moments(demo, demo_index):
     query = json.loads((demo / "queries.jsonl").read_text().splitlines()[0])
     args = ("--index", demo_index.uri, "--json", query["query"])

@@ -1,11 +1,15 @@
 import json
+import math
+import re
 from pathlib import Path
 
 import pytest
 
 from qasir.errors import QueryError
+from qasir.evaluation import query_notes
 from qasir.evaluation.query import paragraphs
-from qasir.evaluation.query_files import read_queries
+from qasir.evaluation.query_files import read_queries, read_query_file
+from qasir.evaluation.query_notes import KINDS, MENDED
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -35,7 +39,7 @@ def test_what_is_odd_in_released_files_is_read():
     captions = {query.query_id: query for query in read_queries(DATA / "activitynet.json")}
     late = captions["v_qI1ZayfiGIH#0"]
     assert late.text == "They kick the ball around until somebody breaks the piñata."
-    assert late.moments[0][1] > late.duration_s
+    assert late.moments[0][1] == late.duration_s
     assert captions["v_BtrGC6PUQJk#0"].text.startswith("Two others")
     assert captions["v_BtrGC6PUQJk#1"].moment_ratio() == 1.0
     washing = next(query for query in read_queries(DATA / "charades.txt") if "#" in query.text)
@@ -72,32 +76,115 @@ def test_moment_detr_windows_are_one_query_and_overlaps_count_once(tmp_path):
 GOOD = {"query_id": "a", "query": "x", "video_id": "v", "start_s": 0, "end_s": 1, "duration_s": 2}
 
 
+MOMENT = {**GOOD, "query_id": "b"}
+TVR = {"desc_id": 1, "desc": "x", "vid_name": "v", "ts": [0, 1], "duration": 3}
+WINDOWS = {"qid": 1, "query": "x", "vid": "v", "duration": 10, "relevant_windows": [[0, 2], [5, 4], [8, 12]]}
+
+
 @pytest.mark.parametrize(
-    ("form", "bad", "says"),
+    ("form", "bad", "kinds", "moments"),
     [
-        ("jsonl", "{not json", ":2: not JSON"),
-        ("jsonl", "[1]", ":2: not a JSON object"),
-        ("jsonl", {**GOOD, "query_id": "b", "query": " "}, ":2: `query` is empty"),
-        ("jsonl", {**GOOD, "query_id": "b", "start_s": "0"}, ":2: `start_s` is '0'"),
-        ("jsonl", {**GOOD, "query_id": "b", "start_s": 3}, ":2: the moment ends"),
-        ("jsonl", {**GOOD, "query_id": "b", "end_s": None}, ":2: start_s and end_s"),
-        ("jsonl", {**GOOD, "query_id": "b", "duration_s": float("nan")}, ":2: `duration_s`"),
-        ("jsonl", {k: v for k, v in GOOD.items() if k != "video_id"}, ":2: no `video_id`"),
-        ("jsonl", GOOD, "two queries have the id 'a'"),
-        ("tvr", {"desc_id": 1, "desc": "x", "vid_name": "v", "ts": [1], "duration": 3}, ":1: \\[1\\] is not"),
-        ("charades", "AB 1 two##text", ":1: 'two' is not a number"),
-        ("charades", "AB 1 2 text", ":1: not `VID start end##text`"),
-        ("captions", "v enc 1 text", ":1: not `VID#enc#n text`"),
-        ("activitynet", {"v": {"duration": 3, "timestamps": [[0, 1]], "sentences": []}}, "v: sentences and timestamps"),
-        ("moment-detr", {"qid": 1, "query": "x", "vid": "v", "relevant_windows": [[1]]}, ":1: \\[1\\] is not"),
-        ("auto", "hello there", "cannot tell its format"),
-        ("nonsense", GOOD, "choose one of auto, jsonl"),
+        ("jsonl", {**MOMENT, "start_s": 3}, {"moment_reversed": 1}, ()),
+        ("jsonl", {**MOMENT, "start_s": 1}, {"moment_of_no_time": 1}, ()),
+        ("jsonl", {**MOMENT, "end_s": 3}, {"moment_past_end": 1}, ((0, 2),)),
+        ("jsonl", {**MOMENT, "start_s": -1}, {"moment_before_start": 1}, ((0, 1),)),
+        ("jsonl", {**MOMENT, "start_s": -1, "end_s": 3}, {"moment_before_start": 1, "moment_past_end": 1}, ((0, 2),)),
+        ("jsonl", {**MOMENT, "start_s": 2, "end_s": 3}, {"moment_outside": 1}, ()),
+        ("jsonl", {**MOMENT, "start_s": "soon"}, {"moment_unreadable": 1}, ()),
+        ("jsonl", {**MOMENT, "end_s": None}, {"moment_unreadable": 1}, ()),
+        ("jsonl", {**MOMENT, "duration_s": 0}, {"duration_unusable": 1}, ((0, 1),)),
+        ("jsonl", {**MOMENT, "duration_s": float("nan")}, {"duration_unusable": 1}, ((0, 1),)),
+        ("tvr", {**TVR, "ts": [1]}, {"moment_unreadable": 1}, ()),
+        ("tvr", {**TVR, "ts": [2, 1]}, {"moment_reversed": 1}, ()),
+        ("moment-detr", WINDOWS, {"moment_reversed": 1, "moment_past_end": 1}, ((0, 2), (8, 10))),
+        ("moment-detr", {**WINDOWS, "relevant_windows": 3}, {"moment_unreadable": 1}, ()),
+        ("charades", "AB 1 two##text", {"moment_unreadable": 1}, ()),
+        ("charades", "AB 9 8##text", {"moment_reversed": 1}, ()),
+        (
+            "activitynet",
+            {"v": {"duration": 3, "timestamps": [[0, 1]], "sentences": ["x", "y"]}},
+            {"moment_unreadable": 1},
+            (),
+        ),
+        (
+            "didemo",
+            [{"annotation_id": 1, "description": "x", "video": "v", "times": [[2, 1], [2, 1], [0, 0]]}],
+            {"moment_of_no_time": 1},
+            (),
+        ),
+        ("didemo", [{"annotation_id": 1, "description": "x", "video": "v", "times": []}], {"moment_unreadable": 1}, ()),
     ],
 )
-def test_a_malformed_line_is_named(tmp_path, form, bad, says):
-    lines = [GOOD, bad] if form == "jsonl" else [bad]
-    with pytest.raises(QueryError, match=says):
-        read_queries(write(tmp_path / "q.txt", *lines), form)
+def test_a_query_stays_whatever_its_moment_is(tmp_path, form, bad, kinds, moments):
+    found = read_query_file(write(tmp_path / "q.txt", bad), form)
+    assert {query.moments for query in found.queries} == {moments}
+    counted = found.to_dict()
+    assert counted["left_out"] | counted["mended"] == kinds
+    assert not math.isfinite(found.queries[0].moment_ratio(5.0)) or moments
+
+
+@pytest.mark.parametrize(
+    ("form", "good", "bad", "kind"),
+    [
+        ("jsonl", GOOD, "{not json", "bad_line"),
+        ("jsonl", GOOD, "[1]", "bad_line"),
+        ("jsonl", GOOD, {**MOMENT, "query": " "}, "no_text"),
+        ("jsonl", GOOD, {**MOMENT, "query": None}, "no_text"),
+        ("jsonl", GOOD, {k: v for k, v in MOMENT.items() if k != "video_id"}, "no_video"),
+        ("jsonl", GOOD, {**MOMENT, "video_id": [1]}, "no_video"),
+        ("charades", "AB 1 2##text", "AB 1 2 text", "bad_line"),
+        ("charades", "AB 1 2##text", "AB 1 2##", "no_text"),
+        ("captions", "v#enc#0 a cat", "v enc 1 text", "bad_line"),
+        ("captions", "v#enc#0 a cat", "v#enc#1", "no_text"),
+        ("msvd", "abc_1_2 a dog", "abc_1_2", "no_text"),
+        ("msrvtt", "key,vid_key,video_id,sentence\nret0,m,video1,a dog", "ret1,m,video2,", "no_text"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_line_that_cannot_be_scored_is_left_out_and_counted(tmp_path, caplog, form, good, bad, kind, first):
+    lines = [bad, good] if first and form != "msrvtt" else [good, bad]
+    for given in (form, "auto"):
+        found = read_query_file(write(tmp_path / "q.txt", *lines), given)
+        assert (found.form, len(found.queries), found.to_dict()["left_out"]) == (form, 1, {kind: 1})
+    assert f"{KINDS[kind]}: 1 (first line" in caplog.text
+    assert len(caplog.records) == 2
+
+
+def test_queries_without_an_id_or_with_another_s_are_told_apart(tmp_path):
+    others = [{k: v for k, v in GOOD.items() if k != "query_id"}, GOOD, GOOD, {**GOOD, "query_id": "a~2"}]
+    found = read_query_file(write(tmp_path / "q.jsonl", GOOD, *others))
+    assert [query.query_id for query in found.queries] == ["a", "#2", "a~2", "a~3", "a~2~2"]
+    assert found.to_dict() == {
+        "format": "jsonl", "n_queries": 5, "left_out": {}, "mended": {"no_id": 1, "doubled_id": 3},
+    }  # fmt: skip
+
+
+def test_a_sound_file_has_no_notes_and_no_warning(tmp_path, caplog):
+    found = read_query_file(write(tmp_path / "q.jsonl", GOOD))
+    assert found.to_dict() == {"format": "jsonl", "n_queries": 1, "left_out": {}, "mended": {}}
+    assert not caplog.records
+
+
+def test_every_kind_is_documented():
+    table = re.findall(r"^\| (\w+) \|.*\| (left out|mended)", query_notes.__doc__, re.MULTILINE)
+    assert [kind for kind, _ in table] == list(KINDS)
+    assert tuple(kind for kind, fate in table if fate == "mended") == MENDED
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "says"),
+    [
+        ("auto", "hello there", "cannot tell its format"),
+        ("nonsense", "{}", "choose one of auto, jsonl"),
+        ("jsonl", "{not json", "no queries in it that can be scored: lines that make no sense, left out: 1 (first"),
+        ("charades", json.dumps(TVR), "not `VID start end##text`"),
+        ("activitynet", "[1]", "not a JSON object"),
+        ("activitynet", "{", ":2: not JSON"),
+    ],
+)
+def test_a_file_that_is_none_of_the_formats_or_has_nothing_usable(tmp_path, form, text, says):
+    with pytest.raises(QueryError, match=re.escape(says)):
+        read_queries(write(tmp_path / "q.txt", text), form)
 
 
 def test_a_file_that_is_not_there_or_empty_or_binary(tmp_path):
@@ -167,13 +254,16 @@ def test_sentences_of_a_video_become_a_paragraph(tmp_path):
 @pytest.mark.parametrize(
     ("form", "text", "says"),
     [
-        ("msrvtt", "key,vid_key,video_id,sentence\nret0,m,video1,\n", ":2: `sentence` is empty"),
+        ("msrvtt", "key,vid_key,video_id,sentence\nret0,m,video1,\n", "without a text, left out: 1 (first line 2)"),
         ("msrvtt", "{}", "no list `sentences`"),
         ("msrvtt", "{", "not JSON"),
-        ("msvd", "abc_1_2\n", ":1: `text` is empty"),
+        ("msvd", "abc_1_2\n", "without a text, left out: 1 (first line 1)"),
         ("didemo", "{}", "not a JSON list"),
-        ("didemo", '[{"annotation_id": 1, "description": "x", "video": "v", "times": []}]', "entry 0: `times`"),
-        ("didemo", '[{"annotation_id": 1, "description": "x", "times": [[0, 0]]}]', "no `video`"),
+        (
+            "didemo",
+            '[{"annotation_id": 1, "description": "x", "times": [[0, 0]]}]',
+            "without a video, left out: 1 (first entry 0)",
+        ),
     ],
 )
 def test_trimmed_benchmarks_gone_wrong(tmp_path, form, text, says):
