@@ -50,6 +50,11 @@ class Asking:
     as_paragraphs: Annotated[
         bool, Doc("All sentences of a video as one query, as DiDeMo is scored."), Flag("--paragraphs")
     ] = False
+    video_ids: Annotated[
+        Path | None,
+        Doc("Score over exactly these videos, one id a line; queries about others are left out."),
+        Shown("all of the index"),
+    ] = None
     missing: Annotated[str, Doc("Queries without a video in the index: skip them, or miss.")] = "skip"
     mv_edges: Annotated[str, Doc("Edges of the moment-to-video ratio bins.")] = ",".join(map(str, DEFAULT_MV_EDGES))
     nms: Annotated[
@@ -81,6 +86,7 @@ def evaluate_retrieval(
     from qasir.evaluation.evaluate import evaluate, evaluate_video_to_text, rankings_table
     from qasir.evaluation.report.page import render_report
     from qasir.evaluation.tuning import check_choices, chosen
+    from qasir.evaluation.video_list import Listed, read_video_ids
     from qasir.files.whole import write_whole
     from qasir.retrieval.opening import open_searcher
 
@@ -91,7 +97,7 @@ def evaluate_retrieval(
             f"{len(asking.validation_index)} --validation-index for {len(ranking.index)} --index: give one for each"
         )
     query_file = asking.read(asking.queries)
-    queries = query_file.queries
+    listed_ids = None if asking.video_ids is None else read_video_ids(asking.video_ids)
     own, spare = _apart(ranking.hybrid, _with_old_name(given_numbers(numbers), top_k, ranking.hybrid))
     others = _others(ranking.hybrid, spare)
     if spare and asking.direction == VIDEO_TO_TEXT:
@@ -111,10 +117,16 @@ def evaluate_retrieval(
             keep={*own, *argument_of(ranking.aggregation or "")},
         )
         say(f"chosen on {asking.validation_queries}: {json.dumps(method.describe())}")
+    queries, listed = query_file.queries, None
+    if listed_ids is not None:
+        listed = Listed.of(searcher, queries, listed_ids)
+        searcher, queries = listed.searcher, listed.queries
+        say(f"{listed.sentence()}: {asking.video_ids}")
+    read = {"query_file": query_file.to_dict(), "video_ids": None if listed is None else listed.to_dict()}
     if asking.direction == VIDEO_TO_TEXT:
         found = evaluate_video_to_text(searcher, queries, method)
         print_video_to_text(found)
-        told = {**found.to_dict(), "query_file": query_file.to_dict()}
+        told = {**found.to_dict(), **read}
         _write(asking.output, told, found.rankings())
         if as_json:
             print_json(told)
@@ -125,19 +137,23 @@ def evaluate_retrieval(
     print_evaluation(result)
     if compared:
         print_compared(compared)
+    told = {**facts(result, compared), **read}
     if asking.output is not None:
-        _write(asking.output, facts(result, compared, query_file), rankings_table(result, searcher))
+        _write(asking.output, told, rankings_table(result, searcher))
         title = f"Retrieval on {asking.queries.name}"
-        page = render_report(result, searcher, title=title, compared=compared, notes=query_file.notes)
+        page = render_report(
+            result, searcher, title=title, compared=compared, notes=query_file.notes,
+            over="" if listed is None else listed.sentence(),
+        )  # fmt: skip
         write_whole(asking.output / "index.html", page)
         say(f"report: {asking.output / 'index.html'}")
     if as_json:
-        print_json(facts(result, compared, query_file))
+        print_json(told)
 
 
-def facts(result: "Evaluation", compared: "Mapping[str, Evaluation]", query_file: "QueryFile") -> dict[str, Any]:
-    """What `metrics.json` and --json hold."""
-    found = {**result.to_dict(), "query_file": query_file.to_dict()}
+def facts(result: "Evaluation", compared: "Mapping[str, Evaluation]") -> dict[str, Any]:
+    """What `metrics.json` and --json hold of the results."""
+    found = result.to_dict()
     if compared:
         keys = ("metrics", "ci95", "gflops", "scoring", "spec")
         found["compared"] = {name: {key: each.to_dict()[key] for key in keys} for name, each in compared.items()}

@@ -64,6 +64,14 @@ def test_evaluating_counts_what_was_left_out_of_the_query_file(demo, demo_index,
     queries, out = tmp_path / "q.jsonl", tmp_path / "report"
     queries.write_text("".join(json.dumps(row) + "\n" for row in (first, second, third)))
     args = ("--index", demo_index.uri, "--queries", queries, "--output", out, "--json")
+    listed = tmp_path / "ids.txt"
+    listed.write_text(f"nowhere\n{first['video_id']}\n")
+    status, text, facts, _ = call(evaluate_retrieval, *args, "--video-ids", listed)
+    assert facts["video_ids"] == {"listed": 2, "not_in_index": 1, "queries_about_others": 0}
+    assert (facts["n_videos"], facts["metrics"]["R@1"]) == (1, 100.0)
+    said = "over the 2 listed videos only, of which the index lacks 1"
+    assert said in text
+    assert said in (out / "index.html").read_text()
     status, _, facts, _ = call(evaluate_retrieval, *args)
     assert (status, facts["n_queries"], sum(b["n_queries"] for b in facts["by_mv"])) == (0, 2, 1)
     counts = {"no_text": 1, "moment_reversed": 1}
