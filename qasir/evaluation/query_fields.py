@@ -71,15 +71,17 @@ def json_of(path: Path, text: str, kind: type) -> Any:
 
 
 def query_of(
-    place: Place, *, query_id: Any, text: Any, video_id: Any, spans: Sequence[Any] = (), duration: Any = None
-) -> Query | None:
+    place: Place, *, query_id: Any, text: Any, video_id: Any, other_video_ids: Sequence[Any] = (),
+    spans: Sequence[Any] = (), duration: Any = None,
+) -> Query | None:  # fmt: skip
     """A query of fields as they stand in a file; None where it has no text or no video. spans: pairs of seconds; None
     stands for a moment that is not given, as does a duration of None."""
-    video, name = _name(video_id), _name(query_id)
+    videos = [_name(one) for one in (video_id, *other_video_ids)]
+    named, name = [video for video in videos if video is not None], _name(query_id)
     if not isinstance(text, str) or not text.strip():
         place.note("no_text")
         return None
-    if video is None:
+    if len(named) < len(videos):
         place.note("no_video")
         return None
     if name is None:
@@ -87,7 +89,9 @@ def query_of(
         name = f"#{place.number}"
     duration_s = _duration(place, duration)
     moments = [_moment(place, span, duration_s) for span in spans if span is not None]
-    return Query(name, text.strip(), video, tuple(moment for moment in moments if moment is not None), duration_s)
+    sound = tuple(moment for moment in moments if moment is not None)
+    first, *others = dict.fromkeys(named)
+    return Query(name, text.strip(), first, sound, duration_s, tuple(others))
 
 
 def _name(value: Any) -> str | None:

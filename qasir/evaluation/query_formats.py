@@ -2,7 +2,7 @@
 
 | format | file | moments |
 | --- | --- | --- |
-| jsonl | one object a line: query_id, query, video_id; start_s, end_s, duration_s, which may be null | one or none |
+| jsonl | one object a line: query_id, query, video_id or video_ids; start_s, end_s, duration_s or null | one or none |
 | tvr | TVR's release, one object a line: desc_id, desc, vid_name, ts, duration | one |
 | activitynet | ActivityNet Captions, one JSON object: {video: {duration, timestamps, sentences}} | one |
 | charades | Charades-STA, `VID start end##text` | one, no duration |
@@ -20,7 +20,8 @@ says how). Of formats that have several things a line or an entry:
 
 - activitynet: sentences whose number is not that of the timestamps cannot be told theirs, so they have no moments;
 - moment-detr: of several windows each is judged alone;
-- jsonl: start_s without end_s, or the other way round, is an unreadable moment.
+- jsonl: of several right videos (a list, video_ids) the first has the moment; a video_id beside them is that one;
+  start_s without end_s, or the other way round, is an unreadable moment.
 """
 
 import csv
@@ -71,7 +72,7 @@ def _format_of_line(line: str) -> str | None:
         keys = set(json.loads(line))
     except (json.JSONDecodeError, TypeError):
         return None
-    return next((form for form, needed in _JSON_KEYS.items() if needed <= keys), None)
+    return next((form for form, needed in _JSON_KEYS if needed <= keys), None)
 
 
 _LINES = {
@@ -80,11 +81,12 @@ _LINES = {
     "msrvtt": r"key,vid_key,video_id,sentence\b",
     "msvd": r"(#|\S+_\d+_\d+\s+\S)",
 }
-_JSON_KEYS = {
-    "jsonl": {"query_id", "query", "video_id"},
-    "tvr": {"desc_id", "desc", "vid_name"},
-    "moment-detr": {"qid", "query", "vid"},
-}
+_JSON_KEYS = (
+    ("jsonl", {"query_id", "query", "video_id"}),
+    ("jsonl", {"query_id", "query", "video_ids"}),
+    ("tvr", {"desc_id", "desc", "vid_name"}),
+    ("moment-detr", {"qid", "query", "vid"}),
+)
 
 Found = Iterator[Query | None]
 """Queries in the order of a file; None for one that was left out."""
@@ -93,10 +95,20 @@ Found = Iterator[Query | None]
 def _jsonl(path: Path, text: str, notes: Notes) -> Found:
     for place, row in objects_of(text, notes):
         span = (row.get("start_s"), row.get("end_s"))
+        first, *others = _right_videos(row)
         yield query_of(
-            place, query_id=row.get("query_id"), text=row.get("query"), video_id=row.get("video_id"),
+            place, query_id=row.get("query_id"), text=row.get("query"), video_id=first, other_video_ids=others,
             spans=[] if span == (None, None) else [span], duration=row.get("duration_s"),
         )  # fmt: skip
+
+
+def _right_videos(row: dict[str, Any]) -> list[Any]:
+    """As they are named, one at least, which may be no name."""
+    several = row.get("video_ids")
+    videos = several if isinstance(several, list) and several else [several]
+    if several is None or row.get("video_id") is not None:
+        return [row.get("video_id"), *(videos if several is not None else [])]
+    return videos
 
 
 def _tvr(path: Path, text: str, notes: Notes) -> Found:

@@ -9,7 +9,7 @@ The rules are the same for every format:
 | --- | --- | --- |
 | bad_line | a line or an entry that its format has no meaning for | left out |
 | no_text | a query whose text is not there or empty | left out |
-| no_video | a query that names no video | left out |
+| no_video | a query that names no video, or one of several by no id | left out |
 | no_id | a query without an id | mended: its line's number is its id |
 | doubled_id | a query with an id that an earlier one has | mended: kept, as `ID~2`, `ID~3`, ... |
 | moment_reversed | a moment that ends before it starts | left out |

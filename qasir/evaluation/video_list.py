@@ -47,7 +47,7 @@ class Listed:
     def of(cls, searcher: Searcher, queries: Sequence[Query], video_ids: Sequence[str]) -> "Listed":
         """Raises QueryError where no video of the list is there, or no query is about one of it."""
         listed = set(video_ids)
-        about = [query for query in queries if query.video_id in listed]
+        about = [query for query in queries if not listed.isdisjoint(query.video_ids)]
         if not about:
             raise QueryError(f"none of the {len(queries)} queries is about one of the {len(listed)} listed videos")
         missing = [video_id for video_id in video_ids if video_id not in searcher.videos().place]

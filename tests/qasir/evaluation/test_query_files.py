@@ -1,13 +1,14 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from qasir.errors import QueryError
 from qasir.evaluation import query_notes
-from qasir.evaluation.query import paragraphs
+from qasir.evaluation.query import Query, fingerprint, paragraphs
 from qasir.evaluation.query_files import read_queries, read_query_file
 from qasir.evaluation.query_notes import KINDS, MENDED
 
@@ -157,6 +158,35 @@ def test_queries_without_an_id_or_with_another_s_are_told_apart(tmp_path):
     assert found.to_dict() == {
         "format": "jsonl", "n_queries": 5, "left_out": {}, "mended": {"no_id": 1, "doubled_id": 3},
     }  # fmt: skip
+
+
+def test_several_right_videos(tmp_path):
+    row = {"query_id": 1, "query": "a cat", "video_ids": ["v", "w", "v"], "start_s": 0, "end_s": 1}
+    also = {"query_id": 2, "query": "a cat", "video_id": "x", "video_ids": ["v", "x"]}
+    path = write(tmp_path / "q.jsonl", row, also)
+    one, two = read_queries(path)
+    assert (one.video_ids, one.video_id, one.moments) == (("v", "w"), "v", ((0.0, 1.0),))
+    assert (two.video_ids, two.moments) == (("x", "v"), ())
+    with pytest.raises(QueryError, match="query '1' has several right videos"):
+        paragraphs([one])
+    assert fingerprint([one]) != fingerprint([replace(one, other_video_ids=())])
+
+
+@pytest.mark.parametrize("named", [[], ["v", None], "v", 3, [[1]]])
+def test_right_videos_that_are_not_all_named_are_none(tmp_path, named):
+    good = {"query_id": 2, "query": "a cat", "video_ids": ["v"]}
+    found = read_query_file(write(tmp_path / "q.jsonl", good, {**good, "query_id": 1, "video_ids": named}))
+    kept = 2 if named in ("v", 3) else 1  # a single name is as good as a list of one
+    assert len(found.queries) == kept
+    assert found.notes.counts["no_video"] == 2 - kept
+
+
+def test_a_query_keeps_the_right_videos_that_are_there_and_moments_go_with_theirs():
+    query = Query("1", "x", "a", ((0.0, 1.0),), 2.0, ("b", "c"))
+    assert query.among({"a", "b", "c"}) == query
+    assert query.among({"a", "c"}) == Query("1", "x", "a", ((0.0, 1.0),), 2.0, ("c",))
+    assert query.among({"c", "b"}) == Query("1", "x", "b", other_video_ids=("c",))
+    assert query.among({"d"}) is None
 
 
 def test_a_sound_file_has_no_notes_and_no_warning(tmp_path, caplog):
