@@ -63,6 +63,9 @@ class Asking:
         Shown("any, as TVR is scored"),
     ] = None
     output: Annotated[Path | None, Doc("Folder for metrics.json, rankings.parquet and index.html.")] = None
+    trec: Annotated[
+        Path | None, Doc("Folder for run.txt and qrels.txt, as TREC's, for other evaluators: the first 1000 of each.")
+    ] = None
 
     def read(self, path: Path) -> "QueryFile":
         """The queries of a file in this format, joined where that was asked for."""
@@ -85,6 +88,7 @@ def evaluate_retrieval(
     from jobs.evaluation_output import print_compared, print_evaluation, print_video_to_text
     from qasir.evaluation.evaluate import evaluate, evaluate_video_to_text, rankings_table
     from qasir.evaluation.report.page import render_report
+    from qasir.evaluation.trec import Run
     from qasir.evaluation.tuning import check_choices, chosen
     from qasir.evaluation.video_list import Listed, read_video_ids
     from qasir.files.whole import write_whole
@@ -128,6 +132,8 @@ def evaluate_retrieval(
         print_video_to_text(found)
         told = {**found.to_dict(), **read}
         _write(asking.output, told, found.rankings())
+        if asking.trec is not None:
+            Run.of_videos(found).write(asking.trec)
         if as_json:
             print_json(told)
         return
@@ -147,6 +153,9 @@ def evaluate_retrieval(
         )  # fmt: skip
         write_whole(asking.output / "index.html", page)
         say(f"report: {asking.output / 'index.html'}")
+    if asking.trec is not None:
+        Run.of_texts(result, searcher).write(asking.trec)
+        say(f"TREC run and qrels: {asking.trec}")
     if as_json:
         print_json(told)
 

@@ -64,7 +64,7 @@ def test_evaluating_counts_what_was_left_out_of_the_query_file(demo, demo_index,
     queries, out = tmp_path / "q.jsonl", tmp_path / "report"
     queries.write_text("".join(json.dumps(row) + "\n" for row in (first, second, third)))
     args = ("--index", demo_index.uri, "--queries", queries, "--output", out, "--json")
-    listed = tmp_path / "ids.txt"
+    listed, trec = tmp_path / "ids.txt", tmp_path / "trec"
     listed.write_text(f"nowhere\n{first['video_id']}\n")
     status, text, facts, _ = call(evaluate_retrieval, *args, "--video-ids", listed)
     assert facts["video_ids"] == {"listed": 2, "not_in_index": 1, "queries_about_others": 0}
@@ -72,7 +72,11 @@ def test_evaluating_counts_what_was_left_out_of_the_query_file(demo, demo_index,
     said = "over the 2 listed videos only, of which the index lacks 1"
     assert said in text
     assert said in (out / "index.html").read_text()
-    status, _, facts, _ = call(evaluate_retrieval, *args)
+    status, _, facts, _ = call(evaluate_retrieval, *args, "--trec", trec)
+    right = {tuple(line.split()[::2]) for line in (trec / "qrels.txt").read_text().splitlines()}
+    run = [line.split() for line in (trec / "run.txt").read_text().splitlines()]
+    ranks = [int(rank) for query, _, video, rank, *_ in run if (query, video) in right]
+    assert (len(run), len(ranks), np.mean(ranks)) == (2 * 4, 2, facts["metrics"]["MeanR"])
     assert (status, facts["n_queries"], sum(b["n_queries"] for b in facts["by_mv"])) == (0, 2, 1)
     counts = {"no_text": 1, "moment_reversed": 1}
     assert facts["query_file"] == {"format": "jsonl", "n_queries": 2, "left_out": counts, "mended": {}}
