@@ -90,7 +90,7 @@ def evaluate_retrieval(
     from qasir.evaluation.report.page import render_report
     from qasir.evaluation.trec import Run
     from qasir.evaluation.tuning import check_choices, chosen
-    from qasir.evaluation.video_list import Listed, read_video_ids
+    from qasir.evaluation.video_list import Listed, about, read_video_ids
     from qasir.files.whole import write_whole
     from qasir.retrieval.opening import open_searcher
 
@@ -102,6 +102,7 @@ def evaluate_retrieval(
         )
     query_file = asking.read(asking.queries)
     listed_ids = None if asking.video_ids is None else read_video_ids(asking.video_ids)
+    queries = query_file.queries if listed_ids is None else about(query_file.queries, listed_ids)
     own, spare = _apart(ranking.hybrid, _with_old_name(given_numbers(numbers), top_k, ranking.hybrid))
     others = _others(ranking.hybrid, spare)
     if spare and asking.direction == VIDEO_TO_TEXT:
@@ -121,10 +122,10 @@ def evaluate_retrieval(
             keep={*own, *argument_of(ranking.aggregation or "")},
         )
         say(f"chosen on {asking.validation_queries}: {json.dumps(method.describe())}")
-    queries, listed = query_file.queries, None
+    listed = None
     if listed_ids is not None:
-        listed = Listed.of(searcher, queries, listed_ids)
-        searcher, queries = listed.searcher, listed.queries
+        listed = Listed.of(searcher, listed_ids, n_others=len(query_file.queries) - len(queries))
+        searcher = listed.searcher
         say(f"{listed.sentence()}: {asking.video_ids}")
     read = {"query_file": query_file.to_dict(), "video_ids": None if listed is None else listed.to_dict()}
     if asking.direction == VIDEO_TO_TEXT:

@@ -28,30 +28,32 @@ def read_video_ids(path: str | Path) -> list[str]:
     return ids
 
 
+def about(queries: Sequence[Query], video_ids: Sequence[str]) -> list[Query]:
+    """The queries that a listed video is right for. Raises QueryError where there are none."""
+    listed = set(video_ids)
+    found = [query for query in queries if not listed.isdisjoint(query.video_ids)]
+    if not found:
+        raise QueryError(f"none of the {len(queries)} queries is about one of the {len(listed)} listed videos")
+    return found
+
+
 @dataclass(frozen=True)
 class Listed:
-    """What is left of an index and of queries when only some videos count: a searcher of those that are there, and the
-    queries about those on the list, there or not.
-
-    n_listed: how many videos are on it; missing: those of them that the searcher had not; n_others: how many queries
-    are about no video on the list, which have no part in anything.
-    """
+    """What is left of an index when only listed videos count. searcher: of those that are there; n_listed: how many
+    videos are on the list; missing: those of them that the index lacks; n_others: how many queries are about no video
+    on the list (`about`), which have no part in anything."""
 
     searcher: Searcher
-    queries: list[Query]
     n_listed: int
     missing: list[str]
     n_others: int
 
     @classmethod
-    def of(cls, searcher: Searcher, queries: Sequence[Query], video_ids: Sequence[str]) -> "Listed":
-        """Raises QueryError where no video of the list is there, or no query is about one of it."""
+    def of(cls, searcher: Searcher, video_ids: Sequence[str], *, n_others: int) -> "Listed":
+        """Raises QueryError where no video of the list is there."""
         listed = set(video_ids)
-        about = [query for query in queries if not listed.isdisjoint(query.video_ids)]
-        if not about:
-            raise QueryError(f"none of the {len(queries)} queries is about one of the {len(listed)} listed videos")
         missing = [video_id for video_id in video_ids if video_id not in searcher.videos().place]
-        found = cls(searcher.of_some(listed), about, len(listed), missing, len(queries) - len(about))
+        found = cls(searcher.of_some(listed), len(listed), missing, n_others)
         if missing:
             log.warning(
                 "%d of %d listed videos are not in the index at %s, %s first",

@@ -33,6 +33,18 @@ def test_files_as_benchmarks_release_them(name, form, queries, videos, detect):
     assert all(query.text == query.text.strip() for query in found)
 
 
+def test_qvhighlights_has_several_moments_a_query_and_none_in_its_test_split():
+    """Clips are named by a video and its seconds, with dots; saliency scores have no part in this."""
+    found = read_query_file(DATA / "qvhighlights.jsonl")
+    assert found.form == "moment-detr"
+    assert [query.video_id for query in found.queries][::2] == [
+        "aaB-c_1dE0g_210.0_360.0", "k9_-Xz34T5u_60.0_210.0", "0pQ8rS7tUvW_360.0_510.0",
+    ]  # fmt: skip
+    assert [len(query.moments) for query in found.queries] == [1, 2, 1, 1, 0]
+    assert found.queries[1].moment_ratio() == pytest.approx(30 / 150)
+    assert found.to_dict()["mended"] == {"moment_past_end": 1}
+
+
 def test_what_is_odd_in_released_files_is_read():
     tvr = {query.query_id: query for query in read_queries(DATA / "tvr.jsonl")}
     assert tvr["96025"].text == "Lena rolls her chair towards a patient’s room."

@@ -6,7 +6,7 @@ import pytest
 from qasir.errors import QueryError
 from qasir.evaluation.evaluate import evaluate, evaluate_video_to_text
 from qasir.evaluation.query import Query
-from qasir.evaluation.video_list import Listed, read_video_ids
+from qasir.evaluation.video_list import Listed, about, read_video_ids
 from qasir.retrieval.methods.attention import Attention
 from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
 from qasir.retrieval.opening import open_index, open_searcher
@@ -41,9 +41,9 @@ def test_scores_over_a_list_are_those_of_an_index_of_these_videos_only(uris, que
     """Of the same vectors: the seed makes the first three videos of both alike. One that is listed is in neither."""
     ids = ["v002", "v000", "v001", "nowhere"]
     asked = [*queries, Query("x", "0", "nowhere")]
-    listed = Listed.of(with_texts(uris["all"]), asked, ids)
-    assert (listed.missing, listed.n_listed, listed.n_others, len(listed.queries)) == (["nowhere"], 4, 3, 4)
-    some = evaluate(listed.searcher, listed.queries, method, missing=missing).to_dict()
+    listed = Listed.of(with_texts(uris["all"]), ids, n_others=3)
+    assert (listed.missing, listed.to_dict()["listed"]) == (["nowhere"], 4)
+    some = evaluate(listed.searcher, about(asked, ids), method, missing=missing).to_dict()
     half = evaluate(with_texts(uris["half"]), [*queries[:3], asked[-1]], method, missing=missing).to_dict()
     for key in ("n_queries", "n_videos", "metrics", "ci95", "by_mv", "moments", "corpus_moments", "skipped"):
         assert some[key] == half[key], key
@@ -51,8 +51,8 @@ def test_scores_over_a_list_are_those_of_an_index_of_these_videos_only(uris, que
 
 
 def test_texts_of_other_videos_have_no_part_the_other_way_round(uris, queries):
-    listed = Listed.of(with_texts(uris["all"]), queries, ["v000", "v001", "v002"])
-    found = evaluate_video_to_text(listed.searcher, listed.queries)
+    ids = ["v000", "v001", "v002"]
+    found = evaluate_video_to_text(Listed.of(with_texts(uris["all"]), ids, n_others=3).searcher, about(queries, ids))
     half = evaluate_video_to_text(with_texts(uris["half"]), queries)
     assert found.video_ids == ["v000", "v001", "v002"]
     assert len(found.queries) == 3
@@ -84,6 +84,6 @@ def test_a_list_is_read_as_it_is(tmp_path):
 def test_a_list_of_nothing_that_counts_is_an_error(uris, queries):
     searcher = with_texts(uris["all"])
     with pytest.raises(QueryError, match="none of the 6 queries is about one of the 1 listed videos"):
-        Listed.of(searcher, queries, ["nowhere"])
+        about(queries, ["nowhere"])
     with pytest.raises(QueryError, match=re.escape(f"none of the 1 listed videos is in the index at {uris['all']}")):
-        Listed.of(searcher, [Query("x", "0", "nowhere")], ["nowhere"])
+        Listed.of(searcher, ["nowhere"], n_others=0)
