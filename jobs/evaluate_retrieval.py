@@ -37,6 +37,9 @@ class Asking:
 
     queries: Annotated[Path, Doc("Query file.")]
     query_format: Annotated[str, Doc(f"{', '.join(FORMATS)}."), Flag("--format")] = "auto"
+    strip_prefix: Annotated[
+        str, Doc("What to leave out at the beginning of video ids of queries and lists, v_ say."), Shown("nothing")
+    ] = ""
     validation_queries: Annotated[
         Path | None, Doc("Choose temperatures, and a hybrid's weight or depth, by SumR on these queries first.")
     ] = None
@@ -72,8 +75,14 @@ class Asking:
         from qasir.evaluation.query import paragraphs
         from qasir.evaluation.query_files import read_query_file
 
-        found = read_query_file(path, self.query_format)
+        found = read_query_file(path, self.query_format, strip_prefix=self.strip_prefix)
         return replace(found, queries=paragraphs(found.queries)) if self.as_paragraphs else found
+
+    def listed(self) -> list[str] | None:
+        """The ids of the videos that count, as the index's are; None where all do."""
+        from qasir.evaluation.video_list import read_video_ids
+
+        return None if self.video_ids is None else read_video_ids(self.video_ids, strip_prefix=self.strip_prefix)
 
 
 def evaluate_retrieval(
@@ -90,7 +99,7 @@ def evaluate_retrieval(
     from qasir.evaluation.report.page import render_report
     from qasir.evaluation.trec import Run
     from qasir.evaluation.tuning import check_choices, chosen
-    from qasir.evaluation.video_list import Listed, about, read_video_ids
+    from qasir.evaluation.video_list import Listed, about
     from qasir.files.whole import write_whole
     from qasir.retrieval.opening import open_searcher
 
@@ -101,7 +110,7 @@ def evaluate_retrieval(
             f"{len(asking.validation_index)} --validation-index for {len(ranking.index)} --index: give one for each"
         )
     query_file = asking.read(asking.queries)
-    listed_ids = None if asking.video_ids is None else read_video_ids(asking.video_ids)
+    listed_ids = asking.listed()
     queries = query_file.queries if listed_ids is None else about(query_file.queries, listed_ids)
     own, spare = _apart(ranking.hybrid, _with_old_name(given_numbers(numbers), top_k, ranking.hybrid))
     others = _others(ranking.hybrid, spare)

@@ -33,8 +33,9 @@ def read_queries(path: str | Path, form: str = "auto") -> list[Query]:
     return read_query_file(path, form).queries
 
 
-def read_query_file(path: str | Path, form: str = "auto") -> QueryFile:
-    """A file's queries and what was left out or mended, which a warning says too.
+def read_query_file(path: str | Path, form: str = "auto", *, strip_prefix: str = "") -> QueryFile:
+    """A file's queries and what was left out or mended, which a warning says too. strip_prefix: what is left out at the
+    beginning of video ids, where an index's lack it.
 
     Raises QueryError for a file that cannot be read as text or is none of the formats, and for one without a single
     query that can be scored, which names the first thing wrong.
@@ -57,7 +58,12 @@ def read_query_file(path: str | Path, form: str = "auto") -> QueryFile:
         raise QueryError(f"{path}: no queries in it that can be scored{why}")
     if notes.counts:
         log.warning("%s: %d queries are read, not all as they stand: %s", path, len(queries), "; ".join(notes.lines()))
-    return QueryFile(queries, notes, form)
+    return QueryFile([_stripped(query, strip_prefix) for query in queries], notes, form)
+
+
+def _stripped(query: Query, prefix: str) -> Query:
+    first, *others = (video_id.removeprefix(prefix) or video_id for video_id in query.video_ids)
+    return replace(query, video_id=first, other_video_ids=tuple(others)) if prefix else query
 
 
 def _told_apart(queries: Iterable[Query], notes: Notes) -> Iterator[Query]:

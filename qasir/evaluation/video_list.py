@@ -13,16 +13,16 @@ from qasir.retrieval.searcher import Searcher
 log = logging.getLogger(__name__)
 
 
-def read_video_ids(path: str | Path) -> list[str]:
-    """The ids of a file that has one a line, each once. Raises QueryError for a file that cannot be read as text or has
-    none."""
+def read_video_ids(path: str | Path, *, strip_prefix: str = "") -> list[str]:
+    """The ids of a file that has one a line, each once, without a prefix. Raises QueryError for a file that cannot be
+    read as text or has none."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise QueryError(f"no such list of videos: {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise QueryError(f"{path}: cannot be read as text ({error})") from None
-    ids = list(dict.fromkeys(line.strip() for line in text.split("\n") if line.strip()))
+    ids = list(dict.fromkeys(line.strip().removeprefix(strip_prefix) for line in text.split("\n") if line.strip()))
     if not ids:
         raise QueryError(f"{path}: no video ids in it")
     return ids

@@ -75,7 +75,9 @@ def test_charades_and_captions(tmp_path):
     (query,) = read_queries(write(tmp_path / "c.txt", "3MSZA 24.3 30.4##person turn a light on."))
     assert (query.video_id, query.text, query.moments) == ("3MSZA", "person turn a light on.", ((24.3, 30.4),))
     assert query.moment_ratio(61.0) == pytest.approx(0.1)
-    (query,) = read_queries(write(tmp_path / "p.txt", "v_1#enc#0 a man is # here"))
+    (query,) = read_query_file(write(tmp_path / "p.txt", "v_1#enc#0 a man is # here"), strip_prefix="v_").queries
+    assert (query.query_id, query.video_id) == ("v_1#enc#0", "1")
+    (query,) = read_queries(tmp_path / "p.txt")
     assert (query.query_id, query.video_id, query.text, query.moments) == ("v_1#enc#0", "v_1", "a man is # here", ())
 
 
@@ -179,6 +181,7 @@ def test_several_right_videos(tmp_path):
     one, two = read_queries(path)
     assert (one.video_ids, one.video_id, one.moments) == (("v", "w"), "v", ((0.0, 1.0),))
     assert (two.video_ids, two.moments) == (("x", "v"), ())
+    assert read_query_file(path, strip_prefix="x").queries[1].video_ids == ("x", "v")
     with pytest.raises(QueryError, match="query '1' has several right videos"):
         paragraphs([one])
     assert fingerprint([one]) != fingerprint([replace(one, other_video_ids=())])

@@ -74,6 +74,7 @@ def test_a_list_is_read_as_it_is(tmp_path):
     path = tmp_path / "ids.txt"
     path.write_text("\ufeffv_1 \r\n\nan id with spaces\nv_1\n")
     assert read_video_ids(path) == ["v_1", "an id with spaces"]
+    assert read_video_ids(path, strip_prefix="v_") == ["1", "an id with spaces"]
     path.write_text("\n")
     with pytest.raises(QueryError, match="no video ids"):
         read_video_ids(path)
