@@ -87,8 +87,9 @@ class Run:
 
 
 def encoded(name: str) -> str:
-    """An id without white space; what is printable ASCII stays, but for the percent sign."""
-    return quote(name, safe=_AS_IT_IS)
+    """An id without white space; what is printable ASCII stays, but for the percent sign, and bytes of a file's name
+    that are no UTF-8 are encoded as those bytes."""
+    return quote(name, safe=_AS_IT_IS, errors="surrogateescape")
 
 
 def _tag(method: str) -> str:
