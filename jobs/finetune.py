@@ -9,8 +9,10 @@ import typer
 
 from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run, say
+from jobs.query_features import check_query_features, encode_given, told_of
 from qasir.options import Doc, Flag, refuse_useless
 from qasir.retrieval.architecture import Architecture
+from qasir.retrieval.query_features import QueryFeatureOptions
 from qasir.retrieval.recipe import Recipe
 from qasir.training.finetune.settings import Settings
 
@@ -29,14 +31,18 @@ class Data:
     output: Annotated[Path, Doc("Folder of the checkpoint; a killed training there goes on.")]
     query_format: Annotated[str, Doc("Of both query files."), Flag("--format")] = "auto"
 
-    def splits(self) -> "tuple[Split, Split]":
+    def splits(self, features: QueryFeatureOptions = QueryFeatureOptions()) -> "tuple[Split, Split]":
         """To train on, and to validate on."""
+        return self._split(self.index, self.queries, features), self._split(self.val_index, self.val_queries, features)
+
+    def _split(self, index: str, queries: Path, features: QueryFeatureOptions) -> "Split":
         from qasir.evaluation.query_files import read_queries
-        from qasir.retrieval.opening import open_index
+        from qasir.retrieval.opening import open_searcher
         from qasir.training.finetune.task import Split
 
-        queries, held_out = (read_queries(path, self.query_format) for path in (self.queries, self.val_queries))
-        return Split.of(open_index(self.index), queries), Split.of(open_index(self.val_index), held_out)
+        asked = read_queries(queries, self.query_format)
+        searcher = open_searcher([index], encode=encode_given(features, asked))
+        return Split.of(searcher, asked, told_of(features))
 
 
 def finetune(
@@ -46,6 +52,7 @@ def finetune(
     adapters: Annotated[bool, typer.Option(help="Adapters on texts and super images.")] = Architecture.text_adapter,
     architecture: Architecture,
     settings: Settings,
+    features: QueryFeatureOptions,
     given: Given,
     workers: Annotated[
         int, typer.Option(min=1, help="Ray Train workers; each takes a GPU where there are enough.")
@@ -55,6 +62,7 @@ def finetune(
     """Train on the queries of one index, keep what is best on the queries of another."""
     from pipelines.finetune import finetune as train
 
+    check_query_features(features, given, 1)
     architecture = replace(architecture, text_adapter=adapters, image_adapter=adapters)
     for options in (recipe, architecture):
         refuse_useless(options, given.options.keys())
@@ -65,7 +73,7 @@ def finetune(
         told.append(record)
         say(epoch_line(told, settings.epochs))
 
-    result = train(*data.splits(), settings, data.output, workers=workers, on_epoch=tell)
+    result = train(*data.splits(features), settings, data.output, workers=workers, on_epoch=tell)
     best, before = result["best"], result["zero_shot"]
     say(
         f"best epoch {best['epoch']}: validation SumR {best['SumR']:.1f}, zero-shot {before['SumR']:.1f} "

@@ -45,7 +45,7 @@ def reindex(
     from pipelines.reindex import reindex_corpus
     from qasir.encoding.corpus_config import load_corpus_config
     from qasir.encoding.failures import too_many_failed
-    from qasir.encoding.reindex import plan_reindex
+    from qasir.encoding.reindex import check_from_videos, plan_reindex
     from qasir.index.index import Index
     from qasir.index.recovery import open_damaged
     from qasir.video.corpus import list_videos
@@ -64,6 +64,7 @@ def reindex(
             indexes = [_configured(entry, corpus, gpus_per_encoder, may_create=not plan) for entry in loaded.indexes]
     elif index is not None:
         found = open_damaged(index) if options.repair else Index.open(index)
+        check_from_videos(found)
         corpus = list_videos(videos if videos is not None else found.corpus_source)
         indexes = [found]
     else:

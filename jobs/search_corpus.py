@@ -11,9 +11,11 @@ from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run
 from jobs.hits_output import print_hits, print_left_out
 from jobs.options import MethodNumbers, RankingAnywhere, given_as, given_numbers
+from jobs.query_features import check_query_features, given_query
 from qasir.errors import QueryError
 from qasir.options import Doc, Flag, Shown
 from qasir.retrieval.methods.asked import asked, check_indexes
+from qasir.retrieval.query_features import QueryFeatureOptions
 
 if TYPE_CHECKING:
     from jobs.asking_server import ServedHit
@@ -32,6 +34,7 @@ class Looking:
 
     image: Annotated[Path | None, Doc("A picture of what is looked for.")] = None
     like: Annotated[str | None, Doc("A place in a video of the index, VIDEO@SECONDS, to find more like it.")] = None
+    query_id: Annotated[str | None, Doc("A query of --query-features, by its id.")] = None
     top_k: Annotated[int | None, Doc("How many to show."), Shown("5 videos, or 20 moments")] = None
     moments: Annotated[bool, Doc("Rank moments, several a video, of which no two overlap.")] = False
     per_video: Annotated[int, Doc("With --moments, how many of one video at most.")] = 3
@@ -72,6 +75,7 @@ def search(
         str | None, typer.Argument(help="What the moment shows; may be left out beside a picture.")
     ] = None,
     looking: Looking,
+    features: QueryFeatureOptions,
     server: Annotated[
         str | None,
         typer.Option(
@@ -87,26 +91,33 @@ def search(
     """Show the videos that fit a query best, each with its score and its best moment; or the moments that do."""
     if not looking.moments:
         given.refuse(["per_video"], "videos are ranked, each with one moment, without --moments")
-    if query is None and looking.image is None and looking.like is None:
-        raise QueryError("nothing to search for: give a text, --image FILE or --like VIDEO@SECONDS")
+    if query is None and looking.image is None and looking.like is None and looking.query_id is None:
+        raise QueryError("nothing to search for: give a text, --image FILE, --like VIDEO@SECONDS or --query-id ID")
+    check_query_features(features, given, len(ranking.index))
+    if (looking.query_id is None) != (features.query_features is None):
+        raise QueryError("--query-id and --query-features go together: which query, and where its features are")
     if server is not None:
+        given.refuse(["query_features"], "--server: it is asked by text, picture or place")
         given.refuse(_OF_AN_INDEX, "--server: it has its own indexes, and searches them as it was started")
         found = _asked_of(server, token, query, looking, ranking.aggregation, numbers)
     else:
         given.refuse(["token"], "no --server asks for it")
         if not ranking.index:
             raise typer.BadParameter("give --index or --server")
-        found = _searched(ranking, numbers, query, looking)
+        found = _searched(ranking, numbers, query, looking, features)
     print_hits(found.hits, looking.where, exact=found.exact)
     print_left_out(found.left_out)
     if as_json:
         asked_for = {
-            "query": query, "image": looking.image, "like": looking.like, "where": looking.where, "by": looking.by,
+            "query": query, "image": looking.image, "like": looking.like, "query_id": looking.query_id,
+            "where": looking.where, "by": looking.by,
         }  # fmt: skip
         print_json({**asked_for, **found.facts})
 
 
-def _searched(ranking: RankingAnywhere, numbers: MethodNumbers, query: str | None, looking: Looking) -> Found:
+def _searched(
+    ranking: RankingAnywhere, numbers: MethodNumbers, query: str | None, looking: Looking, features: QueryFeatureOptions
+) -> Found:
     """In an index, or two."""
     check_indexes(len(ranking.index), ranking.hybrid)
     if looking.exact is False and ranking.hybrid:
@@ -114,9 +125,11 @@ def _searched(ranking: RankingAnywhere, numbers: MethodNumbers, query: str | Non
     from qasir.retrieval.opening import open_searcher
 
     what = _parts(query, looking)
-    if looking.exact is False and len(what) > 1:
-        raise QueryError("--indexed: a text and a picture together score every video")
+    if looking.exact is False and len(what) + (looking.query_id is not None) > 1:
+        raise QueryError("--indexed: several things together score every video")
     searcher = open_searcher(ranking.index, ranking.finetuned)
+    if looking.query_id is not None:
+        what.append(given_query(features, looking.query_id, searcher))
     defaults = [side.default for side in searcher.sides]
     method = asked(defaults, ranking.aggregation, ranking.hybrid, given_numbers(numbers))
     options: dict[str, Any] = {"where": looking.where, "exact": looking.exact}

@@ -46,6 +46,10 @@ class QueryError(QasirError):
     """A query or an annotation file is malformed."""
 
 
+class FeaturesError(QasirError):
+    """A file of features cannot be read or used: not written whole, of another shape, not of vectors."""
+
+
 class ServerError(QasirError):
     """A search page that was asked does not answer, or says what is wrong."""
 
@@ -70,6 +74,7 @@ ERROR_KINDS = {
     "too_large": "frames larger than the stated limit, or decoding that takes more memory than it may; it is refused",
     "too_long": "the header or timestamps promise more samples than the stated bounds, in all or for the file's size",
     "not_finite": "the encoder gave an embedding with NaN or infinite numbers, which is never stored",
+    "features": "imported features that cannot be used: unreadable, of another shape or dimension, not normalised",
     "timed_out": "decoding made no progress for the time limit (--decode-timeout); its process was ended",
     "crashed": "the process that decoded it died",
 }

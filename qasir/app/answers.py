@@ -45,6 +45,7 @@ class SearchHit:
     codec: str | None
     width: int | None
     height: int | None
+    fps: float | None
     above_cutoff: bool
     problem: str | None
     placeholder: str | None
@@ -106,6 +107,7 @@ class MomentsAnswer:
     uri: str
     title: str
     duration_s: float
+    fps: float | None
     media_offset_s: float
     media: str | None
     thumbnail: str | None

@@ -10,6 +10,7 @@ from functools import partial
 from qasir.encoding.options import EncodeOptions, ReindexOptions
 from qasir.encoding.run import Encoding, OnProgress, ignore, tidy_after_kill, verify_after_kill
 from qasir.encoding.stages import Stages
+from qasir.errors import SpecError
 from qasir.index.changes import Changes, compare
 from qasir.index.index import Index
 from qasir.index.lease import Holding, Run, holding
@@ -137,7 +138,17 @@ def _mend(done: Repaired | None) -> Callable[[Index], None] | None:
     return None if done is None else partial(mend_manifests, done=done)
 
 
+def check_from_videos(index: Index) -> None:
+    """Raises SpecError for an index of imported features, which has no videos to encode."""
+    if index.spec.features:
+        raise SpecError(
+            f"the index at {index.uri} holds imported features of {index.corpus_source}: bring it up to date by "
+            "jobs/import_features.py, with the options that made it"
+        )
+
+
 def _changes(corpus: Corpus, index: Index, options: ReindexOptions) -> Changes:
+    check_from_videos(index)
     changes = compare(corpus, index.states(), retry_failed=options.retry_failed)
     changes.check_removed(options.max_removed, index.uri)
     return changes

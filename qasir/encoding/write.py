@@ -70,16 +70,31 @@ def _write(rows: pa.Table, index: Index) -> dict[str, Any]:
 
 
 def _by_video(rows: pa.Table, vectors: NDArray[np.float16]) -> Iterator[dict[str, Any]]:
-    ids = np.asarray(rows["video_id"])
-    for video in _positions(rows):
-        yield {**video, "total": vectors[ids == video["video_id"]].astype(np.float64).sum(axis=0)}
+    for video_id, mine in _rows_each(rows):
+        positions = np.asarray(rows["position"])[mine].tolist()
+        total = vectors[mine].astype(np.float64).sum(axis=0)
+        yield {"video_id": video_id, "positions": positions, "total": total}
 
 
 def _positions(rows: pa.Table) -> Iterator[dict[str, Any]]:
-    ids, positions = np.asarray(rows["video_id"]), np.asarray(rows["position"])
-    for video_id in dict.fromkeys(ids.tolist()):
-        yield {"video_id": video_id, "positions": positions[ids == video_id].tolist()}
+    for video_id, mine in _rows_each(rows):
+        yield {"video_id": video_id, "positions": np.asarray(rows["position"])[mine].tolist()}
+
+
+def _rows_each(rows: pa.Table) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Each video and the numbers of its rows, in order."""
+    coded = pa.chunked_array([rows["video_id"].combine_chunks()]).chunk(0).dictionary_encode()
+    number = np.asarray(coded.indices)
+    order = np.argsort(number, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(number, minlength=len(coded.dictionary)))[:-1])
+    yield from zip(coded.dictionary.to_pylist(), parts, strict=False)
 
 
 def _unpacked(column: pa.ChunkedArray, dim: int) -> NDArray[np.float16]:
-    return np.frombuffer(b"".join(column.to_pylist()), dtype=np.float16).reshape(-1, dim)
+    """(n, dim) of one binary value a row, without a copy where the rows lie together."""
+    if not len(column):
+        return np.empty((0, dim), np.float16)
+    packed = pa.chunked_array([column.combine_chunks()]).chunk(0)
+    _, offsets, data = packed.buffers()
+    first, last = np.frombuffer(offsets, np.int32)[[packed.offset, packed.offset + len(packed)]].tolist()
+    return np.frombuffer(data, np.float16, (last - first) // 2, first).reshape(len(packed), dim)

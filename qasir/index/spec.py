@@ -28,6 +28,11 @@ class EncoderSpec:
 
     finetuned: the folder of the fine-tuned checkpoint that was applied to the rows, "" for none; finetuned_weights: its
     SHA-256; gates: whether super images also store what a text-gated interaction weighs by.
+
+    features: "" where frames were encoded; else how imported features of frames became rows, "as given" or "columns
+    0:512, normalised, mean of 3 x 3" say. Then image_size is 0 and weights "" where no model is known that encodes
+    their queries, model being only a label; fps is 0 where each video's duration was given instead; and what is said
+    of pixels is empty.
     """
 
     model: str
@@ -47,18 +52,26 @@ class EncoderSpec:
     finetuned: str = ""
     finetuned_weights: str = ""
     gates: bool = False
+    features: str = ""
     library_version: str = ""
 
     def __post_init__(self) -> None:
         check_grid(self.grid)
-        check_fps(self.fps)
+        if self.fps or not self.features:
+            check_fps(self.fps)
         check_fit(self.fit)
-        cell_edges(self.image_size, self.grid)
+        if self.image_size or not self.features:
+            cell_edges(self.image_size, self.grid)
 
     @property
     def rate(self) -> Fraction:
         """fps as the exact rational its decimal form means."""
         return Fraction(str(self.fps))
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a model is known that encodes queries for the rows."""
+        return not self.features or bool(self.weights)
 
     @property
     def frames_per_super_image(self) -> int:

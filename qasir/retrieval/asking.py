@@ -27,7 +27,7 @@ from qasir.errors import QueryError
 from qasir.retrieval.checkpoint import Checkpoint
 from qasir.retrieval.methods.fusion import standardised
 from qasir.retrieval.moments import finest
-from qasir.retrieval.text_encoder import TextEncoder
+from qasir.retrieval.text_encoder import TextEncoder, check_model
 from qasir.retrieval.vector_source import VectorSource
 from qasir.retrieval.vectors import normalised
 
@@ -57,6 +57,7 @@ class Picture:
         _check_images(checkpoint)
         from qasir.video.picture import picture_pixels
 
+        check_model(spec)
         pixels = picture_pixels(self.source, spec.image_size, spec.fit)
         vectors, _ = side.texts.vlm().encode_images(pixels[None])
         return vectors[0] if checkpoint is None else checkpoint.model.cell_vectors(vectors)[0]

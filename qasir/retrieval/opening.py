@@ -60,12 +60,21 @@ def open_hybrid(large: str, small: str) -> Searcher:
 
 
 def open_searcher(
-    uris: Sequence[str], finetuned: Sequence[str] = (), *, make_ranker: MakeRanker = ExactRanker
+    uris: Sequence[str],
+    finetuned: Sequence[str] = (),
+    *,
+    make_ranker: MakeRanker = ExactRanker,
+    encode: Callable[[EncoderSpec], Encode] | None = None,
 ) -> Searcher:
-    """One index or two, each through the fine-tuned checkpoint that fits it if there is one."""
+    """One index or two, each through the fine-tuned checkpoint that fits it if there is one. encode: what encodes texts
+    for an index of a spec, where that is not its model's text tower."""
     opened = [Index.open(uri) for uri in uris]
     tuned = choose([load_checkpoint(folder) for folder in finetuned], {index.uri: index.spec for index in opened})
-    sides = [side_of(index, finetuned=tuned.get(index.uri), make_ranker=make_ranker) for index in opened]
+    sides = []
+    for index in opened:
+        finetuned_to = tuned.get(index.uri)
+        texts = None if encode is None else text_encoder(index.spec, finetuned_to, encode=encode(index.spec))
+        sides.append(side_of(index, finetuned=finetuned_to, make_ranker=make_ranker, texts=texts))
     return Searcher(sides, sides[0].default) if len(sides) == 1 else together(*sides)
 
 
@@ -156,6 +165,8 @@ class _Apart:
             )
             for i, side in enumerate((large, small))
         }
+        if any(side.index.spec.features for side in (large, small)):
+            return cls(lacking, set())  # fingerprints are of files of features, not of one video's
         changed = {
             v
             for v, (status, fingerprint) in known[0].items()

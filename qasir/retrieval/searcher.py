@@ -6,7 +6,8 @@ for recall by video, and nothing but candidates where there is a vector index.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,7 @@ class Searcher:
 
     among: for each side, (V,) rising numbers of its videos that are ranked, the same videos for all; by default all.
     left_out: ids of the videos that are encoded in an index and not ranked for that.
+    listed: the only ids that are ranked, where not all are (`of_some`).
     """
 
     def __init__(
@@ -63,11 +65,13 @@ class Searcher:
         *,
         among: Sequence[NDArray[np.int64]] = (),
         left_out: Sequence[str] = (),
+        listed: Set[str] | None = None,
     ) -> None:
         self.sides = tuple(sides)
         self.default = default
         self.rule = rule or MomentRule()
         self.left_out = tuple(left_out)
+        self._listed = listed
         self.rankers: list[Ranker] = [side.ranker for side in sides]
         if among:
             self.rankers = [RankerOfSome(side.ranker, numbers) for side, numbers in zip(sides, among, strict=True)]
@@ -83,8 +87,21 @@ class Searcher:
         return self.sides[self.pointer]
 
     def alone(self, number: int) -> "Searcher":
-        """A searcher of one side only, over all its videos."""
-        return Searcher([self.sides[number]], self.sides[number].default, self.rule)
+        """A searcher of one side only, over all its videos, or those that are listed."""
+        one = Searcher([self.sides[number]], self.sides[number].default, self.rule)
+        return one if self._listed is None else one.of_some(self._listed)
+
+    def of_some(self, video_ids: Set[str]) -> "Searcher":
+        """A searcher of only those of its videos, always exact. Raises QueryError when there are none of them."""
+        some = [video_id for video_id in self.videos().video_ids if video_id in video_ids]
+        if not some:
+            uris = " and ".join(side.index.uri for side in self.sides)
+            raise QueryError(f"none of the {len(video_ids)} listed videos is in the index at {uris}")
+        lists = [side.ranker.videos() for side in self.sides]
+        among = [np.array([videos.place[video_id] for video_id in some], dtype=np.int64) for videos in lists]
+        left_out = [video_id for video_id in self.left_out if video_id in video_ids]
+        listed = video_ids if self._listed is None else video_ids & self._listed
+        return Searcher(self.sides, self.default, self.rule, among=among, left_out=left_out, listed=listed)
 
     def videos(self) -> VideoList:
         """The videos that are ranked. Raises NoIndexError when there is none."""
@@ -374,10 +391,13 @@ class Searcher:
         return parts
 
     def _is_nominated(self, parts: Sequence[Part], method: Method, exact: bool | None) -> bool:
-        if len(self.sides) == 1 and len(parts) < 2:
+        if len(self.sides) == 1 and len(parts) < 2 and self._listed is None:
             return is_nominated(self.sides[0].vectors, method, exact)
         if exact is False:
-            what = "a hybrid compares" if len(self.sides) > 1 else "several parts of a query together compare"
+            several = (
+                "several parts of a query together compare" if len(parts) > 1 else "a search of some videos compares"
+            )
+            what = "a hybrid compares" if len(self.sides) > 1 else several
             raise QueryError(f"{what} every video: no use for the vector index")
         return False
 
@@ -463,8 +483,9 @@ def best_first(values: NDArray[np.float32], top_k: int) -> NDArray[np.int64]:
 
 
 def _seconds_a_unit(index: Index) -> float:
-    """How much time the finest unit of an index covers."""
-    return (1 if index.spec.cells else index.spec.frames_per_super_image) / index.spec.fps
+    """How much time the finest unit of an index covers; infinite where that differs by video."""
+    frames = 1 if index.spec.cells else index.spec.frames_per_super_image
+    return frames / index.spec.fps if index.spec.fps else math.inf
 
 
 def _said(parts: Sequence[Part]) -> str:

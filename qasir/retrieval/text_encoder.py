@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from qasir.errors import ModelError
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.checkpoint import Checkpoint
 from qasir.vlm.query_text import check_query
@@ -55,6 +56,7 @@ class TextEncoder:
                 from qasir.vlm.model import Vlm  # open_clip is waited for where a text or a picture is encoded
                 from qasir.vlm.weights import resolve
 
+                check_model(self._spec)
                 source = resolve(self._spec.model, self._spec.pretrained or None)
                 self._vlm = Vlm(source.pinned(self._spec.weights), image_size=self._spec.image_size)
             return self._vlm
@@ -88,3 +90,13 @@ class TextEncoder:
                 self._kept.move_to_end(text)
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
+
+
+def check_model(spec: EncoderSpec) -> None:
+    """Raises ModelError for an index of imported features whose model is only a label."""
+    if not spec.has_model:
+        raise ModelError(
+            f"the index holds imported features, and their model {spec.model!r} is only a label, so no tower is known "
+            "to encode a text or a picture. Search by --like VIDEO@SECONDS, or by features of queries "
+            "(--query-features), or import again with the open_clip model they are of (--model NAME --pretrained TAG)"
+        )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qasir.errors import SpecError
 from qasir.evaluation.evaluate import answerable
-from qasir.evaluation.metrics import summarise, target_ranks
+from qasir.evaluation.metrics import right_ranks, summarise
 from qasir.evaluation.query import Query, fingerprint
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.modules import FineTuned
@@ -26,13 +26,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Split:
-    """An index and the queries about its videos."""
+    """An index and the queries about its videos. texts_from: how the queries' vectors came about, where that was not by
+    the index's text tower."""
 
     searcher: Searcher
     queries: list[Query]
+    texts_from: str = ""
 
     @classmethod
-    def of(cls, searcher: Searcher, queries: Sequence[Query]) -> "Split":
+    def of(cls, searcher: Searcher, queries: Sequence[Query], texts_from: str = "") -> "Split":
         """Raises QueryError when no query is about a video of the index, NoIndexError when it has none."""
         found, lost = answerable(searcher, queries)
         if lost:
@@ -40,7 +42,7 @@ class Split:
                 "%d of %d queries are about videos that are not in the index at %s, %s first: left out",
                 len(lost), len(queries), searcher.side.index.uri, lost[0].video_id,
             )  # fmt: skip
-        return cls(searcher, found)
+        return cls(searcher, found, texts_from)
 
     def texts(self) -> NDArray[np.float32]:
         """(Q, D)."""
@@ -49,22 +51,22 @@ class Split:
 
 @dataclass(frozen=True)
 class Validation:
-    """Queries against videos that were not trained on. texts (Q, D); target (Q,) the number of each query's video."""
+    """Queries against videos that were not trained on. texts (Q, D); right: the numbers of each query's videos."""
 
     texts: NDArray[np.float32]
     features: Features
-    target: NDArray[np.int64]
+    right: list[list[int]]
 
     @classmethod
     def of(cls, split: Split) -> "Validation":
         place = split.searcher.videos().place
-        target = np.array([place[query.video_id] for query in split.queries])
-        return cls(split.texts(), split.searcher.side.vectors.load().features, target)
+        right = [[place[video_id] for video_id in query.video_ids] for query in split.queries]
+        return cls(split.texts(), split.searcher.side.vectors.load().features, right)
 
     def metrics(self, model: FineTuned, recipe: Recipe) -> dict[str, float]:
         """Those of `qasir.evaluation.metrics.summarise`, scored as the recipe says."""
         values = score(model.query_vectors(self.texts), model.video_vectors(self.features), recipe.scoring)
-        return summarise(target_ranks(values, self.target))
+        return summarise(right_ranks(values, self.right))
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class Task:
             asked[f"{name}_versions"] = split.searcher.side.snapshot.images_dataset.version
             asked[f"{name}_queries"] = len(split.queries)
             asked[f"{name}_queries_sha256"] = fingerprint(split.queries)
+            if split.texts_from:
+                asked[f"{name}_query_features"] = split.texts_from
         source = VideoRows.of(train.searcher.side.snapshot, cells=cells)
         return cls(settings, batch_size, pairs, Validation.of(validation), source, spec, asked)
 

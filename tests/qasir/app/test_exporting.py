@@ -14,8 +14,8 @@ ODD = 'a "b", <c>\n=1+1\t\u202e📼 %23#?'
 HIT = SearchHit(
     video_id="day/one", uri="/videos/day/one.mp4", score=0.25, start_s=10.0, end_s=12.5, at_s=11.0,
     media_offset_s=0.5, thumbnail=None, media=None, video_score=None, title="one", date="2026-01-31T00:00:00+00:00",
-    date_kind="recorded", duration_s=60.0, codec="h264", width=320, height=240, above_cutoff=True, problem=None,
-    placeholder=None, frames=[],
+    date_kind="recorded", duration_s=60.0, codec="h264", width=320, height=240, fps=25.0, above_cutoff=True,
+    problem=None, placeholder=None, frames=[],
 )  # fmt: skip
 
 

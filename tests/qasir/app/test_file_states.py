@@ -6,7 +6,7 @@ import pytest
 from qasir.app.catalogue import StoredVideo
 from qasir.app.file_states import GONE, FileState, FileStates
 
-VIDEO = StoredVideo("a", "", "f", 1.0, 320, 240, "h264", None, None, 0.0)
+VIDEO = StoredVideo("a", "", "f", 1.0, 320, 240, 25.0, "h264", None, None, 0.0)
 
 
 @pytest.fixture
