@@ -155,9 +155,8 @@ class Engine:
         """How a question is asked: as it says, over what the server says. Raises QueryError or SpecError."""
         method = searching.searcher.checked(self._method(searching.searcher, question.ranking))
         exact = self.ranking.exact if question.ranking.exact is None else question.ranking.exact
-        return Manner(
-            view, searching, method, question.by, question.top_k, question.per_video, exact, question.where
-        )  # fmt: skip
+        where = None if question.where is None else searching.select(question.where)
+        return Manner(view, searching, method, question.by, question.top_k, question.per_video, exact, where)
 
     def _method(self, searcher: Searcher, ranking: Ranking) -> Method:
         """A question that names a method takes none of the numbers that the server was given for its own."""

@@ -1,13 +1,14 @@
 """What each choice of the page searches: an index alone, or two of one corpus together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from qasir.app.cutoff import Sample
 from qasir.app.following import Followed, Opened
 from qasir.errors import QasirError
 from qasir.retrieval.opening import together
-from qasir.retrieval.searcher import Searcher
+from qasir.retrieval.searcher import Searcher, Selection
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,6 +17,12 @@ class Searching:
 
     searcher: Searcher
     sample: Sample
+    _selections: WeakValueDictionary[str, Selection] = field(default_factory=WeakValueDictionary, init=False)
+
+    def select(self, where: str) -> Selection:
+        """What a SQL filter picks; the same object for all who ask for it at the same time. Raises QueryError."""
+        known = self._selections.get(where)
+        return known or self._selections.setdefault(where, Selection(self.searcher.select(where)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -321,3 +321,24 @@ def wait_for(look, is_done, seconds=60):
             return found
         threading.Event().wait(0.05)
     raise AssertionError(f"not within {seconds} s: {found}")
+
+
+def test_a_filter_is_worked_out_by_who_asks(engine, monkeypatch):
+    view = engine.view()
+    threads = []
+    select = view.searching.searcher.side.snapshot.select
+
+    def selecting(where):
+        threads.append(threading.current_thread())
+        return select(where)
+
+    monkeypatch.setattr(view.searching.searcher.side.snapshot, "select", selecting)
+    for by in ("video", "moment"):
+        found = engine.search(Question(("a", Like("v003", 1.0)), by=by, where="video_id < 'v003'"))
+        assert {hit.video_id for hit in found.hits} == {"v000", "v001", "v002"}
+    assert set(threads) == {threading.current_thread()}, "others wait for the threads that rank"
+    kept = view.searching.select("true")
+    assert view.searching.select("true") is kept
+    del kept
+    gc.collect()
+    assert "true" not in view.searching._selections
