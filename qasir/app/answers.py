@@ -1,8 +1,8 @@
 """What the API answers a search with; `qasir.app.presenting` fills it in.
 
 Times in seconds from a video's first displayed frame; a player's time is that plus media_offset_s. Addresses are
-relative to the page's root. Both media and thumbnail are null where the file is gone (`problem`); a placeholder is of
-the index, and there as long as that is.
+relative to the page's root. Both media and thumbnail are null where the file is gone (`problem`), not where it changed
+since it was encoded (`problem` too); a placeholder is of the index, and there as long as that is.
 """
 
 from dataclasses import dataclass

@@ -103,7 +103,7 @@ class VideoColumns:
 @dataclass(frozen=True)
 class VideoRow(VideoColumns):
     """What an index has of a video. title: the last part of its id. date: when it was recorded, else when its file was
-    changed. problem: why it cannot be searched or shown; then media is null."""
+    changed. problem: why it cannot be searched or shown, then media is null; or that the file is another one by now."""
 
     title: str
     date: datetime | None
@@ -241,5 +241,5 @@ def _video(row: dict[str, Any], index: int, state: FileState | None) -> VideoRow
         known["media_offset_s"] = state.media_offset_s
     return VideoRow(
         **known, title=title_of(known["video_id"]), date=when, date_kind=kind,
-        media=None if state is None or state.problem else links.media(known["video_id"], index), problem=problem,
+        media=links.media(known["video_id"], index) if state is not None and state.is_there else None, problem=problem,
     )  # fmt: skip

@@ -175,8 +175,11 @@ def test_hostile_ids_come_back_as_plain_json(client):
 
 def test_a_file_that_is_gone_is_told_and_the_rest_goes_on(client):
     hits = {hit["video_id"]: hit for hit in client.get("/api/search?q=a&top_k=200").json()["hits"]}
-    there, gone = hits[HOSTILE[0]], hits[HOSTILE[1]]
-    assert (there["problem"], there["media"] is None) == (None, False)
+    changed, gone = hits[HOSTILE[0]], hits[HOSTILE[1]]
+    assert changed["problem"] == "the file changed since it was encoded"
+    assert None not in (changed["media"], changed["thumbnail"], *(frame["thumbnail"] for frame in changed["frames"]))
+    answer = client.get("/api/moments", params={"video_id": HOSTILE[0], "q": "a"}).json()
+    assert (answer["problem"], answer["media"]) == (changed["problem"], changed["media"])
     assert (gone["problem"], gone["media"], gone["thumbnail"]) == ("the file is gone", None, None)
     assert all(frame["thumbnail"] is None for frame in gone["frames"])
     answer = client.get("/api/moments", params={"video_id": HOSTILE[1], "q": "a"}).json()
