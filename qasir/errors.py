@@ -46,6 +46,10 @@ class QueryError(QasirError):
     """A query or an annotation file is malformed."""
 
 
+class UnknownVideoError(QueryError):
+    """A query names a video that the index does not have."""
+
+
 class ServerError(QasirError):
     """A search page that was asked does not answer, or says what is wrong."""
 

@@ -10,7 +10,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from qasir.app.errors import BusyError, NotFoundError, TooLargeError
-from qasir.errors import QasirError, StorageError
+from qasir.errors import QasirError, StorageError, UnknownVideoError
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -50,7 +50,7 @@ def make_app(routers: Sequence[APIRouter]) -> FastAPI:
 
 
 def _status(error: QasirError) -> int:
-    if isinstance(error, NotFoundError):
+    if isinstance(error, NotFoundError | UnknownVideoError):
         return 404
     if isinstance(error, TooLargeError):
         return 413

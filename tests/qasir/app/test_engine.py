@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qasir.app.errors import NotFoundError
-from qasir.app.following import BEING_MADE, NOTHING_ENCODED, Followed
+from qasir.app.following import BEING_MADE, GONE, NOTHING_ENCODED, Followed
 from qasir.app.question import By, Question, Ranking
 from qasir.errors import NoIndexError, QueryError, SpecError
 from qasir.index.schemas import FORMAT_KEY, runs_schema
@@ -272,7 +272,7 @@ def test_one_that_is_deleted_is_searched_on_and_another_in_its_place_is_seen(tmp
     assert not one.look()
     shutil.rmtree(uri)
     assert not one.look()
-    assert one.problem is not None
+    assert one.problem == GONE
     assert one.opened is not None
     shutil.copytree(tmp_path / "other", uri)
     one._not_before = 0.0

@@ -135,7 +135,6 @@ def test_moments_cover_one_video_for_a_player(demo_client):
         ("q=a&temperature=0.1&temperature=0.2", "temperature"),
         ("q=a&aggregation=max&temperature=0.1", "no use"),
         ("q=a&exact=false", "vector index"),
-        ("like=nope@1", "no encoded video"),
         ("like=nowhere", "VIDEO@12.5"),
         ("like=v010@nan", "seconds"),
         ("like=v010@1e9", "seconds"),
@@ -150,6 +149,12 @@ def test_what_makes_no_sense_is_refused_with_a_reason(client, asked, message):
     assert answer.status_code == 400, answer.text
     assert message in answer.json()["error"]
     assert list(answer.json()) == ["error"]
+
+
+def test_a_video_that_is_not_there_is_404(client):
+    for asked in ("like=nope@1", "q=a&like=nope@1", "like=@@1"):
+        answer = client.get(f"/api/search?{asked}")
+        assert (answer.status_code, "no encoded video" in answer.json()["error"]) == (404, True)
 
 
 def test_an_index_that_is_not_there_is_404(client):
@@ -298,6 +303,11 @@ def test_the_api_describes_itself(client):
     parameters = {one["name"] for one in paths["/api/search"]["get"]["parameters"]}
     assert {"q", "like", "top_k", "by", "per_video", "where", "exact", "sort", "index", "folder", "codec"} <= parameters
     assert {"temperature", "gate_temperature", "recall", "rerank", "weight", "cascade_k"} <= parameters
+    of_one = {one["name"] for one in paths["/api/moments"]["get"]["parameters"]}
+    assert {"video_id", "q", "like", "top_k", "aggregation", "temperature", "index"} <= of_one
+    assert not of_one & {"where", "folder", "codec", "from", "by", "per_video", "exact", "sort"}, (
+        "they do nothing there"
+    )
     for path in ("/api/search", "/api/moments"):
         for how in ("get", "post"):
             assert "$ref" in str(paths[path][how]["responses"]["200"]["content"]["application/json"]["schema"])
