@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from qasir.app.errors import BusyError, NotFoundError, TooLargeError
+from qasir.app.errors import BusyError, NotFoundError, TooLargeError, UnsearchableError
 from qasir.errors import QasirError, StorageError, UnknownVideoError
 
 _STATIC = Path(__file__).parent / "static"
@@ -54,7 +54,7 @@ def _status(error: QasirError) -> int:
         return 404
     if isinstance(error, TooLargeError):
         return 413
-    if isinstance(error, BusyError | StorageError):
+    if isinstance(error, BusyError | StorageError | UnsearchableError):
         return 503
     return 400
 

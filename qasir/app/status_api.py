@@ -133,7 +133,7 @@ def router(engine: Engine, settings: AppSettings) -> APIRouter:
         """What is served, and how far it is."""
         return Status(
             [
-                _status(one, failed[number], administrators[number].encoding())
+                _status(one, engine.waiting(number), failed[number], administrators[number].encoding())
                 for number, one in enumerate(engine.followed)
             ]
         )
@@ -174,13 +174,13 @@ def router(engine: Engine, settings: AppSettings) -> APIRouter:
     return routes
 
 
-def _status(followed: Followed, failed: PerVersion[int], encoding: Encoding | None) -> IndexStatus:
+def _status(followed: Followed, waiting: str | None, failed: PerVersion[int], encoding: Encoding | None) -> IndexStatus:
     opened = followed.opened
     if opened is None:
-        return IndexStatus(followed.uri, 0, 0, 0, None, followed.problem, encoding)
+        return IndexStatus(followed.uri, 0, 0, 0, None, waiting, encoding)
     return IndexStatus(
         uri=followed.uri, videos=len(opened.rows), failed=failed.of(opened.snapshot.videos_dataset),
-        super_images=_n_super_images(opened), version=opened.version, waiting=followed.problem, encoding=encoding,
+        super_images=_n_super_images(opened), version=opened.version, waiting=waiting, encoding=encoding,
     )  # fmt: skip
 
 

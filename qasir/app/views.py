@@ -6,7 +6,8 @@ from weakref import WeakValueDictionary
 
 from qasir.app.cutoff import Sample
 from qasir.app.following import Followed, Opened
-from qasir.errors import QasirError
+from qasir.errors import NoIndexError, QasirError
+from qasir.index.schemas import videos_columns
 from qasir.retrieval.opening import together
 from qasir.retrieval.searcher import Searcher, Selection
 
@@ -28,11 +29,12 @@ class Searching:
 @dataclass(frozen=True, eq=False)
 class View:
     """One choice as it is now. opened: the index of its number; None while that is being made. searching: None while
-    there is nothing to search, `why` says."""
+    there is nothing to search, `why` says; is_refused: whether that does not mend itself by more encoding."""
 
     opened: Opened | None
     searching: Searching | None
     why: str | None = None
+    is_refused: bool = False
 
     @property
     def version(self) -> int | None:
@@ -40,8 +42,10 @@ class View:
 
     @property
     def columns(self) -> Sequence[str]:
-        """Of the index's table `videos`."""
-        return () if self.opened is None else self.opened.snapshot.videos_dataset.schema.names
+        """Of the index's table `videos`, or while it is being made those that it will have."""
+        if self.opened is None:
+            return list(videos_columns(1).names)
+        return self.opened.snapshot.videos_dataset.schema.names
 
     @property
     def has_thumbnails(self) -> bool:
@@ -59,13 +63,15 @@ def views(followed: Sequence[Followed], *, is_hybrid: bool) -> list[View]:
         return [_alone(one.opened, one.problem) for one in followed]
     opened = [one.opened for one in followed]
     large, small = opened
-    if large is None or small is None:
-        why = next((one.problem for one in followed if one.opened is None), None)
+    if large is None or small is None or large.sample is None or small.sample is None:
+        why = next((one.problem for one in followed if one.opened is None or one.opened.sample is None), None)
         return [View(one, None, why) for one in opened]
     try:
         searcher = together(large.side, small.side)
-    except QasirError as error:  # nothing encoded in both, or no longer of one corpus
+    except NoIndexError as error:  # nothing is encoded in both yet
         return [View(one, None, str(error)) for one in opened]
+    except QasirError as error:  # not of one corpus, or no longer
+        return [View(one, None, str(error), is_refused=True) for one in opened]
     pointer = (large, small)[searcher.pointer]
     assert pointer.sample is not None
     searching = Searching(searcher, pointer.sample)

@@ -254,7 +254,7 @@ class Searcher:
         """The numbers of the questions that the vector index answers, whose texts are encoded together and
         remembered."""
         sizes = {len(parts): parts for parts in questions}
-        is_nominated_at = {size: self._is_nominated(parts, method, exact) for size, parts in sizes.items()}
+        is_nominated_at = {size: self.is_nominated(parts, method, exact) for size, parts in sizes.items()}
         numbers = [i for i, parts in enumerate(questions) if is_nominated_at[len(parts)]]
         if texts := [part for i in numbers for part in questions[i] if isinstance(part, str)]:
             self.encode(texts)
@@ -353,7 +353,7 @@ class Searcher:
         """`search` by an L2-normalised embedding (D,) through the vector index. Raises NoIndexError when there is
         none."""
         method = self.checked(method)
-        self._is_nominated((), method, False)
+        self.is_nominated((), method, False)
         allowed = None if where is None else self.select(where)
         return self._nominated_by("", query, top_k, method, allowed)
 
@@ -384,7 +384,9 @@ class Searcher:
                 check_query(part)
         return parts
 
-    def _is_nominated(self, parts: Sequence[Part], method: Method, exact: bool | None) -> bool:
+    def is_nominated(self, parts: Sequence[Part], method: Method, exact: bool | None) -> bool:
+        """Whether the vector index names the candidates. Raises NoIndexError or QueryError where it should (exact
+        False) and cannot."""
         if len(self.sides) == 1 and len(parts) < 2:
             return is_nominated(self.sides[0].vectors, method, exact)
         if exact is False:

@@ -9,7 +9,7 @@ import lance
 import numpy as np
 import pytest
 
-from qasir.app.errors import NotFoundError
+from qasir.app.errors import NotFoundError, UnsearchableError
 from qasir.app.following import BEING_MADE, GONE, NOTHING_ENCODED, Followed
 from qasir.app.question import By, Question, Ranking
 from qasir.errors import NoIndexError, QueryError, SpecError
@@ -342,3 +342,38 @@ def test_a_filter_is_worked_out_by_who_asks(engine, monkeypatch):
     del kept
     gc.collect()
     assert "true" not in view.searching._selections
+
+
+def test_indexes_of_two_corpora_are_no_hybrid(tmp_path):
+    large = make_index(tmp_path / "large", [2] * 5)
+    other = make_index(tmp_path / "other", [2] * 5, prefix="w", seed=1)
+    with pytest.raises(QueryError, match="not over one corpus"):
+        serving(large.uri, other.uri, hybrid="fusion").__enter__()
+
+
+def test_a_hybrid_that_comes_apart_says_so(tmp_path):
+    large, small = (make_index(tmp_path / name, [2] * 5, seed=seed) for seed, name in enumerate(("large", "small")))
+    with serving(large.uri, small.uri, hybrid="fusion") as engine:
+        assert [engine.waiting(number) for number in (0, 1)] == [None, None]
+        make_index(tmp_path / "large", [2] * 5, prefix="w")
+        wait_for(lambda: engine.waiting(1), lambda why: why is not None)
+        assert "not over one corpus" in engine.waiting(1)
+        with pytest.raises(UnsearchableError, match="not over one corpus"):
+            engine.search(Question(("a",)))
+        make_index(tmp_path / "small", [2] * 5, prefix="w")
+        wait_for(lambda: engine.waiting(0), lambda why: why is None)
+        assert len(engine.search(Question(("a",))).hits) == 10
+
+
+def test_a_hybrid_of_which_one_is_empty_waits(tmp_path):
+    large = make_index(tmp_path / "large", [2] * 5)
+    empty = make_index(tmp_path / "empty", [1], failed=["broken"], prefix="w")
+    empty.table("videos").delete("status = 'encoded'")
+    with serving(large.uri, empty.uri, hybrid="fusion") as engine:
+        assert [engine.waiting(number) for number in (0, 1)] == [NOTHING_ENCODED] * 2
+        assert list(engine.search(Question(("a",))).hits) == []
+
+
+def test_a_server_is_not_started_to_search_by_a_vector_index_that_is_not_there(index):
+    with pytest.raises(NoIndexError, match="vector index"):
+        serving(index.uri, ranking=Ranking(exact=False)).__enter__()

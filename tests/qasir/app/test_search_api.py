@@ -3,6 +3,7 @@ import itertools
 import shutil
 from dataclasses import fields
 
+import lance
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -12,6 +13,7 @@ from qasir.app import search_api
 from qasir.app.answers import Frame, MomentsAnswer, SearchAnswer, SearchHit
 from qasir.app.application import make_app
 from qasir.app.settings import AppSettings
+from qasir.index.schemas import runs_schema
 from tests.indexes import make_index, writing
 from tests.qasir.app.engines import serving
 
@@ -287,6 +289,33 @@ def test_an_index_that_goes_away_is_searched_on(tmp_path):
         shutil.rmtree(index.uri)
         assert len(client.get("/api/search?q=a").json()["hits"]) == 3
         assert client.get("/api/moments?q=a&video_id=v001").status_code == 200
+
+
+@pytest.fixture(scope="module", params=["being made", "of failures only"])
+def empty_client(request, tmp_path_factory):
+    uri = tmp_path_factory.mktemp("empty") / "i"
+    if request.param == "being made":
+        lance.write_dataset(runs_schema().empty_table(), uri / "runs.lance")
+    else:
+        make_index(uri, [1], failed=["broken"]).table("videos").delete("status = 'encoded'")
+    with serving(uri) as engine, answering(engine) as client:
+        yield client
+
+
+def test_where_nothing_is_encoded_yet_nothing_is_found(empty_client):
+    for asked in ("q=a", "q=a&from=2020-01-01&to=2030-01-01", "q=a&where=duration_s>1", "q=a&aggregation=max"):
+        answer = empty_client.get(f"/api/search?{asked}")
+        assert (answer.status_code, answer.json().get("hits")) == (200, []), answer.text
+    assert empty_client.post("/api/search", content=picture()).json()["hits"] == []
+
+
+def test_where_nothing_is_encoded_yet_what_makes_no_sense_is_refused_all_the_same(empty_client):
+    for asked in ("where=nonsense", "where=nosuch=1", "where=repeat('a',9)='a'", "aggregation=nope", "temperature=nan"):
+        answer = empty_client.get(f"/api/search?q=a&{asked}")
+        assert (answer.status_code, list(answer.json())) == (400, ["error"]), asked
+    assert "'nosuch=1'" in empty_client.get("/api/search?q=a&where=nosuch=1").json()["error"]
+    assert empty_client.get("/api/search?like=x@1").status_code == 404
+    assert empty_client.post("/api/search", content=b"no picture").status_code == 400
 
 
 def test_a_corpus_too_small_for_a_cut_off_has_none(tmp_path):
