@@ -6,6 +6,7 @@ since it was encoded (`problem` too); a placeholder is of the index, and there a
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Cutoff:
 class SearchAnswer:
     """exact: false where the vector index named candidates, which may miss some. version: of the index's table
     `videos`; null while the index is being made. left_out: videos that only one of two indexes has. method: how videos
-    were ranked, in words. cutoff: null where nothing can be said."""
+    were ranked, in words, and scoring by name and numbers; null while there is nothing to rank. cutoff: null where
+    nothing can be said."""
 
     query: str
     exact: bool
@@ -75,6 +77,7 @@ class SearchAnswer:
     method: str | None
     cutoff: Cutoff | None
     hits: list[SearchHit]
+    scoring: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

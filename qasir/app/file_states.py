@@ -6,6 +6,7 @@ is kept for a minute, and a file of which nothing is known in time counts as the
 player's time is at the first frame, the file does, once: its first frame is decoded.
 """
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -74,7 +75,7 @@ class FileStates:
         }
         offsets = self._offsets.of(unknown.items(), _offset, _OFFSET_PATIENCE_S)
         return [
-            FileState(problem, video.media_offset_s or offsets.get((video.uri, video.fingerprint), 0.0))
+            FileState(problem, video.media_offset_s or offsets.get((video.uri, video.fingerprint)) or 0.0)
             for video, problem in zip(videos, problems, strict=True)
         ]
 
@@ -94,17 +95,19 @@ def _problem(video: StoredVideo, fingerprint: str) -> str | None:
     return None if is_same_version(video.uri, fingerprint, video.fingerprint) else CHANGED
 
 
-def _offset(uri: str) -> float:
+def _offset(uri: str) -> float | None:
+    """None where the file does not say, or cannot be reached now."""
     try:
         return media_offset_s(uri)
     except (QasirError, OSError):
-        return 0.0
+        return None
 
 
 class _Remembered:
-    """Answers that take long, kept for some seconds, or as long as there is room."""
+    """Answers that take long, kept for some seconds, or as long as there is room; None, which is no answer, never
+    longer than _KEPT_S."""
 
-    def __init__(self, pool: ThreadPoolExecutor, kept_s: float | None = None) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, kept_s: float = math.inf) -> None:
         self._pool = pool
         self._kept_s = kept_s
         self._lock = threading.Lock()
@@ -123,9 +126,12 @@ class _Remembered:
         now = time.monotonic()
         with self._lock:
             known = self._known.get(key)
-            if known is None or (self._kept_s is not None and known[1].done() and now - known[0] > self._kept_s):
+            if known is None or (known[1].done() and now - known[0] > self._kept(known[1].result())):
                 self._known[key] = known = now, self._pool.submit(find, what)
                 self._known.move_to_end(key)
                 while len(self._known) > _MOST:
                     self._known.popitem(last=False)
             return known[1]
+
+    def _kept(self, answer: Any) -> float:
+        return min(self._kept_s, _KEPT_S) if answer is None else self._kept_s

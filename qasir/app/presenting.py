@@ -33,7 +33,7 @@ def search_answer(found: Found, asked: Asked, files: FileStates, took_ms: Callab
     return SearchAnswer(
         query=asked.text, exact=hits.exact, by=asked.by, index=asked.index, version=view.version,
         left_out=view.left_out, took_ms=took_ms(), method=None if found.method is None else found.method.sentence(),
-        cutoff=cutoff, hits=shown,
+        cutoff=cutoff, hits=shown, scoring=None if found.method is None else found.method.describe(),
     )  # fmt: skip
 
 

@@ -1,3 +1,4 @@
+import shutil
 import time
 from dataclasses import replace
 
@@ -53,6 +54,20 @@ def test_what_a_players_time_is_comes_from_the_file_where_the_index_does_not_say
         replace(VIDEO, uri=str(path), fingerprint=current_fingerprint(str(path)), media_offset_s=None) for path in paths
     ]
     assert files.of(videos) == [FileState(None, 0.0), FileState(None, 0.0), FileState(GONE, 0.0)]
+
+
+def test_what_a_file_did_not_say_is_asked_again_later(files, demo, tmp_path, monkeypatch):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"no video")
+    video = replace(VIDEO, uri=str(path), fingerprint="1-1", media_offset_s=None)
+    files.of([video])
+    (known,) = files._offsets._known.values()
+    assert known[1].result() is None
+    monkeypatch.setattr("qasir.app.file_states._KEPT_S", -1.0)
+    shutil.copy(sorted((demo / "videos").iterdir())[0], path)
+    files.of([video])
+    (known,) = files._offsets._known.values()
+    assert known[1].result() == 0.0
 
 
 def test_a_store_that_does_not_answer_holds_nobody_up(files):

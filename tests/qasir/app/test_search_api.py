@@ -93,6 +93,11 @@ def test_an_answer_has_all_that_the_contract_says(demo_client, by):
     assert scores == sorted(scores, reverse=True)
 
 
+def test_an_answer_says_how_it_was_ranked(demo_client):
+    answer = demo_client.get("/api/search?q=a&aggregation=attention&temperature=0.2").json()
+    assert answer["scoring"] == {"aggregation": "attention", "temperature": 0.2}
+
+
 def test_moments_cover_one_video_for_a_player(demo_client):
     hit = demo_client.get("/api/search", params={"q": "a penguin"}).json()["hits"][0]
     answer = demo_client.get("/api/moments", params={"q": "a penguin", "video_id": hit["video_id"]}).json()
@@ -135,7 +140,8 @@ def test_moments_cover_one_video_for_a_player(demo_client):
         ("q=a&temperature=nan", "temperature"),
         ("q=a&temperature=x", "temperature"),
         ("q=a&temperature=0.1&temperature=0.2", "temperature"),
-        ("q=a&aggregation=max&temperature=0.1", "no use"),
+        ("q=a&aggregation=max&temperature=0.1", "temperature: max has no use"),
+        ("q=a&aggregation=max&recall_k=3", "recall k: max has no use"),
         ("q=a&exact=false", "vector index"),
         ("like=nowhere", "VIDEO@12.5"),
         ("like=v010@nan", "seconds"),
