@@ -19,9 +19,7 @@ FUNCTIONS = frozenset(
 """None gives more than a few times what it takes."""
 _WORDS = frozenset({"and", "between", "ilike", "in", "is", "like", "not", "or"})
 """Words of SQL that a parenthesis may follow."""
-_TYPES = frozenset({"decimal", "timestamp"})
-"""Types that say their size in parentheses."""
-_TOKEN = re.compile(r"""\s+|(?P<text>'[^']*')|(?P<name>"[^"]*"|`[^`]*`|\w+)|(?P<sign>[-+*/%<>=!|&.,():;])""")
+_TOKEN = re.compile(r"""\s+|(?P<text>'[^']*')|(?P<name>"[^"]*"|`[^`]*`|\w+)|(?P<sign>::|[-+*/%<>=!|&.,()])""")
 
 
 def check_cheap(where: str) -> None:
@@ -45,7 +43,7 @@ def check_cheap(where: str) -> None:
 
 def _check_called(where: str, name: str) -> None:
     plain = name.strip('"`').lower()
-    if plain not in FUNCTIONS and not (name == name.strip('"`') and plain in _WORDS | _TYPES):
+    if plain not in FUNCTIONS and not (name == name.strip('"`') and plain in _WORDS):
         raise QueryError(
             f"the filter {where!r}: {plain}(...) is not taken here, but only {', '.join(sorted(FUNCTIONS))}"
         )
