@@ -98,8 +98,12 @@ def serve(
         try:
             page = make_page(engine, settings)
             indexes = [
-                {"uri": one.uri, "videos": 0 if one.opened is None else len(one.opened.rows), "waiting": one.problem}
-                for one in engine.followed
+                {
+                    "uri": one.uri,
+                    "videos": 0 if one.opened is None else len(one.opened.rows),
+                    "waiting": engine.waiting(number),
+                }
+                for number, one in enumerate(engine.followed)
             ]
             url = address(host, listener.getsockname()[1])
             if as_json:

@@ -11,9 +11,9 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from qasir.app.errors import BusyError, NotFoundError, TooLargeError
+from qasir.app.errors import BusyError, NotFoundError, TooLargeError, UnsearchableError
 from qasir.app.heads import Heads, allowed_methods
-from qasir.errors import QasirError, StorageError
+from qasir.errors import QasirError, StorageError, UnknownVideoError
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -110,11 +110,11 @@ def make_app(routers: Sequence[APIRouter]) -> FastAPI:
 
 
 def _status(error: QasirError) -> int:
-    if isinstance(error, NotFoundError):
+    if isinstance(error, NotFoundError | UnknownVideoError):
         return 404
     if isinstance(error, TooLargeError):
         return 413
-    if isinstance(error, BusyError | StorageError):
+    if isinstance(error, BusyError | StorageError | UnsearchableError):
         return 503
     return 400
 

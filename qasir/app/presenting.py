@@ -33,7 +33,7 @@ def search_answer(found: Found, asked: Asked, files: FileStates, took_ms: Callab
     return SearchAnswer(
         query=asked.text, exact=hits.exact, by=asked.by, index=asked.index, version=view.version,
         left_out=view.left_out, took_ms=took_ms(), method=None if found.method is None else found.method.sentence(),
-        cutoff=cutoff, hits=shown,
+        cutoff=cutoff, hits=shown, scoring=None if found.method is None else found.method.describe(),
     )  # fmt: skip
 
 
@@ -52,8 +52,8 @@ def moments_answer(line: TimeLine, asked: Asked, files: FileStates) -> MomentsAn
     return MomentsAnswer(
         query=asked.text, video_id=video.video_id, uri=video.uri, title=title_of(video.video_id),
         duration_s=video.duration_s, fps=video.fps, media_offset_s=state.media_offset_s,
-        media=None if state.problem else links.media(video.video_id, asked.index),
-        thumbnail=None if state.problem else links.frame(video.video_id, at_s, asked.index),
+        media=links.media(video.video_id, asked.index) if state.is_there else None,
+        thumbnail=links.frame(video.video_id, at_s, asked.index) if state.is_there else None,
         placeholder=links.thumbnail(video.video_id, at_s, asked.index) if line.view.has_thumbnails else None,
         problem=state.problem, score=line.score, granularity=line.granularity.replace("-", "_"),
         units=[Unit(*span, *rest) for span, *rest in zip(spans, scores, weights, strict=True)], moments=moments,
@@ -91,7 +91,7 @@ class _Hits:
         return SearchHit(
             video_id=video_id, uri=hit.uri, score=hit.score, start_s=hit.start_s, end_s=hit.end_s, at_s=at_s,
             media_offset_s=state.media_offset_s, thumbnail=self._thumbnail(video_id, at_s, state),
-            media=None if state.problem else links.media(video_id, self._index),
+            media=links.media(video_id, self._index) if state.is_there else None,
             video_score=hit.video_score if isinstance(hit, MomentHit) else None, title=title_of(video_id),
             date=None if date is None else date.isoformat(), date_kind=kind, duration_s=video.duration_s,
             codec=video.codec, width=video.width, height=video.height, fps=video.fps,
@@ -110,7 +110,7 @@ class _Hits:
         ]
 
     def _thumbnail(self, video_id: str, at_s: float, state: FileState) -> str | None:
-        return None if state.problem else links.frame(video_id, at_s, self._index)
+        return links.frame(video_id, at_s, self._index) if state.is_there else None
 
     def _placeholder(self, video_id: str, at_s: float) -> str | None:
         return links.thumbnail(video_id, at_s, self._index) if self._placeholders else None

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 from dataclasses import asdict, replace
+from urllib.parse import quote
 
 import opentimelineio as otio
 import pytest
@@ -65,7 +66,7 @@ def test_json_is_the_answer():
 def test_a_time_line_names_files_and_moments_in_their_own_frames():
     timeline, (clip, other) = clips(HIT, replace(HIT, video_id="other"), fps={"day/one": 30.0, "other": None})
     assert timeline.metadata["qasir"]["query"] == "a flamingo"
-    assert clip.media_reference.target_url == "/videos/day/one.mp4"
+    assert clip.media_reference.target_url == "file:///videos/day/one.mp4"
     seconds = otio.opentime.RationalTime.to_seconds
     assert clip.source_range.start_time == otio.opentime.RationalTime(315, 30), "10.5 s as a player counts"
     assert clip.source_range.duration == otio.opentime.RationalTime(75, 30)
@@ -84,8 +85,22 @@ def test_a_moment_of_one_picture_is_a_frame_long():
 
 def test_odd_names_survive_a_time_line():
     timeline, (clip,) = clips(replace(HIT, uri=f"/videos/{ODD}", title=ODD, video_id=ODD), query=ODD)
-    assert (clip.name, clip.media_reference.target_url) == (ODD, f"/videos/{ODD}")
+    assert (clip.name, clip.media_reference.target_url) == (ODD, f"file:///videos/{quote(ODD)}")
     assert clip.metadata["qasir"]["video_id"] == timeline.metadata["qasir"]["query"] == ODD
+
+
+@pytest.mark.parametrize(
+    ("uri", "url"),
+    [
+        ("/a b/#1?%.mp4", "file:///a%20b/%231%3F%25.mp4"),
+        ("file:///caf%E9.mp4", "file:///caf%E9.mp4"),
+        ("s3://bucket/a.mp4?region=x", "s3://bucket/a.mp4?region=x"),
+        ("file://host/a.mp4", "file://host/a.mp4"),
+    ],
+)
+def test_a_time_line_names_files_by_their_urls(uri, url):
+    _, (clip,) = clips(replace(HIT, uri=uri))
+    assert clip.media_reference.target_url == url
 
 
 def test_some_hits_can_be_selected():
