@@ -39,7 +39,7 @@ def run(app: typer.Typer, *, kept: str = _KEPT, leaves_threads: bool = False) ->
         status = TERMINATED if told.is_set() else INTERRUPTED
         _complain(f"{'terminated' if told.is_set() else 'interrupted'}; {kept}")
     status = _after_flushing(status)
-    if leaves_threads:
+    if leaves_threads and threading.active_count() > 1:
         atexit._run_exitfuncs()
         os._exit(status)
     sys.exit(status)

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qasir.errors import QueryError
-from qasir.features.opening import Features, open_features
 from qasir.features.shaping import POOLINGS, Shaping, check_pooling, pooled
 from qasir.options import Doc, Shown
 
@@ -53,9 +52,11 @@ class QueryFeatures:
     """
 
     def __init__(self, path: Path, options: QueryFeatureOptions) -> None:
+        from qasir.features.opening import open_features  # pyarrow, which the options' command lines need not wait for
+
         check_pooling(options.query_pooling)
         self._options = options
-        self._features: Features = open_features(path, key=options.query_key)
+        self._features = open_features(path, key=options.query_key)
 
     def vector(self, query_id: str, dim: int) -> NDArray[np.float32]:
         """(D,) of length 1. Raises QueryError where there is none for the id."""
