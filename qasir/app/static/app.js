@@ -3,7 +3,7 @@
 import { Administration } from "./administration.js";
 import { FILTERS, isAsking, read, write } from "./address.js";
 import { connection, onToken } from "./api.js";
-import { askForToken, wireHelp } from "./dialogs.js";
+import { askForToken, wireHelp, wireToken } from "./dialogs.js";
 import { byId } from "./dom.js";
 import { Filters } from "./filters.js";
 import { placeIcons } from "./icons.js";
@@ -79,7 +79,7 @@ class Page {
 
   /** Look for what is like a place in a video. */
   like(video, at) {
-    this.go({ like: `${video}@${at.toFixed(2)}`, q: "", picture: "", video: "", t: null });
+    this.go({ like: `${video}@${at.toFixed(2)}`, q: "", picture: "", cut: null, video: "", t: null });
     scrollTo({ top: 0 });
   }
 
@@ -114,6 +114,7 @@ const page = new Page();
 placeIcons();
 wireTheme();
 wireHelp();
+wireToken();
 wireKeyboard(page);
 onToken(askForToken);
 page.start();
