@@ -73,6 +73,15 @@ class Page {
     this.go({ video, t }, { play: true });
   }
 
+  /** Keep in the address where the player is. Nothing is filled in again: someone may be typing in a field. */
+  keepSecond(t) {
+    const next = { ...this.state, t };
+    if (write(next) === write(this.state)) return;
+    history.replaceState(null, "", write(next));
+    this.state = this.shown = next;
+    this.search.mark(next);
+  }
+
   close() {
     this.go({ video: "", t: null });
   }

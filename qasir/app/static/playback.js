@@ -70,17 +70,18 @@ export class Playback extends EventTarget {
     return this.mode === "clip" ? this.origin : -(this.video?.offset ?? 0);
   }
 
-  seek(to) {
+  /** Go to a second. isPassing: on the way to another, as while the time line is dragged. */
+  seek(to, isPassing = false) {
     if (!this.video) return;
     const at = Math.min(Math.max(0, to), Math.max(0, this.video.duration - 0.05));
-    const isFirst = performance.now() - this.soughtAt > REST_MS;
-    this.soughtAt = performance.now();
+    const isAtOnce = !isPassing && performance.now() - this.soughtAt > REST_MS;
+    if (!isPassing) this.soughtAt = performance.now();
     this.pending = at;
     clearTimeout(this.rest);
     this.isResting = false;
     if (this.mode === "clip" && !this.reaches(at)) {
-      // Of many seeks in a row, as while the time line is dragged, only the first and the last are worth a clip.
-      if (isFirst) this.clip(at);
+      // Of many seeks in a row only the first and the last are worth a clip, and none while it only passes by.
+      if (isAtOnce) this.clip(at);
       else {
         this.isResting = true;
         this.stopTimers();

@@ -258,7 +258,7 @@ export class Player {
     if (!this.isOpen || !this.id || this.page.state.video !== this.id || this.playback.mode === "none") return;
     this.rememberedAt = performance.now();
     this.said = seconds(this.playback.position);
-    this.page.go({ t: this.said }, { replace: true });
+    this.page.keepSecond(this.said);
   }
 
   /** The same, once a second at most. */
@@ -304,7 +304,7 @@ export class Player {
     this.over = element("div", { class: "over", role: "status", hidden: true }, element("span", { class: "spinner", "aria-hidden": "true" }), element("p"));
     this.stage = element("div", { class: "stage" }, this.video, this.over);
     this.timeline = new Timeline({
-      seek: (second) => this.playback.seek(second),
+      seek: (second, isPassing) => this.playback.seek(second, isPassing),
       frameAt: (second) => this.frameAt(second, TIP_LINES, this.facts?.placeholder && !this.facts.media ? null : (this.facts?.thumbnail ?? null)),
     });
     this.legend = element("p", { class: "hint legend" });
