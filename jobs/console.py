@@ -1,5 +1,6 @@
 """What every job shares as a program: logs to stderr, errors in one line, results to stdout, its end by a signal."""
 
+import atexit
 import io
 import json
 import logging
@@ -24,8 +25,9 @@ FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 _KEPT = "what was committed is kept, and the same command goes on from there"
 
 
-def run(app: typer.Typer, *, kept: str = _KEPT) -> NoReturn:
-    """Run a job as a program, to its exit status. kept: what is said of its work when a signal ends it.
+def run(app: typer.Typer, *, kept: str = _KEPT, leaves_threads: bool = False) -> NoReturn:
+    """Run a job as a program, to its exit status. kept: what is said of its work when a signal ends it. leaves_threads:
+    whether threads may be at work when it ends, which would crash in the middle of Python's own end.
 
     Errors that users meet are one line on stderr; a bug of ours shows its traceback. SIGTERM ends a job as Ctrl-C does:
     by a KeyboardInterrupt, on which it commits what is done.
@@ -36,7 +38,11 @@ def run(app: typer.Typer, *, kept: str = _KEPT) -> NoReturn:
     if status == INTERRUPTED:
         status = TERMINATED if told.is_set() else INTERRUPTED
         _complain(f"{'terminated' if told.is_set() else 'interrupted'}; {kept}")
-    sys.exit(_after_flushing(status))
+    status = _after_flushing(status)
+    if leaves_threads:
+        atexit._run_exitfuncs()
+        os._exit(status)
+    sys.exit(status)
 
 
 def say(line: str = "") -> None:

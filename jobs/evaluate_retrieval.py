@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +25,7 @@ from qasir.retrieval.query_features import QueryFeatureOptions
 if TYPE_CHECKING:
     from qasir.evaluation.evaluate import Evaluation
     from qasir.evaluation.query import Query
+    from qasir.evaluation.query_files import QueryFile
     from qasir.index.spec import EncoderSpec
     from qasir.retrieval.searcher import Searcher
     from qasir.retrieval.text_encoder import Encode
@@ -40,6 +41,9 @@ class Asking:
 
     queries: Annotated[Path, Doc("Query file.")]
     query_format: Annotated[str, Doc(f"{', '.join(FORMATS)}."), Flag("--format")] = "auto"
+    strip_prefix: Annotated[
+        str, Doc("What to leave out at the beginning of video ids of queries and lists, v_ say."), Shown("nothing")
+    ] = ""
     moments_from: Annotated[
         Path | None,
         Doc("The benchmark's own release, to take moments from by video and text where --queries has none."),
@@ -58,6 +62,11 @@ class Asking:
     as_paragraphs: Annotated[
         bool, Doc("All sentences of a video as one query, as DiDeMo is scored."), Flag("--paragraphs")
     ] = False
+    video_ids: Annotated[
+        Path | None,
+        Doc("Score over exactly these videos, one id a line; queries about others are left out."),
+        Shown("all of the index"),
+    ] = None
     missing: Annotated[str, Doc("Queries without a video in the index: skip them, or miss.")] = "skip"
     mv_edges: Annotated[str, Doc("Edges of the moment-to-video ratio bins.")] = ",".join(map(str, DEFAULT_MV_EDGES))
     nms: Annotated[
@@ -66,18 +75,28 @@ class Asking:
         Shown("any, as TVR is scored"),
     ] = None
     output: Annotated[Path | None, Doc("Folder for metrics.json, rankings.parquet and index.html.")] = None
+    trec: Annotated[
+        Path | None, Doc("Folder for run.txt and qrels.txt, as TREC's, for other evaluators: the first 1000 of each.")
+    ] = None
 
-    def read(self, path: Path) -> "list[Query]":
+    def read(self, path: Path) -> "QueryFile":
         """The queries of a file in this format, with their moments of elsewhere and joined where that was asked for."""
         from qasir.evaluation.joining import with_moments
         from qasir.evaluation.query import paragraphs
-        from qasir.evaluation.query_files import read_queries
+        from qasir.evaluation.query_files import read_query_file
 
-        found = read_queries(path, self.query_format)
+        found = read_query_file(path, self.query_format, strip_prefix=self.strip_prefix)
+        queries = found.queries
         if self.moments_from is not None:
-            release = read_queries(self.moments_from, self.moments_format)
-            found = with_moments(found, release, str(self.moments_from))
-        return paragraphs(found) if self.as_paragraphs else found
+            release = read_query_file(self.moments_from, self.moments_format, strip_prefix=self.strip_prefix)
+            queries = with_moments(queries, release.queries, str(self.moments_from))
+        return replace(found, queries=paragraphs(queries) if self.as_paragraphs else queries)
+
+    def listed(self) -> list[str] | None:
+        """The ids of the videos that count, as the index's are; None where all do."""
+        from qasir.evaluation.video_list import read_video_ids
+
+        return None if self.video_ids is None else read_video_ids(self.video_ids, strip_prefix=self.strip_prefix)
 
 
 def evaluate_retrieval(
@@ -93,7 +112,9 @@ def evaluate_retrieval(
     from jobs.evaluation_output import print_compared, print_evaluation, print_video_to_text
     from qasir.evaluation.evaluate import evaluate, evaluate_video_to_text, rankings_table
     from qasir.evaluation.report.page import render_report
+    from qasir.evaluation.trec import Run
     from qasir.evaluation.tuning import check_choices, chosen
+    from qasir.evaluation.video_list import Listed, about
     from qasir.files.whole import write_whole
     from qasir.retrieval.opening import open_searcher
 
@@ -104,7 +125,9 @@ def evaluate_retrieval(
         raise QueryError(
             f"{len(asking.validation_index)} --validation-index for {len(ranking.index)} --index: give one for each"
         )
-    queries = asking.read(asking.queries)
+    query_file = asking.read(asking.queries)
+    listed_ids = asking.listed()
+    queries = query_file.queries if listed_ids is None else about(query_file.queries, listed_ids)
     own, spare = _apart(ranking.hybrid, _with_old_name(given_numbers(numbers), top_k, ranking.hybrid))
     others = _others(ranking.hybrid, spare)
     if spare and asking.direction == VIDEO_TO_TEXT:
@@ -116,18 +139,27 @@ def evaluate_retrieval(
         _check_distributed(method)
     if asking.validation_queries is not None:
         check_choices(method, own)
-        held_out = asking.read(asking.validation_queries)
+        held_out = asking.read(asking.validation_queries).queries
         tuning = open_searcher(
             asking.validation_index or ranking.index, ranking.finetuned, encode=encode_given(features, held_out)
         )
         method = chosen(tuning, held_out, method, keep={*own, *argument_of(ranking.aggregation or "")})
         say(f"chosen on {asking.validation_queries}: {json.dumps(method.describe())}")
+    listed = None
+    if listed_ids is not None:
+        listed = Listed.of(searcher, listed_ids, n_others=len(query_file.queries) - len(queries))
+        searcher = listed.searcher
+        say(f"{listed.sentence()}: {asking.video_ids}")
+    read = {"query_file": query_file.to_dict(), "video_ids": None if listed is None else listed.to_dict()}
     if asking.direction == VIDEO_TO_TEXT:
         found = evaluate_video_to_text(searcher, queries, method)
         print_video_to_text(found)
-        _write(asking.output, found.to_dict(), found.rankings())
+        told = {**found.to_dict(), **read}
+        _write(asking.output, told, found.rankings())
+        if asking.trec is not None:
+            Run.of_videos(found).write(asking.trec)
         if as_json:
-            print_json(found.to_dict())
+            print_json(told)
         return
     options: dict[str, Any] = {"missing": asking.missing, "mv_edges": _edges(asking.mv_edges)}
     result = evaluate(searcher, queries, method, nms=asking.nms, **options)
@@ -135,17 +167,25 @@ def evaluate_retrieval(
     print_evaluation(result)
     if compared:
         print_compared(compared)
+    told = {**facts(result, compared), **read}
     if asking.output is not None:
-        _write(asking.output, facts(result, compared), rankings_table(result, searcher))
-        page = render_report(result, searcher, title=f"Retrieval on {asking.queries.name}", compared=compared)
+        _write(asking.output, told, rankings_table(result, searcher))
+        title = f"Retrieval on {asking.queries.name}"
+        page = render_report(
+            result, searcher, title=title, compared=compared, notes=query_file.notes,
+            over="" if listed is None else listed.sentence(),
+        )  # fmt: skip
         write_whole(asking.output / "index.html", page)
         say(f"report: {asking.output / 'index.html'}")
+    if asking.trec is not None:
+        Run.of_texts(result, searcher).write(asking.trec)
+        say(f"TREC run and qrels: {asking.trec}")
     if as_json:
-        print_json(facts(result, compared))
+        print_json(told)
 
 
 def facts(result: "Evaluation", compared: "Mapping[str, Evaluation]") -> dict[str, Any]:
-    """What `metrics.json` and --json hold."""
+    """What `metrics.json` and --json hold of the results."""
     found = result.to_dict()
     if compared:
         keys = ("metrics", "ci95", "gflops", "scoring", "spec")

@@ -1,6 +1,8 @@
 """Serves the search page of one index or several, and its HTTP API (docs/search.md)."""
 
+import asyncio
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated, Any
@@ -18,6 +20,8 @@ from qasir.options import Doc, Range
 _GIB = 1 << 30
 _ENDS_WITHIN_S = 2
 """What is under way when the server ends has this long."""
+_LEFT_AFTER_S = 1
+"""Threads that are at work still, loading a model say, are waited for no longer than this."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,12 @@ def serve(
         try:
             page = make_page(engine, settings)
             indexes = [
-                {"uri": one.uri, "videos": 0 if one.opened is None else len(one.opened.rows), "waiting": one.problem}
-                for one in engine.followed
+                {
+                    "uri": one.uri,
+                    "videos": 0 if one.opened is None else len(one.opened.rows),
+                    "waiting": engine.waiting(number),
+                }
+                for number, one in enumerate(engine.followed)
             ]
             url = address(host, listener.getsockname()[1])
             if as_json:
@@ -105,9 +113,9 @@ def serve(
                 say(f"{index['uri']}: {index['videos']} videos" + (f"; {index['waiting']}" if index["waiting"] else ""))
             if token is not None:
                 say(f"open it once as {url}/?token=TOKEN with the token you gave; docs/search.md says how programs do")
-            _answer(page, listener)
+            _answer(page, limits.requests, listener, lambda: engine.close(_LEFT_AFTER_S))
         finally:
-            engine.close()
+            engine.close(_LEFT_AFTER_S)
 
 
 def listening(host: str, port: int, token: str | None) -> socket.socket:
@@ -143,15 +151,18 @@ def address(host: str, port: int) -> str:
     return f"http://{own.get(host) or (f'[{host}]' if ':' in host else host)}:{port}"
 
 
-def _answer(page: Any, listener: socket.socket) -> None:
-    """Until a signal ends it, which is raised again once what was under way has ended."""
+def _answer(page: Any, requests: int, listener: socket.socket, close: Callable[[], object]) -> None:
+    """Until a signal ends it, which is raised again once what was under way has ended; `close` is called before."""
     import uvicorn
 
-    config = uvicorn.Config(
-        page, log_config=None, access_log=False, server_header=False, lifespan="on",
-        timeout_graceful_shutdown=_ENDS_WITHIN_S,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
+    from qasir.app.connections import configured
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await asyncio.to_thread(close)
+            await super().shutdown(sockets)
+
+    server = Server(configured(page, requests, timeout_graceful_shutdown=_ENDS_WITHIN_S))
     server.run(sockets=[listener])
     if not server.started:
         raise QasirError("the page could not be started; the log above says why")
@@ -161,4 +172,4 @@ def _answer(page: Any, listener: socket.socket) -> None:
 app = job(serve)
 
 if __name__ == "__main__":
-    run(app, kept="the page is served no more")
+    run(app, kept="the page is served no more", leaves_threads=True)

@@ -26,6 +26,7 @@ from pipelines.cluster import connect, total_gpus
 from qasir.app.assembly import make_page
 from qasir.app.engine import Engine
 from qasir.app.errors import BusyError
+from qasir.app.guard import KINDS
 from qasir.app.portions import Portions
 from qasir.app.question import Ranking
 from qasir.app.settings import AppSettings
@@ -40,8 +41,6 @@ _WAIT_S = 0.002
 """How long a text waits for others, to be encoded together."""
 _ENCODING_S = 60.0
 """A text that is not encoded by then, the model's loading included, is an error."""
-_KINDS_OF_REQUESTS = 3
-"""Those that `Guard` counts apart."""
 
 
 def _several(given: Any) -> Any:
@@ -158,7 +157,7 @@ def app(options: Options) -> Application:
     )(TextTower)
     page = serve.deployment(
         name="Page",
-        max_ongoing_requests=_KINDS_OF_REQUESTS * options.requests,
+        max_ongoing_requests=len(KINDS) * options.requests,
         autoscaling_config={
             "min_replicas": options.min_replicas,
             "max_replicas": options.max_replicas,

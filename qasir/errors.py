@@ -50,6 +50,10 @@ class FeaturesError(QasirError):
     """A file of features cannot be read or used: not written whole, of another shape, not of vectors."""
 
 
+class UnknownVideoError(QueryError):
+    """A query names a video that the index does not have."""
+
+
 class ServerError(QasirError):
     """A search page that was asked does not answer, or says what is wrong."""
 

@@ -14,11 +14,13 @@ from qasir.errors import QasirError
 from qasir.retrieval.asking import Part
 from qasir.retrieval.hits import Hits, MomentHits
 from qasir.retrieval.methods.method import Method
+from qasir.retrieval.searcher import Selection
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How a question is asked, but for what it asks. Arguments as of `Searcher.search` and `search_moments`."""
+    """How a question is asked, but for what it asks. Arguments as of `Searcher.search` and `search_moments`; a filter
+    is worked out before, since others wait for what is answered here."""
 
     view: View
     searching: Searching
@@ -27,7 +29,7 @@ class Manner:
     top_k: int
     per_video: int
     exact: bool | None
-    where: str | None
+    where: Selection | None
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """What the API answers a search with; `qasir.app.presenting` fills it in.
 
 Times in seconds from a video's first displayed frame; a player's time is that plus media_offset_s. Addresses are
-relative to the page's root. Both media and thumbnail are null where the file is gone (`problem`); a placeholder is of
-the index, and there as long as that is.
+relative to the page's root. Both media and thumbnail are null where the file is gone (`problem`), not where it changed
+since it was encoded (`problem` too); a placeholder is of the index, and there as long as that is.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class SearchHit:
     codec: str | None
     width: int | None
     height: int | None
+    fps: float | None
     above_cutoff: bool
     problem: str | None
     placeholder: str | None
@@ -63,7 +65,8 @@ class Cutoff:
 class SearchAnswer:
     """exact: false where the vector index named candidates, which may miss some. version: of the index's table
     `videos`; null while the index is being made. left_out: videos that only one of two indexes has. method: how videos
-    were ranked, in words. cutoff: null where nothing can be said."""
+    were ranked, in words, and scoring by name and numbers; null while there is nothing to rank. cutoff: null where
+    nothing can be said."""
 
     query: str
     exact: bool
@@ -75,6 +78,7 @@ class SearchAnswer:
     method: str | None
     cutoff: Cutoff | None
     hits: list[SearchHit]
+    scoring: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class MomentsAnswer:
     uri: str
     title: str
     duration_s: float
+    fps: float | None
     media_offset_s: float
     media: str | None
     thumbnail: str | None

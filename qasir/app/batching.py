@@ -5,13 +5,17 @@ gather.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
+from qasir.app.errors import BusyError
+
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
+_ENDING = "the server is ending"
 
 
 class Gathering(Generic[Question, Answer]):
@@ -28,6 +32,7 @@ class Gathering(Generic[Question, Answer]):
         self._answer = answer
         self._most = most
         self._waiting: deque[tuple[Question, Future[Answer]]] = deque()
+        self._unanswered: set[Future[Answer]] = set()
         self._changed = threading.Condition()
         self._is_closed = False
         self._threads = [threading.Thread(target=self._work, name="gathering", daemon=True) for _ in range(threads)]
@@ -35,22 +40,32 @@ class Gathering(Generic[Question, Answer]):
             thread.start()
 
     def ask(self, question: Question) -> Answer:
-        """The answer, once there is one. Raises what answering raised."""
+        """The answer, once there is one. Raises what answering raised, and BusyError once it is closed."""
         future: Future[Answer] = Future()
         with self._changed:
             if self._is_closed:
-                raise RuntimeError("asked after it was closed")
+                raise BusyError(_ENDING)
             self._waiting.append((question, future))
+            self._unanswered.add(future)
             self._changed.notify()
         return future.result()
 
-    def close(self) -> None:
-        """Answer what is waiting, and end the threads."""
+    def close(self, until: float | None = None) -> bool:
+        """Answer what is waiting, and end the threads: whether all have ended.
+
+        until: on the clock of `time.monotonic`, when what is still unanswered is given up, and threads are left to end
+        with the process.
+        """
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        n_left = sum(not joined(thread, until) for thread in self._threads)
+        with self._changed:
+            for future in self._unanswered:
+                future.set_exception(BusyError(_ENDING))
+            self._unanswered.clear()
+            self._waiting.clear()
+        return n_left == 0
 
     def _work(self) -> None:
         while self._work_once():
@@ -64,14 +79,27 @@ class Gathering(Generic[Question, Answer]):
         except Exception as error:  # whatever it is, those who wait are told
             answers = [error] * len(taken)
         for (_, future), answer in zip(taken, answers, strict=True):
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+            self._tell(future, answer)
         return bool(taken)
+
+    def _tell(self, future: "Future[Answer]", answer: Answer | Exception) -> None:
+        with self._changed:
+            if future not in self._unanswered:  # it was given up
+                return
+            self._unanswered.remove(future)
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
 
     def _take(self) -> list[tuple[Question, "Future[Answer]"]]:
         """What is waiting; nothing once it is closed and all is answered."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed)
             return [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+
+
+def joined(thread: threading.Thread, until: float | None) -> bool:
+    """Whether a thread ended, by then on the clock of `time.monotonic`, or whenever it does."""
+    thread.join(None if until is None else max(0.0, until - time.monotonic()))
+    return not thread.is_alive()

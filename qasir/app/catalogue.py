@@ -18,6 +18,7 @@ class StoredVideo:
     duration_s: float
     width: int | None
     height: int | None
+    fps: float | None
     codec: str | None
     modified_at: datetime | None
     recorded_at: datetime | None

@@ -24,6 +24,7 @@ from qasir.app.clip_child import Request
 from qasir.app.errors import BusyError, NotFoundError
 from qasir.errors import QasirError, StorageError
 from qasir.files.readable import printable
+from qasir.files.uris import is_remote
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class Making:
         self._waiters = _Waiters()
         self._path = cache.partial()
         self._file = open(self._path, "x+b", buffering=0)  # noqa: SIM115  closed when it is over and nobody listens
-        self._child = started("qasir.app.clip_child")
+        self._child = started("qasir.app.clip_child", of_stores=is_remote(wanted.uri))
         threading.Thread(target=self._run, name="clip", daemon=True).start()
 
     def stop(self) -> None:

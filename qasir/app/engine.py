@@ -8,6 +8,7 @@ Further ones follow the indexes, one each.
 import logging
 import os
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,19 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qasir.app.answering import Found, Manner, answers
-from qasir.app.batching import Gathering
+from qasir.app.batching import Gathering, joined
 from qasir.app.catalogue import StoredVideo
 from qasir.app.cells import stored_picture
-from qasir.app.errors import NotFoundError
+from qasir.app.errors import NotFoundError, UnsearchableError
 from qasir.app.following import EncodeTexts, Followed
 from qasir.app.question import Question, Ranking
 from qasir.app.time_line import TimeLine, time_line
+from qasir.app.unsearched import check_parts, check_where
 from qasir.app.views import Searching, View, views
-from qasir.errors import QasirError
+from qasir.errors import QasirError, QueryError
 from qasir.retrieval.asking import Embedded, Like, Part, Picture
 from qasir.retrieval.checkpoint import load_checkpoint
 from qasir.retrieval.hits import Hits
 from qasir.retrieval.methods.asked import asked, check_indexes
+from qasir.retrieval.methods.attention import Attention
 from qasir.retrieval.methods.method import Method
 from qasir.retrieval.searcher import Searcher, Side
 from qasir.retrieval.text_encoder import TextEncoder
@@ -75,8 +78,10 @@ class Engine:
             choose(checkpoints, {one.uri: one.opened.snapshot.spec for one in self.followed if one.opened})
         self._views = self._viewed()
         for view in self._views:  # what cannot be asked of an index is told now
+            if view.is_refused:
+                raise QueryError(view.why)
             if view.searching is not None:
-                self._manner(view, view.searching, Question(()))
+                _check_indexed(self._manner(view, view.searching, Question(())), ())
         self._texts: Gathering[tuple[TextEncoder, str], NDArray[np.float32]] = Gathering(_encoded)
         self._questions: Gathering[tuple[Manner, tuple[Part, ...]], Found] = Gathering(
             answers, threads=_RANKING_THREADS
@@ -91,19 +96,29 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def close(self) -> None:
-        """End its threads."""
+    def close(self, within_s: float | None = None) -> bool:
+        """End its threads: whether all have ended.
+
+        within_s: after which those that are at work still, since they load a model say, are left to end with the
+        process, and whoever waits for them is told so by BusyError.
+        """
         self._is_closed.set()
-        for thread in self._threads:
-            thread.join()
-        self._texts.close()
-        self._questions.close()
+        until = None if within_s is None else time.monotonic() + within_s
+        if until is None:
+            for thread in self._threads:
+                thread.join()
+        have_ended = [self._texts.close(until), self._questions.close(until)]
+        return all(have_ended + [joined(thread, until) for thread in self._threads])
 
     def view(self, index: int = 0) -> View:
         """What an index, by number, is searched through now. Raises NotFoundError."""
         if not 0 <= index < len(self.followed):
             raise NotFoundError(f"index {index}: there are {len(self.followed)}, counted from 0")
         return self._views[index]
+
+    def waiting(self, index: int) -> str | None:
+        """Why nothing or an older version of an index is searched; None where all is well."""
+        return self.followed[index].problem or self._views[index].why
 
     # Catalogue
 
@@ -134,10 +149,10 @@ class Engine:
         """`search` in a view that was taken before, and may not be the newest any more."""
         searching = view.searching
         if searching is None:
-            if view.opened is not None and question.where is not None:
-                view.opened.snapshot.select(question.where)
+            self._check_unsearched(view, question)
             return Found(view, Hits("", [], exact=True))
         manner = self._manner(view, searching, question)
+        _check_indexed(manner, question.parts)
         parts = tuple(self._embedded(searching.searcher, part) for part in question.parts)
         return self._questions.ask((manner, parts))
 
@@ -153,15 +168,28 @@ class Engine:
 
     def _manner(self, view: View, searching: Searching, question: Question) -> Manner:
         """How a question is asked: as it says, over what the server says. Raises QueryError or SpecError."""
-        method = searching.searcher.checked(self._method(searching.searcher, question.ranking))
+        defaults = [side.default for side in searching.searcher.sides]
+        method = searching.searcher.checked(self._method(defaults, question.ranking))
         exact = self.ranking.exact if question.ranking.exact is None else question.ranking.exact
-        return Manner(
-            view, searching, method, question.by, question.top_k, question.per_video, exact, question.where
-        )  # fmt: skip
+        where = None if question.where is None else searching.select(question.where)
+        return Manner(view, searching, method, question.by, question.top_k, question.per_video, exact, where)
 
-    def _method(self, searcher: Searcher, ranking: Ranking) -> Method:
+    def _check_unsearched(self, view: View, question: Question) -> None:
+        """Of a view in which there is nothing to search. Raises UnsearchableError where that has to be mended, and
+        QueryError or SpecError for what cannot be asked."""
+        if view.is_refused:
+            raise UnsearchableError(view.why)
+        opened = view.opened
+        default = Attention() if opened is None else opened.side.default
+        method = self._method([default] * (1 if self.hybrid is None else 2), question.ranking)
+        if opened is not None and self.hybrid is None:
+            method.check([opened.snapshot.spec], [opened.snapshot.uri])
+        if question.where is not None:
+            check_where(question.where, None if opened is None else opened.snapshot)
+        check_parts(question.parts)
+
+    def _method(self, defaults: Sequence[Method], ranking: Ranking) -> Method:
         """A question that names a method takes none of the numbers that the server was given for its own."""
-        defaults = [side.default for side in searcher.sides]
         if ranking.aggregation is None:
             ranking = replace(self.ranking, numbers={**self.ranking.numbers, **ranking.numbers})
         return asked(defaults, ranking.aggregation, self.hybrid, ranking.numbers)
@@ -198,10 +226,16 @@ class Engine:
         try:
             self.search_in(self._views[self.followed.index(followed)], Question((_WARM_UP,)))
         except (QasirError, OSError, RuntimeError) as error:  # whoever asks next is told
-            log.warning("%s: %s", followed.uri, error)
+            if not self._is_closed.is_set():
+                log.warning("%s: %s", followed.uri, error)
 
     def _viewed(self) -> list[View]:
         return views(self.followed, is_hybrid=self.hybrid is not None)
+
+
+def _check_indexed(manner: Manner, parts: Sequence[Part]) -> None:
+    """Raises NoIndexError or QueryError where the vector index is asked for and cannot answer."""
+    manner.searching.searcher.is_nominated(parts, manner.method, manner.exact)
 
 
 def _encoded(asked: Sequence[tuple[TextEncoder, str]]) -> list[NDArray[np.float32]]:

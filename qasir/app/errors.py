@@ -13,3 +13,7 @@ class TooLargeError(QasirError):
 
 class BusyError(QasirError):
     """As much is being worked on as the server allows; try again. 503."""
+
+
+class UnsearchableError(QasirError):
+    """What is served cannot be searched as it is now; whoever runs the server has to mend it. 503."""

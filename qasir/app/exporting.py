@@ -2,14 +2,15 @@
 
 **CSV** is RFC 4180 in UTF-8: a header, commas, CRLF, quotes where needed. A text that begins with = + - @, a tab or a
 carriage return gets an apostrophe in front: a spreadsheet would take it for a formula. **JSON** is the answer of
-`/api/search`. **OTIO** is a time line with one track: a clip for each hit, in their order, that names the video's file
-and the part of it that is the moment, in frames of its own rate, counted as a player does (from the first displayed
-frame, plus `media_offset_s`). A marker where the hit fits best has the score and the query.
+`/api/search`. **OTIO** is a time line with one track: a clip for each hit, in their order, that names the URL of the
+video's file and the part of it that is the moment, in frames of its own rate, counted as a player does (from the first
+displayed frame, plus `media_offset_s`). A marker where the hit fits best has the score and the query.
 """
 
 import csv
 import io
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from qasir.app.answers import SearchAnswer, SearchHit
-from qasir.errors import QueryError
+from qasir.errors import QueryError, UriError
+from qasir.files.uris import is_remote, local_path
 
 Format = Literal["csv", "json", "otio"]
 MEDIA_TYPES: Mapping[Format, str] = {
@@ -93,6 +95,15 @@ def _cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
+def _url(uri: str) -> str:
+    """Of a video's file: a local path as a file:// URL whose signs are percent-encoded; one that is on no disk as it
+    is."""
+    try:
+        return uri if is_remote(uri) else f"file://{quote(os.fsencode(os.path.abspath(local_path(uri))))}"
+    except (UriError, UnicodeError):  # it names a host, or no file
+        return uri
+
+
 def _clip(hit: SearchHit, query: str, fps: float) -> Any:
     import opentimelineio as otio
 
@@ -105,7 +116,7 @@ def _clip(hit: SearchHit, query: str, fps: float) -> Any:
     facts = {"query": query, "score": hit.score, "video_id": hit.video_id, "at_s": hit.at_s}
     clip = otio.schema.Clip(
         name=hit.title,
-        media_reference=otio.schema.ExternalReference(hit.uri, part(-hit.media_offset_s, hit.duration_s)),
+        media_reference=otio.schema.ExternalReference(_url(hit.uri), part(-hit.media_offset_s, hit.duration_s)),
         source_range=part(hit.start_s, hit.end_s),
         metadata={"qasir": facts},
     )

@@ -1,10 +1,12 @@
-"""What can be said of videos' files in a short time: whether they are still there, and where a player's time begins.
+"""What can be said of videos' files in a short time: whether they are still there and the ones that were indexed, and
+where a player's time begins.
 
 Local files are looked at whenever they are asked for. Files on object stores are looked up many at once; what was found
 is kept for a minute, and a file of which nothing is known in time counts as there. Where an index does not say what a
 player's time is at the first frame, the file does, once: its first frame is decoded.
 """
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -19,9 +21,10 @@ from qasir.files.stores import Stores
 from qasir.files.uris import is_remote
 from qasir.video.lookup import current_fingerprint
 from qasir.video.media_time import media_offset_s
-from qasir.video.video_file import MISSING
+from qasir.video.video_file import MISSING, UNREACHABLE, is_same_version
 
 GONE = "the file is gone"
+CHANGED = "the file changed since it was encoded"
 _THREADS = 16
 _PATIENCE_S = 0.3
 """How long an answer waits for object stores."""
@@ -33,10 +36,16 @@ _MOST = 1 << 16
 
 @dataclass(frozen=True)
 class FileState:
-    """problem: why a file cannot be shown; media_offset_s: a player's time at its first displayed frame, in seconds."""
+    """problem: why a file cannot be shown, or may show something else; media_offset_s: a player's time at its first
+    displayed frame, in seconds."""
 
     problem: str | None
     media_offset_s: float
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a file to show."""
+        return self.problem != GONE
 
 
 class FileStates:
@@ -56,40 +65,49 @@ class FileStates:
         """In their order. Raises nothing."""
         uris = dict.fromkeys(video.uri for video in videos)
         remote = [uri for uri in uris if is_remote(uri)]
-        is_there: dict[Hashable, bool] = {uri: self._is_there(uri) for uri in uris if not is_remote(uri)}
-        is_there |= self._there.of([(uri, uri) for uri in remote], self._is_there, _PATIENCE_S)
+        found: dict[Hashable, str] = {uri: self._fingerprint(uri) for uri in uris if not is_remote(uri)}
+        found |= self._there.of([(uri, uri) for uri in remote], self._fingerprint, _PATIENCE_S)
+        problems = [_problem(video, found.get(video.uri, UNREACHABLE)) for video in videos]
         unknown = {
             (video.uri, video.fingerprint): video.uri
-            for video in videos
-            if video.media_offset_s is None and is_there.get(video.uri, True)
+            for video, problem in zip(videos, problems, strict=True)
+            if video.media_offset_s is None and problem != GONE
         }
         offsets = self._offsets.of(unknown.items(), _offset, _OFFSET_PATIENCE_S)
         return [
-            FileState(
-                None if is_there.get(video.uri, True) else GONE,
-                video.media_offset_s or offsets.get((video.uri, video.fingerprint), 0.0),
-            )
-            for video in videos
+            FileState(problem, video.media_offset_s or offsets.get((video.uri, video.fingerprint)) or 0.0)
+            for video, problem in zip(videos, problems, strict=True)
         ]
 
-    def _is_there(self, uri: str) -> bool:
+    def _fingerprint(self, uri: str) -> str:
         try:
-            return current_fingerprint(uri, self._stores) != MISSING
+            return current_fingerprint(uri, self._stores)
         except OSError:  # nobody can say
-            return True
+            return UNREACHABLE
 
 
-def _offset(uri: str) -> float:
+def _problem(video: StoredVideo, fingerprint: str) -> str | None:
+    """fingerprint: of the file as it is now; an empty file is none any more."""
+    if fingerprint == MISSING or fingerprint.startswith("0-"):
+        return GONE
+    if fingerprint == UNREACHABLE or not video.fingerprint:
+        return None
+    return None if is_same_version(video.uri, fingerprint, video.fingerprint) else CHANGED
+
+
+def _offset(uri: str) -> float | None:
+    """None where the file does not say, or cannot be reached now."""
     try:
         return media_offset_s(uri)
     except (QasirError, OSError):
-        return 0.0
+        return None
 
 
 class _Remembered:
-    """Answers that take long, kept for some seconds, or as long as there is room."""
+    """Answers that take long, kept for some seconds, or as long as there is room; None, which is no answer, never
+    longer than _KEPT_S."""
 
-    def __init__(self, pool: ThreadPoolExecutor, kept_s: float | None = None) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, kept_s: float = math.inf) -> None:
         self._pool = pool
         self._kept_s = kept_s
         self._lock = threading.Lock()
@@ -108,9 +126,12 @@ class _Remembered:
         now = time.monotonic()
         with self._lock:
             known = self._known.get(key)
-            if known is None or (self._kept_s is not None and known[1].done() and now - known[0] > self._kept_s):
+            if known is None or (known[1].done() and now - known[0] > self._kept(known[1].result())):
                 self._known[key] = known = now, self._pool.submit(find, what)
                 self._known.move_to_end(key)
                 while len(self._known) > _MOST:
                     self._known.popitem(last=False)
             return known[1]
+
+    def _kept(self, answer: Any) -> float:
+        return min(self._kept_s, _KEPT_S) if answer is None else self._kept_s

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from fastapi import Query
 
+from qasir.app.conditions import check_cheap
 from qasir.errors import QueryError
 from qasir.index.filters import check_condition, quote
 
@@ -44,6 +45,9 @@ class Filters:
                 check_condition(self.where)
             except ValueError as error:
                 raise QueryError(f"the filter {self.where!r} is not a SQL condition ({error})") from None
+            check_cheap(self.where)
+            if not parts:  # as it was typed, for errors to quote
+                return self.where
             parts.append(f"({self.where})")
         return " AND ".join(parts) if parts else None
 

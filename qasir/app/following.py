@@ -100,7 +100,7 @@ class Followed:
         try:
             return self._look(clock)
         except (QasirError, OSError, ValueError, RuntimeError) as error:
-            self.problem = str(error)
+            self.problem = self._gone() or str(error)
         finally:
             if self.problem not in (None, before):
                 log.warning("%s: %s", self.uri, self.problem)
@@ -116,12 +116,24 @@ class Followed:
         try:
             index = Index.find(self.uri)
             if index is None:
-                self.problem = BEING_MADE if self.opened is None else GONE
+                self.problem = self._without()
                 return False
             self._open(index)
             return True
         finally:
             self._not_before = begun + (clock() - begun) / _SHARE
+
+    def _without(self) -> str:
+        """What is said while there is no index."""
+        return BEING_MADE if self.opened is None else GONE
+
+    def _gone(self) -> str | None:
+        """What is said after trouble where that is since there is no index any more; None where there is one, or nobody
+        can tell."""
+        try:
+            return self._without() if Index.find(self.uri) is None else None
+        except (QasirError, OSError, ValueError, RuntimeError):
+            return None
 
     def _is_same(self, opened: Opened) -> bool:
         """Whether it is still the index that was opened, and not another one in its place with the same numbers of

@@ -12,6 +12,7 @@ from qasir.app.children import ended, started
 from qasir.app.errors import BusyError, NotFoundError
 from qasir.app.frame_child import Wanted
 from qasir.errors import QasirError, VideoError
+from qasir.files.uris import is_remote
 
 _DEADLY_S = 300.0
 """For so long a version of a file is left alone that a process died of: its pictures would keep all of them busy."""
@@ -65,7 +66,11 @@ class Frames:
             suited = [each for each in self._idle if each is not None and each.last_uri == uri]
             chosen = suited[0] if suited else self._idle[-1]
             self._idle.remove(chosen)
-        return chosen or _Painter()
+        of_stores = is_remote(uri)
+        if chosen is not None and chosen.of_stores != of_stores:
+            chosen.close()
+            chosen = None
+        return chosen or _Painter(of_stores=of_stores)
 
     def _give_back(self, painter: "_Painter") -> None:
         with self._free:
@@ -85,10 +90,11 @@ class Frames:
 
 
 class _Painter:
-    """One process; used by one thread at a time."""
+    """One process; used by one thread at a time. of_stores: it reads from object stores, else files of this machine."""
 
-    def __init__(self) -> None:
-        self._child = started("qasir.app.frame_child")
+    def __init__(self, *, of_stores: bool) -> None:
+        self._child = started("qasir.app.frame_child", of_stores=of_stores)
+        self.of_stores = of_stores
         self.is_alive = True
         self.last_uri: str | None = None
 

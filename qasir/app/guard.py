@@ -13,10 +13,11 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from qasir.app import limits
 from qasir.app.door import Door
-from qasir.app.errors import BusyError
+from qasir.app.errors import BusyError, TooLargeError
 from qasir.app.hosts import Authority, is_own_origin, may_be_called, parse_authority
-from qasir.app.limits import BoundedBody, Slots, headers_of, promised_bytes, too_large
+from qasir.app.limits import Slots, headers_of, promised_bytes, too_large
 from qasir.app.settings import AppSettings
 
 SECURITY_HEADERS = {
@@ -33,6 +34,10 @@ METHODS = ("GET", "HEAD", "POST")
 URL_BYTES = 32 << 10
 SMALL_BODY_BYTES = 64 << 10
 """For whatever takes no picture."""
+_UPLOADS = 16
+"""Pictures that come at once; what is held of them in memory is bounded by it."""
+KINDS = ("videos", "pictures", "page", "small bodies", "uploads", "all else")
+"""Of requests, counted apart."""
 _TAKES_PICTURES = ("/api/search", "/api/moments", "/api/export")
 _STATIC_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/")
 _DOOR, _HOST = "qasir.door", "qasir.host"
@@ -57,7 +62,8 @@ class Guard:
 
     Host: names of the loopback, addresses, and `settings.hosts`; anything else is 421. Requests that another site's
     page makes are 403, but for links to the page. With a token, all but the page and its static files is 401 without
-    it. `settings.requests` at once of each kind (searches, pictures, videos): 503 beyond.
+    it. `settings.requests` at once of each kind (searches, pictures, videos, the page itself): 503 beyond. Bodies are
+    read before, each kind of them with room of its own, so that those which come slowly keep no search waiting.
     """
 
     def __init__(self, app: ASGIApp, settings: AppSettings) -> None:
@@ -65,13 +71,13 @@ class Guard:
         self._settings = settings
         self._hosts = frozenset(name.lower().removesuffix(".") for name in settings.hosts)
         self._door = Door(settings.token)
-        self._slots = Slots(settings.requests)
+        self._slots = Slots(settings.requests, {"uploads": _UPLOADS})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, _with_headers(send, _route(scope)))
+            await self._answer(scope, receive, _with_headers(send, route_of(scope)))
         else:
             await send({"type": "websocket.close", "code": 1008})
 
@@ -80,25 +86,33 @@ class Guard:
             headers = headers_of(scope)
             token = _take_token(scope)
             most = self._check(scope, headers)
-            if token is not None and _route(scope) in ("/", "") and not self._door.is_open:
+            if token is not None and route_of(scope) in ("/", "") and not self._door.is_open:
                 await self._enter(scope, token)(scope, receive, send)
                 return
             self._check_token(scope, headers)
-            with self._slots.one(_kind(_route(scope))):
-                await self._pass_on(scope, BoundedBody(receive, send, most))
+            if _may_have_body(scope, headers):
+                body = await self._body(receive, headers, most)
+                if body is None:  # its client has left
+                    return
+                receive = limits.after(body, receive)
+            with self._slots.one(_kind(route_of(scope))):
+                await self._app(scope, receive, send)
         except Refusal as refusal:
             await refusal.answer()(scope, receive, send)
         except BusyError as error:
             await Refusal(503, str(error), {"Retry-After": "1"}).answer()(scope, receive, send)
 
-    async def _pass_on(self, scope: Scope, body: BoundedBody) -> None:
-        try:
-            await self._app(scope, body.receive, body.send)
-        except Exception:
-            if body.error is None or body.has_answered:
-                raise
-        if body.error and not body.has_answered:
-            raise Refusal(413, str(body.error), {"Connection": "close"})
+    async def _body(self, receive: Receive, headers: Mapping[bytes, list[bytes]], most: int) -> bytes | None:
+        """None when the client has left. Raises Refusal and BusyError."""
+        promised = promised_bytes(headers)
+        is_small = (most if promised is None else promised) <= SMALL_BODY_BYTES
+        with self._slots.one("small bodies" if is_small else "uploads"):
+            try:
+                if is_small:
+                    return await limits.body_of(receive, min(most, SMALL_BODY_BYTES), limits.SMALL_BODY_S)
+                return await limits.body_of(receive, most, limits.BODY_S)
+            except TooLargeError as error:
+                raise Refusal(413, str(error), {"Connection": "close"}) from None
 
     def _check(self, scope: Scope, headers: Mapping[bytes, list[bytes]]) -> int:
         """The most bytes that its body may have. Raises Refusal, without a look at the token."""
@@ -107,7 +121,8 @@ class Guard:
         scope[_HOST] = host = self._host(headers)
         _check_site(scope, headers, host)
         _check_url(scope, self._settings.query_characters)
-        most = self._settings.picture_bytes if _route(scope) in _TAKES_PICTURES else SMALL_BODY_BYTES
+        takes_picture = scope["method"] == "POST" and route_of(scope) in _TAKES_PICTURES
+        most = self._settings.picture_bytes if takes_picture else SMALL_BODY_BYTES
         try:
             promised = promised_bytes(headers)
         except ValueError as error:
@@ -130,7 +145,7 @@ class Guard:
 
     def _check_token(self, scope: Scope, headers: Mapping[bytes, list[bytes]]) -> None:
         """Raises Refusal when it takes a token and none is there, or a wrong one."""
-        route = _route(scope)
+        route = route_of(scope)
         is_public = route in ("/", "", "/api/session") or route.startswith("/static/")
         if self._door.is_open or is_public:
             return
@@ -183,7 +198,7 @@ def session_cookie(scope: Scope) -> dict[str, str]:
     return {"Set-Cookie": door.cookie(scope[_HOST].port, secure=is_secure)}
 
 
-def _route(scope: Scope) -> str:
+def route_of(scope: Scope) -> str:
     """The path below where the application is mounted, percent-decoded, as Starlette takes it."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
@@ -191,9 +206,16 @@ def _route(scope: Scope) -> str:
 
 
 def _kind(route: str) -> str:
-    """What shares the room for requests: a page of pictures or an open video takes none from searches."""
+    """What shares the room for requests: a page of pictures or an open video takes none from searches, and searches
+    none from the page."""
     first = route.split("/", 2)[1] if "/" in route else ""
+    if first in ("", "static") or route == "/api/session":
+        return "page"
     return {"media": "videos", "clips": "videos", "frames": "pictures", "thumbnails": "pictures"}.get(first, "all else")
+
+
+def _may_have_body(scope: Scope, headers: Mapping[bytes, list[bytes]]) -> bool:
+    return scope["method"] == "POST" or bool(promised_bytes(headers)) or b"transfer-encoding" in headers
 
 
 def _take_token(scope: Scope) -> bytes | None:
@@ -217,7 +239,7 @@ def _check_site(scope: Scope, headers: Mapping[bytes, list[bytes]], host: Author
 
     site = said(b"sec-fetch-site")
     origin = said(b"origin")
-    is_link = scope["method"] == "GET" and _route(scope) in ("/", "") and origin is None
+    is_link = scope["method"] == "GET" and route_of(scope) in ("/", "") and origin is None
     is_link = is_link and (said(b"sec-fetch-mode"), said(b"sec-fetch-dest")) == ("navigate", "document")
     if site not in (None, "same-origin", "none") and not is_link:
         raise Refusal(403, "another site's page asked for this")
@@ -230,7 +252,7 @@ def _check_site(scope: Scope, headers: Mapping[bytes, list[bytes]], host: Author
 def _check_url(scope: Scope, query_characters: int) -> None:
     """Raises Refusal for what is too long or no path of ours."""
     query: bytes = scope["query_string"]
-    route = _route(scope)
+    route = route_of(scope)
     if len(scope.get("raw_path") or scope["path"].encode()) + len(query) > URL_BYTES:
         raise Refusal(414, f"the address is longer than {URL_BYTES:,} bytes")
     if "\0" in route or (route != "" and not route.startswith("/")):
@@ -241,7 +263,8 @@ def _check_url(scope: Scope, query_characters: int) -> None:
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=200)
     except ValueError:
         raise Refusal(400, "the address has more than 200 parameters") from None
-    if any(name == "q" and len(value) > query_characters for name, value in pairs):
+    is_api = route.startswith("/api/")  # the page tells it itself
+    if is_api and any(name == "q" and len(value) > query_characters for name, value in pairs):
         raise Refusal(400, f"q: a query has at most {query_characters:,} characters")
 
 

@@ -5,26 +5,33 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from starlette.types import Message, Receive, Send
+from starlette.types import Message, Receive
 
 from qasir.app.errors import BusyError, TooLargeError
 
 BODY_S = 60.0
 """A body that has not come in this time is given up, in seconds."""
+SMALL_BODY_S = 5.0
+"""The same of one of a few kilobytes."""
 
 
 class Slots:
-    """So many at once of each kind, counted apart: open videos leave room for searches. For one event loop."""
+    """So many at once of each kind, counted apart: open videos leave room for searches. For one event loop.
 
-    def __init__(self, most: int) -> None:
+    fewer: {kind: how many at once} of those that have less room.
+    """
+
+    def __init__(self, most: int, fewer: Mapping[str, int] | None = None) -> None:
         self._most = most
+        self._fewer = fewer or {}
         self._taken: dict[str, int] = {}
 
     @contextmanager
     def one(self, kind: str) -> Iterator[None]:
         """Takes one of a kind for the time of a `with`. Raises BusyError when all are taken."""
-        if self._taken.get(kind, 0) >= self._most:
-            raise BusyError(f"the server works on {self._most} requests of this kind already: try again")
+        most = min(self._most, self._fewer.get(kind, self._most))
+        if self._taken.get(kind, 0) >= most:
+            raise BusyError(f"the server works on {most} requests of this kind already: try again")
         self._taken[kind] = self._taken.get(kind, 0) + 1
         try:
             yield
@@ -32,44 +39,37 @@ class Slots:
             self._taken[kind] -= 1
 
 
-class BoundedBody:
-    """`receive` that raises TooLargeError once more than `most` bytes came, or the body took too long, whatever its
-    headers promised. What the application then makes of that is not sent: `error` is to be told in its place."""
+async def body_of(receive: Receive, most: int, within_s: float) -> bytes | None:
+    """The whole body of a request; None when its client has left. Raises TooLargeError once more than `most` bytes
+    came, or it took too long, whatever its headers promised."""
+    pieces: list[bytes] = []
+    n_bytes = 0
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                pieces.append(message.get("body", b""))
+                n_bytes += len(pieces[-1])
+                if n_bytes > most:
+                    raise TooLargeError(too_large(most))
+                if not message.get("more_body", False):
+                    return b"".join(pieces)
+    except TimeoutError:
+        raise TooLargeError(f"the body did not come within {within_s:g} seconds") from None
 
-    def __init__(self, receive: Receive, send: Send, most: int) -> None:
-        self._receive = receive
-        self._send = send
-        self._most = most
-        self._bytes = 0
-        self._until: float | None = None
-        self._complete = False
-        self.has_answered = False
-        self.error: TooLargeError | None = None
 
-    async def receive(self) -> Message:
-        if self.error:
-            raise self.error
-        if self._complete:
-            return await self._receive()
-        self._until = self._until or asyncio.get_running_loop().time() + BODY_S
-        try:
-            async with asyncio.timeout_at(self._until):
-                message = await self._receive()
-        except TimeoutError:
-            self.error = TooLargeError(f"the body did not come within {BODY_S:g} seconds")
-            raise self.error from None
-        self._bytes += len(message.get("body", b""))
-        if self._bytes > self._most:
-            self.error = TooLargeError(too_large(self._most))
-            raise self.error
-        self._complete = not message.get("more_body", False)
-        return message
+def after(body: bytes, receive: Receive) -> Receive:
+    """`receive` of a request whose body was read before."""
+    pieces = [body]
 
-    async def send(self, message: Message) -> None:
-        if self.error and not self.has_answered:
-            return
-        self.has_answered = True
-        await self._send(message)
+    async def received() -> Message:
+        if pieces:
+            return {"type": "http.request", "body": pieces.pop(), "more_body": False}
+        return await receive()
+
+    return received
 
 
 def too_large(most: int) -> str:

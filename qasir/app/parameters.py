@@ -97,26 +97,46 @@ class Asked:
         return Question(parts, self.top_k, self.by, self.per_video, self.ranking, where)
 
 
+_Numbers = Annotated[Numbers, Depends(_numbers())]
+_Text = Annotated[str | None, Query(description="What the moment shows.")]
+_Place = Annotated[
+    str | None, Query(description="A place in a video, to find more like it: VIDEO@SECONDS, split at the last @.")
+]
+_Aggregation = Annotated[str | None, Query(description="The method of ranking; /api/facets lists them.")]
+_Index = Annotated[int, Query(ge=0, description="Number of the index among those served.")]
+
+
 def asked(
-    numbers: Annotated[Numbers, Depends(_numbers())],
+    numbers: _Numbers,
     filters: Annotated[Filters, Depends(asked_filters)],
-    q: Annotated[str | None, Query(description="What the moment shows.")] = None,
-    like: Annotated[
-        str | None, Query(description="A place in a video, to find more like it: VIDEO@SECONDS, split at the last @.")
-    ] = None,
+    q: _Text = None,
+    like: _Place = None,
     top_k: Annotated[int, Query(ge=1, le=MOST_HITS, description="How many hits at most.")] = 20,
     by: Annotated[By, Query(description="Whether hits are videos, or moments of which no two overlap.")] = "video",
     per_video: Annotated[int, Query(ge=1, le=MOST_HITS, description="Of moments, how many of one video.")] = 3,
-    aggregation: Annotated[str | None, Query(description="The method of ranking; /api/facets lists them.")] = None,
+    aggregation: _Aggregation = None,
     exact: Annotated[
         bool | None, Query(description="Score every video (true), or candidates of the vector index only (false).")
     ] = None,
     sort: Annotated[
         Sort, Query(description="The order of the best hits: by fit; by date, newest first; by video and time.")
     ] = "fit",
-    index: Annotated[int, Query(ge=0, description="Number of the index among those served.")] = 0,
+    index: _Index = 0,
 ) -> Asked:
+    """Of an endpoint that searches all videos."""
     return Asked(q, like, top_k, by, per_video, Ranking(aggregation, numbers, exact), filters, sort, index)
+
+
+def asked_of_one(
+    numbers: _Numbers,
+    q: _Text = None,
+    like: _Place = None,
+    top_k: Annotated[int, Query(ge=1, le=MOST_HITS, description="How many moments at most.")] = 20,
+    aggregation: _Aggregation = None,
+    index: _Index = 0,
+) -> Asked:
+    """Of an endpoint that looks at one video."""
+    return Asked(q, like, top_k, ranking=Ranking(aggregation, numbers), index=index)
 
 
 async def picture_of(request: Request, most_bytes: int) -> bytes | None:

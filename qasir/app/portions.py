@@ -7,7 +7,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from qasir.app.guard import Refusal
+from qasir.app.guard import Refusal, route_of
 
 PORTION_BYTES = 8 << 20
 """The longest range that is answered. A browser asks for the next one when it has played this one."""
@@ -30,7 +30,7 @@ class Portions:
         self._whole = whole
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/media/"):
+        if scope["type"] != "http" or not route_of(scope).startswith("/media/"):
             await self._app(scope, receive, send)
             return
         bounded = _Bounded(send, self._whole)

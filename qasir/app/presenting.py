@@ -28,12 +28,12 @@ def search_answer(found: Found, asked: Asked, files: FileStates, took_ms: Callab
     view, hits = found.view, found.hits
     videos = [] if view.opened is None else [view.opened.rows.of_hit(hit.video_id, hit.uri) for hit in hits]
     ordered = _sorted(list(zip(hits, videos, files.of(videos), strict=True)), asked.sort)
-    cutoff = None if found.noise is None else _cutoff(found.noise)
+    cutoff = _cutoff(found.noise)
     shown = _Hits(found, asked.index, cutoff).of(ordered)
     return SearchAnswer(
         query=asked.text, exact=hits.exact, by=asked.by, index=asked.index, version=view.version,
         left_out=view.left_out, took_ms=took_ms(), method=None if found.method is None else found.method.sentence(),
-        cutoff=cutoff, hits=shown,
+        cutoff=cutoff, hits=shown, scoring=None if found.method is None else found.method.describe(),
     )  # fmt: skip
 
 
@@ -51,9 +51,9 @@ def moments_answer(line: TimeLine, asked: Asked, files: FileStates) -> MomentsAn
     at_s = moments[0].at_s if moments else video.duration_s / 2
     return MomentsAnswer(
         query=asked.text, video_id=video.video_id, uri=video.uri, title=title_of(video.video_id),
-        duration_s=video.duration_s, media_offset_s=state.media_offset_s,
-        media=None if state.problem else links.media(video.video_id, asked.index),
-        thumbnail=None if state.problem else links.frame(video.video_id, at_s, asked.index),
+        duration_s=video.duration_s, fps=video.fps, media_offset_s=state.media_offset_s,
+        media=links.media(video.video_id, asked.index) if state.is_there else None,
+        thumbnail=links.frame(video.video_id, at_s, asked.index) if state.is_there else None,
         placeholder=links.thumbnail(video.video_id, at_s, asked.index) if line.view.has_thumbnails else None,
         problem=state.problem, score=line.score, granularity=line.granularity.replace("-", "_"),
         units=[Unit(*span, *rest) for span, *rest in zip(spans, scores, weights, strict=True)], moments=moments,
@@ -91,10 +91,10 @@ class _Hits:
         return SearchHit(
             video_id=video_id, uri=hit.uri, score=hit.score, start_s=hit.start_s, end_s=hit.end_s, at_s=at_s,
             media_offset_s=state.media_offset_s, thumbnail=self._thumbnail(video_id, at_s, state),
-            media=None if state.problem else links.media(video_id, self._index),
+            media=links.media(video_id, self._index) if state.is_there else None,
             video_score=hit.video_score if isinstance(hit, MomentHit) else None, title=title_of(video_id),
             date=None if date is None else date.isoformat(), date_kind=kind, duration_s=video.duration_s,
-            codec=video.codec, width=video.width, height=video.height,
+            codec=video.codec, width=video.width, height=video.height, fps=video.fps,
             above_cutoff=self._cutoff is None or hit.score >= self._cutoff.score, problem=state.problem,
             placeholder=self._placeholder(video_id, at_s), frames=self._frames(video_id, units.shown(), state),
         )  # fmt: skip
@@ -110,7 +110,7 @@ class _Hits:
         ]
 
     def _thumbnail(self, video_id: str, at_s: float, state: FileState) -> str | None:
-        return None if state.problem else links.frame(video_id, at_s, self._index)
+        return links.frame(video_id, at_s, self._index) if state.is_there else None
 
     def _placeholder(self, video_id: str, at_s: float) -> str | None:
         return links.thumbnail(video_id, at_s, self._index) if self._placeholders else None
@@ -128,9 +128,12 @@ def _sorted(rows: list[_Row], sort: Sort) -> list[_Row]:
     return rows
 
 
-def _cutoff(noise: Noise) -> Cutoff:
+def _cutoff(noise: Noise | None) -> Cutoff | None:
+    score = None if noise is None else noise.cutoff
+    if noise is None or score is None:
+        return None
     return Cutoff(
-        noise.cutoff,
-        f"Of the {noise.n:,} {_KINDS[noise.of]}, the best one would reach about {noise.cutoff:.2f} by "
+        score,
+        f"Of the {noise.n:,} {_KINDS[noise.of]}, the best one would reach about {score:.2f} by "
         "chance alone: a hit below that may have nothing to do with the query.",
     )

@@ -16,6 +16,7 @@ _COLUMNS = {
     "duration_s": pa.float64(),
     "width": pa.int32(),
     "height": pa.int32(),
+    "fps": pa.float64(),
     "codec": pa.string(),
     "modified_at": pa.timestamp("us", tz="UTC"),
     "recorded_at": pa.timestamp("us", tz="UTC"),
@@ -48,7 +49,7 @@ class VideoRows:
 
     def of_hit(self, video_id: str, uri: str) -> StoredVideo:
         """That of a hit; of one that this index does not have encoded, only what the hit says."""
-        return self.get(video_id) or StoredVideo(video_id, uri, "", 0.0, *[None] * 6)
+        return self.get(video_id) or StoredVideo(video_id, uri, "", 0.0, *[None] * 7)
 
 
 def date_of(video: StoredVideo) -> tuple[datetime | None, str | None]:

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from qasir.app.answers import MomentsAnswer, SearchAnswer
 from qasir.app.engine import Engine
 from qasir.app.file_states import FileStates
-from qasir.app.parameters import Asked, asked, picture_of
+from qasir.app.parameters import Asked, asked, asked_of_one, picture_of
 from qasir.app.presenting import moments_answer, search_answer
 from qasir.app.settings import AppSettings
 from qasir.errors import QueryError
@@ -23,6 +23,7 @@ _BY_PICTURE = {
     }
 }
 Parameters = Annotated[Asked, Depends(asked)]
+OfOne = Annotated[Asked, Depends(asked_of_one)]
 VideoId = Annotated[str, Query(description="The video's id.")]
 
 
@@ -62,12 +63,12 @@ def router(engine: Engine, settings: AppSettings) -> APIRouter:
         return await run_in_threadpool(search, asked, picture)
 
     @routes.get("/moments")
-    def moments_by_text(video_id: VideoId, asked: Parameters) -> MomentsAnswer:
+    def moments_by_text(video_id: VideoId, asked: OfOne) -> MomentsAnswer:
         """A text or a place over the whole length of one video; without either, what is stored of it."""
         return moments(video_id, asked, None)
 
     @routes.post("/moments", openapi_extra=_BY_PICTURE)
-    async def moments_by_picture(request: Request, video_id: VideoId, asked: Parameters) -> MomentsAnswer:
+    async def moments_by_picture(request: Request, video_id: VideoId, asked: OfOne) -> MomentsAnswer:
         """The same by a picture, alone or with a text or a place."""
         picture = await picture_of(request, settings.picture_bytes)
         return await run_in_threadpool(moments, video_id, asked, picture)

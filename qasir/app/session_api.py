@@ -19,12 +19,6 @@ class Session(BaseModel):
     session: bool
 
 
-class Refused(BaseModel):
-    """Why not."""
-
-    error: str
-
-
 def router() -> APIRouter:
     """To be served behind `Guard`, which knows the token."""
     routes = APIRouter()
@@ -32,7 +26,6 @@ def router() -> APIRouter:
     @routes.post(
         "/api/session",
         response_model=Session,
-        responses={401: {"model": Refused}, 429: {"model": Refused}},
         summary="Gives the token, and gets the cookie",
     )
     async def begin(request: Request, given: Token) -> Response:

@@ -42,6 +42,9 @@ class Source:
             raise StorageError(f"{video.video_id}: its file cannot be read: {_why(error)}") from None
         if look.problem is not None:
             raise NotFoundError(f"{video.video_id}: its file is gone ({look.problem})")
+        if look.size_bytes == 0:
+            self.close()
+            raise NotFoundError(f"{video.video_id}: its file is gone (it is empty)")
         self.size = look.size_bytes
         self.fingerprint = look.fingerprint
 

@@ -103,7 +103,7 @@ class VideoColumns:
 @dataclass(frozen=True)
 class VideoRow(VideoColumns):
     """What an index has of a video. title: the last part of its id. date: when it was recorded, else when its file was
-    changed. problem: why it cannot be searched or shown; then media is null."""
+    changed. problem: why it cannot be searched or shown, then media is null; or that the file is another one by now."""
 
     title: str
     date: datetime | None
@@ -133,7 +133,7 @@ def router(engine: Engine, settings: AppSettings) -> APIRouter:
         """What is served, and how far it is."""
         return Status(
             [
-                _status(one, failed[number], administrators[number].encoding())
+                _status(one, engine.waiting(number), failed[number], administrators[number].encoding())
                 for number, one in enumerate(engine.followed)
             ]
         )
@@ -174,13 +174,13 @@ def router(engine: Engine, settings: AppSettings) -> APIRouter:
     return routes
 
 
-def _status(followed: Followed, failed: PerVersion[int], encoding: Encoding | None) -> IndexStatus:
+def _status(followed: Followed, waiting: str | None, failed: PerVersion[int], encoding: Encoding | None) -> IndexStatus:
     opened = followed.opened
     if opened is None:
-        return IndexStatus(followed.uri, 0, 0, 0, None, followed.problem, encoding)
+        return IndexStatus(followed.uri, 0, 0, 0, None, waiting, encoding)
     return IndexStatus(
         uri=followed.uri, videos=len(opened.rows), failed=failed.of(opened.snapshot.videos_dataset),
-        super_images=_n_super_images(opened), version=opened.version, waiting=followed.problem, encoding=encoding,
+        super_images=_n_super_images(opened), version=opened.version, waiting=waiting, encoding=encoding,
     )  # fmt: skip
 
 
@@ -241,5 +241,5 @@ def _video(row: dict[str, Any], index: int, state: FileState | None) -> VideoRow
         known["media_offset_s"] = state.media_offset_s
     return VideoRow(
         **known, title=title_of(known["video_id"]), date=when, date_kind=kind,
-        media=None if state is None or state.problem else links.media(known["video_id"], index), problem=problem,
+        media=links.media(known["video_id"], index) if state is not None and state.is_there else None, problem=problem,
     )  # fmt: skip

@@ -1,13 +1,15 @@
 """What each choice of the page searches: an index alone, or two of one corpus together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from qasir.app.cutoff import Sample
 from qasir.app.following import Followed, Opened
-from qasir.errors import QasirError
+from qasir.errors import NoIndexError, QasirError
+from qasir.index.schemas import videos_columns
 from qasir.retrieval.opening import together
-from qasir.retrieval.searcher import Searcher
+from qasir.retrieval.searcher import Searcher, Selection
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,16 +18,23 @@ class Searching:
 
     searcher: Searcher
     sample: Sample
+    _selections: WeakValueDictionary[str, Selection] = field(default_factory=WeakValueDictionary, init=False)
+
+    def select(self, where: str) -> Selection:
+        """What a SQL filter picks; the same object for all who ask for it at the same time. Raises QueryError."""
+        known = self._selections.get(where)
+        return known or self._selections.setdefault(where, Selection(self.searcher.select(where)))
 
 
 @dataclass(frozen=True, eq=False)
 class View:
     """One choice as it is now. opened: the index of its number; None while that is being made. searching: None while
-    there is nothing to search, `why` says."""
+    there is nothing to search, `why` says; is_refused: whether that does not mend itself by more encoding."""
 
     opened: Opened | None
     searching: Searching | None
     why: str | None = None
+    is_refused: bool = False
 
     @property
     def version(self) -> int | None:
@@ -33,8 +42,10 @@ class View:
 
     @property
     def columns(self) -> Sequence[str]:
-        """Of the index's table `videos`."""
-        return () if self.opened is None else self.opened.snapshot.videos_dataset.schema.names
+        """Of the index's table `videos`, or while it is being made those that it will have."""
+        if self.opened is None:
+            return list(videos_columns(1).names)
+        return self.opened.snapshot.videos_dataset.schema.names
 
     @property
     def has_thumbnails(self) -> bool:
@@ -52,13 +63,15 @@ def views(followed: Sequence[Followed], *, is_hybrid: bool) -> list[View]:
         return [_alone(one.opened, one.problem) for one in followed]
     opened = [one.opened for one in followed]
     large, small = opened
-    if large is None or small is None:
-        why = next((one.problem for one in followed if one.opened is None), None)
+    if large is None or small is None or large.sample is None or small.sample is None:
+        why = next((one.problem for one in followed if one.opened is None or one.opened.sample is None), None)
         return [View(one, None, why) for one in opened]
     try:
         searcher = together(large.side, small.side)
-    except QasirError as error:  # nothing encoded in both, or no longer of one corpus
+    except NoIndexError as error:  # nothing is encoded in both yet
         return [View(one, None, str(error)) for one in opened]
+    except QasirError as error:  # not of one corpus, or no longer
+        return [View(one, None, str(error), is_refused=True) for one in opened]
     pointer = (large, small)[searcher.pointer]
     assert pointer.sample is not None
     searching = Searching(searcher, pointer.sample)

@@ -19,8 +19,8 @@ from qasir.evaluation.metrics import (
     by_moment_ratio,
     check_edges,
     ranks,
+    right_ranks,
     summarise,
-    target_ranks,
 )
 from qasir.evaluation.moment_metrics import AT, CorpusMoments, Recalls, check_nms, corpus_moments, moment_recalls
 from qasir.evaluation.query import Query
@@ -72,7 +72,7 @@ class Evaluation:
 
     @property
     def groups(self) -> list[str]:
-        """The video of each entry of `rank`."""
+        """The video of each entry of `rank`, the first of several right ones."""
         return [query.video_id for query in (*self.queries, *self.missed)]
 
     @property
@@ -109,21 +109,22 @@ def rank_queries(
 
 
 def ranks_of(searcher: Searcher, queries: Sequence[Query], values: NDArray[np.float32]) -> NDArray[np.int64]:
-    """(Q,) ranks of the queries' videos by scores (Q, V)."""
-    place = numbered(searcher.videos().video_ids)
-    target = np.array([place[query.video_id] for query in queries])
-    return target_ranks(values, target)
+    """(Q,) ranks of the queries' best right videos by scores (Q, V)."""
+    place = searcher.videos().place
+    return right_ranks(values, [[place[video_id] for video_id in query.video_ids] for query in queries])
 
 
 def answerable(searcher: Searcher, queries: Sequence[Query]) -> tuple[list[Query], list[Query]]:
-    """(queries whose video can be ranked, the others). Raises QueryError when there are none of the first."""
-    there = set(searcher.videos().video_ids)
-    found = [query for query in queries if query.video_id in there]
+    """(queries with a right video that can be ranked, of which they have only those; the others). Raises QueryError
+    when there are none of the first."""
+    there = searcher.videos().place
+    narrowed = [query.among(there) for query in queries]
+    found = [query for query in narrowed if query is not None]
     if not found:
         raise QueryError(
             f"none of the {len(queries)} queries is about a video in the index at {searcher.side.index.uri}"
         )
-    return found, [query for query in queries if query.video_id not in there]
+    return found, [query for query, left in zip(queries, narrowed, strict=True) if left is None]
 
 
 def evaluate(
@@ -138,8 +139,9 @@ def evaluate(
 ) -> Evaluation:
     """Rank every video for every query and summarise.
 
-    method: one of `qasir.retrieval.methods`; the searcher's default without one. Queries whose video is absent, failed
-    or left out of a hybrid are counted; with "miss" they also score as misses, at a rank past every video and every K.
+    method: one of `qasir.retrieval.methods`; the searcher's default without one. Queries without a right video that can
+    be ranked, since it is absent, failed or left out of a hybrid, are counted; with "miss" they also score as misses,
+    at a rank past every video and every K.
 
     over_corpus: rank the moments of all videos too, which does not depend on the method and costs a product of every
     query with a moment and every unit (`corpus_moments`, whose nms it takes).
@@ -153,12 +155,8 @@ def evaluate(
         raise QueryError(f"missing {missing!r}: choose one of {', '.join(MISSING_RULES)}")
     method = searcher.checked(method)
     found, lost = answerable(searcher, queries)
-    states = searcher.side.index.states()
     left_out = set(searcher.left_out)
-    n_left_out = sum(query.video_id in left_out for query in lost)
-    failed = sum(
-        1 for q in lost if q.video_id not in left_out and q.video_id in states and states[q.video_id].status == FAILED
-    )
+    skipped = _reasons(searcher, lost)
     values, rank = rank_queries(searcher, found, method)
     n_videos = len(searcher.videos().video_ids)
     missed = lost if missing == "miss" else []
@@ -172,7 +170,7 @@ def evaluate(
         values=values,
         rank=rank,
         n_videos=n_videos,
-        skipped={"not_in_index": len(lost) - failed - n_left_out, "failed_video": failed, "left_out": n_left_out},
+        skipped=skipped,
         left_out=len(left_out),
         metrics=summarise(rank),
         ci95=bootstrap(rank, [query.video_id for query in counted]),
@@ -185,6 +183,21 @@ def evaluate(
         missing=missing,
         seconds=time.monotonic() - started,
     )
+
+
+def _reasons(searcher: Searcher, lost: Sequence[Query]) -> dict[str, int]:
+    """Why queries cannot be ranked, and how many; of several right videos the best reason counts."""
+    left_out, states = set(searcher.left_out), searcher.side.index.states()
+    counts = dict.fromkeys(("not_in_index", "failed_video", "left_out"), 0)
+    for query in lost:
+        known = [states[video_id] for video_id in query.video_ids if video_id in states]
+        if any(video_id in left_out for video_id in query.video_ids):
+            counts["left_out"] += 1
+        elif any(state.status == FAILED for state in known):
+            counts["failed_video"] += 1
+        else:
+            counts["not_in_index"] += 1
+    return counts
 
 
 @dataclass(frozen=True)
@@ -233,12 +246,13 @@ def evaluate_video_to_text(searcher: Searcher, queries: Sequence[Query], method:
     method = searcher.checked(method)
     found, _ = answerable(searcher, queries)
     values = searcher.score([query.text for query in found], method)
-    asked = {query.video_id for query in found}
+    asked = {video_id for query in found for video_id in query.video_ids}
     rows = [v for v, video_id in enumerate(searcher.videos().video_ids) if video_id in asked]
     ids = [searcher.videos().video_ids[v] for v in rows]
     place = numbered(ids)
     own = np.zeros((len(ids), len(found)), dtype=bool)
-    own[[place[query.video_id] for query in found], np.arange(len(found))] = True
+    for text, query in enumerate(found):
+        own[[place[video_id] for video_id in query.video_ids], text] = True
     by_video = np.ascontiguousarray(values[:, rows].T)
     rank = ranks(by_video, own)
     n_left_out = len(searcher.left_out)

@@ -3,6 +3,12 @@
 rank = 1 + number of non-relevant videos that score at least as high as the best relevant one: a tie counts against us,
 so a constant scorer gets the worst rank. R@K is the percentage of queries with rank <= K, SumR = R@1 + R@5 + R@10 +
 R@100, MedR the median rank, MeanR the mean rank, MRR the mean reciprocal rank.
+
+Where several videos are right for a query, its rank is that of the best of them that is there, and the others never
+count against it; so R@K is the share of queries with any right video among the first K (others call that the hit rate
+or success at K), and MedR, MeanR and MRR are of the first right one. Intervals resample by the first right video. M/V
+and moments are those of the first right video, which alone has them; a query whose first right video is not there has
+none. The other way round a text is right for each of its videos.
 """
 
 import itertools
@@ -31,6 +37,13 @@ def ranks(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> NDArray[
         raise ValueError(f"query {int(np.argmin(relevant.any(axis=1)))} has no relevant video")
     best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)
     return 1 + ((scores >= best) & ~relevant).sum(axis=1)
+
+
+def right_ranks(scores: NDArray[np.floating], right: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """`ranks` where right[q] are the numbers of the videos that are right for query q."""
+    relevant = np.zeros(scores.shape, dtype=bool)
+    relevant[np.repeat(np.arange(len(right)), [len(some) for some in right]), list(itertools.chain(*right))] = True
+    return ranks(scores, relevant)
 
 
 def target_ranks(scores: NDArray[np.floating], target: NDArray[np.int64]) -> NDArray[np.int64]:

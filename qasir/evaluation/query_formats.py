@@ -2,7 +2,7 @@
 
 | format | file | moments |
 | --- | --- | --- |
-| jsonl | one object a line: query_id, query, video_id; start_s, end_s, duration_s, which may be null | one or none |
+| jsonl | one object a line: query_id, query, video_id or video_ids; start_s, end_s, duration_s or null | one or none |
 | tvr | TVR's release, one object a line: desc_id, desc, vid_name, ts, duration | one |
 | activitynet | ActivityNet Captions, one JSON object: {video: {duration, timestamps, sentences}} | one |
 | charades | Charades-STA, `VID start end##text` | one, no duration |
@@ -13,188 +13,221 @@
 | didemo | DiDeMo, one JSON list: annotation_id, description, video, times (pairs of 5 s segments) | one, no duration |
 
 The last three are of trimmed videos: a whole video answers a query. DiDeMo's moment is the pair that most annotators
-chose.
+chose, of those that are pairs.
+
+A line that is not as its format says is noted, and what can be scored of it is kept (`qasir.evaluation.query_notes`
+says how). Of formats that have several things a line or an entry:
+
+- activitynet: sentences whose number is not that of the timestamps cannot be told theirs, so they have no moments;
+- moment-detr: of several windows each is judged alone;
+- jsonl: of several right videos (a list, video_ids) the first has the moment; a video_id beside them is that one;
+  start_s without end_s, or the other way round, is an unreadable moment.
 """
 
 import csv
 import io
+import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from qasir.errors import QueryError
 from qasir.evaluation.query import Query
-from qasir.evaluation.query_fields import (
-    checked_moment,
-    checked_pair,
-    checked_query,
-    json_of,
-    lines_of,
-    objects_of,
-    parsed_seconds,
-    seconds_of,
-)
+from qasir.evaluation.query_fields import Place, entries_of, json_of, lines_of, objects_of, query_of
+from qasir.evaluation.query_notes import Notes
 
 FORMATS = (
     "auto", "jsonl", "tvr", "activitynet", "charades", "captions", "moment-detr", "msrvtt", "msvd", "didemo",
 )  # fmt: skip
 
 
+_LINES_LOOKED_AT = 20
+
+
 def detect_format(path: Path, text: str) -> str:
-    """Which format a file is, from its first line."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    if re.match(r"\S+#enc#\d+\s", first):
-        return "captions"
-    if re.match(r"\S+ +\S+ +\S+ *##", first):
-        return "charades"
-    if re.match(r"key,vid_key,video_id,sentence\b", first) or (text.lstrip().startswith("{") and '"sen_id"' in text):
+    """Which format a file is, from the first of its lines that tells. Raises QueryError where none of the first
+    `_LINES_LOOKED_AT` does."""
+    start = text.lstrip()
+    if start.startswith("{") and '"sen_id"' in text:
         return "msrvtt"
-    if text.lstrip().startswith("[") and '"annotation_id"' in text:
+    if start.startswith("[") and '"annotation_id"' in text:
         return "didemo"
-    if re.match(r"(#|\S+_\d+_\d+\s+\S)", first):
-        return "msvd"
-    try:
-        keys = set(json.loads(first))
-    except (json.JSONDecodeError, TypeError):
-        keys = set()
-        if text.lstrip().startswith("{") and '"timestamps"' in text:
-            return "activitynet"
-    for form, needed in _JSON_KEYS.items():
-        if needed <= keys:
+    lines = (line.strip() for line in text.splitlines() if line.strip())
+    for line in itertools.islice(lines, _LINES_LOOKED_AT):
+        if form := _format_of_line(line):
             return form
-    if first.lstrip().startswith("{") and '"timestamps"' in text:
+    if start.startswith("{") and '"timestamps"' in text:
         return "activitynet"
-    raise QueryError(f"{path}: cannot tell its format from the first line; give --format ({', '.join(FORMATS[1:])})")
+    raise QueryError(f"{path}: cannot tell its format from its lines; give --format ({', '.join(FORMATS[1:])})")
 
 
-_JSON_KEYS = {
-    "jsonl": {"query_id", "query", "video_id"},
-    "tvr": {"desc_id", "desc", "vid_name"},
-    "moment-detr": {"qid", "query", "vid"},
+def _format_of_line(line: str) -> str | None:
+    for form, pattern in _LINES.items():
+        if re.match(pattern, line):
+            return form
+    try:
+        keys = set(json.loads(line))
+    except (json.JSONDecodeError, TypeError):
+        return None
+    return next((form for form, needed in _JSON_KEYS if needed <= keys), None)
+
+
+_LINES = {
+    "captions": r"\S+#enc#\d+\s",
+    "charades": r"\S+ +\S+ +\S+ *##",
+    "msrvtt": r"key,vid_key,video_id,sentence\b",
+    "msvd": r"(#|\S+_\d+_\d+\s+\S)",
 }
+_JSON_KEYS = (
+    ("jsonl", {"query_id", "query", "video_id"}),
+    ("jsonl", {"query_id", "query", "video_ids"}),
+    ("tvr", {"desc_id", "desc", "vid_name"}),
+    ("moment-detr", {"qid", "query", "vid"}),
+)
+
+Found = Iterator[Query | None]
+"""Queries in the order of a file; None for one that was left out."""
 
 
-def _jsonl(path: Path, text: str) -> Iterator[Query]:
-    for where, row in objects_of(path, text):
-        start, end = seconds_of(where, row, "start_s"), seconds_of(where, row, "end_s")
-        if (start is None) != (end is None):
-            raise QueryError(f"{where}: start_s and end_s must both be numbers or both be null")
-        moments = (checked_moment(where, start, end),) if start is not None and end is not None else ()
-        yield checked_query(where, row, "query_id", "query", "video_id", moments, seconds_of(where, row, "duration_s"))
+def _jsonl(path: Path, text: str, notes: Notes) -> Found:
+    for place, row in objects_of(text, notes):
+        span = (row.get("start_s"), row.get("end_s"))
+        first, *others = _right_videos(row)
+        yield query_of(
+            place, query_id=row.get("query_id"), text=row.get("query"), video_id=first, other_video_ids=others,
+            spans=[] if span == (None, None) else [span], duration=row.get("duration_s"),
+        )  # fmt: skip
 
 
-def _tvr(path: Path, text: str) -> Iterator[Query]:
-    for where, row in objects_of(path, text):
-        moments = (checked_moment(where, *checked_pair(where, row.get("ts"))),)
-        yield checked_query(where, row, "desc_id", "desc", "vid_name", moments, seconds_of(where, row, "duration"))
+def _right_videos(row: dict[str, Any]) -> list[Any]:
+    """As they are named, one at least, which may be no name."""
+    several = row.get("video_ids")
+    videos = several if isinstance(several, list) and several else [several]
+    if several is None or row.get("video_id") is not None:
+        return [row.get("video_id"), *(videos if several is not None else [])]
+    return videos
 
 
-def _moment_detr(path: Path, text: str) -> Iterator[Query]:
-    for where, row in objects_of(path, text):
-        windows = row.get("relevant_windows") or []
-        if not isinstance(windows, list):
-            raise QueryError(f"{where}: relevant_windows is not a list")
-        moments = tuple(checked_moment(where, *checked_pair(where, window)) for window in windows)
-        yield checked_query(where, row, "qid", "query", "vid", moments, seconds_of(where, row, "duration"))
+def _tvr(path: Path, text: str, notes: Notes) -> Found:
+    for place, row in objects_of(text, notes):
+        yield query_of(
+            place, query_id=row.get("desc_id"), text=row.get("desc"), video_id=row.get("vid_name"),
+            spans=[row.get("ts")], duration=row.get("duration"),
+        )  # fmt: skip
 
 
-def _activitynet(path: Path, text: str) -> Iterator[Query]:
-    for video_id, row in json_of(path, text, dict).items():
-        where = f"{path}: {video_id}"
-        if not isinstance(row, dict):
-            raise QueryError(f"{where}: not an object")
-        sentences, stamps = row.get("sentences"), row.get("timestamps")
-        if not isinstance(sentences, list) or not isinstance(stamps, list) or len(sentences) != len(stamps):
-            raise QueryError(f"{where}: sentences and timestamps must be lists of one length")
-        duration = seconds_of(where, row, "duration")
-        for i, (sentence, stamp) in enumerate(zip(sentences, stamps, strict=True)):
-            moments = (checked_moment(where, *checked_pair(where, stamp)),)
-            fields = {"id": f"{video_id}#{i}", "text": sentence, "video": video_id}
-            yield checked_query(where, fields, "id", "text", "video", moments, duration)
+def _moment_detr(path: Path, text: str, notes: Notes) -> Found:
+    for place, row in objects_of(text, notes):
+        yield query_of(
+            place, query_id=row.get("qid"), text=row.get("query"), video_id=row.get("vid"),
+            spans=_list_or_one(row.get("relevant_windows")), duration=row.get("duration"),
+        )  # fmt: skip
+
+
+def _list_or_one(value: Any) -> list[Any]:
+    """What should be a list of moments; what is none is one that cannot be read, and null none."""
+    return value if isinstance(value, list) else [value]
+
+
+def _activitynet(path: Path, text: str, notes: Notes) -> Found:
+    for number, (video_id, row) in enumerate(json_of(path, text, dict).items()):
+        place = Place(video_id, number, notes)
+        sentences = row.get("sentences") if isinstance(row, dict) else None
+        if not isinstance(sentences, list):
+            place.note("bad_line", "no list `sentences`")
+            continue
+        spans = row.get("timestamps")
+        if not isinstance(spans, list) or len(spans) != len(sentences):
+            place.note("moment_unreadable", "sentences and timestamps are not lists of one length")
+            spans = [None] * len(sentences)
+        for i, (sentence, span) in enumerate(zip(sentences, spans, strict=True)):
+            yield query_of(
+                place, query_id=f"{video_id}#{i}", text=sentence, video_id=video_id, spans=[span],
+                duration=row.get("duration"),
+            )  # fmt: skip
 
 
 _CHARADES_LINE = re.compile(r"(\S+)\s+(\S+)\s+(\S+?)\s*##(.*)")
 
 
-def _charades(path: Path, text: str) -> Iterator[Query]:
-    for number, line in lines_of(text):
-        where = f"{path}:{number}"
+def _charades(path: Path, text: str, notes: Notes) -> Found:
+    for place, line in lines_of(text, notes):
         match = _CHARADES_LINE.fullmatch(line)
         if not match:
-            raise QueryError(f"{where}: not `VID start end##text`")
+            place.note("bad_line", "not `VID start end##text`")
+            continue
         video_id, start, end, sentence = match.groups()
-        span = [parsed_seconds(where, start), parsed_seconds(where, end)]
-        moments = (checked_moment(where, *checked_pair(where, span)),)
-        fields = {"id": f"{video_id}#{number}", "text": sentence, "video": video_id}
-        yield checked_query(where, fields, "id", "text", "video", moments, None)
+        name = f"{video_id}#{place.number}"
+        yield query_of(place, query_id=name, text=sentence, video_id=video_id, spans=[(start, end)])
 
 
-_CAPTION_LINE = re.compile(r"((\S+)#enc#\d+)\s+(.*)")
+_CAPTION_LINE = re.compile(r"((\S+)#enc#\d+)(?:\s+(.*))?")
 
 
-def _captions(path: Path, text: str) -> Iterator[Query]:
-    for number, line in lines_of(text):
+def _captions(path: Path, text: str, notes: Notes) -> Found:
+    for place, line in lines_of(text, notes):
         match = _CAPTION_LINE.fullmatch(line)
         if not match:
-            raise QueryError(f"{path}:{number}: not `VID#enc#n text`")
+            place.note("bad_line", "not `VID#enc#n text`")
+            continue
         query_id, video_id, sentence = match.groups()
-        fields = {"id": query_id, "text": sentence, "video": video_id}
-        yield checked_query(f"{path}:{number}", fields, "id", "text", "video", (), None)
+        yield query_of(place, query_id=query_id, text=sentence, video_id=video_id)
 
 
-def _msrvtt(path: Path, text: str) -> Iterator[Query]:
-    if text.lstrip().startswith("{"):
-        rows = json_of(path, text, dict).get("sentences")
-        if not isinstance(rows, list):
-            raise QueryError(f"{path}: no list `sentences`")
-        for i, row in enumerate(rows):
-            where = f"{path}: sentence {i}"
-            if not isinstance(row, dict):
-                raise QueryError(f"{where}: not an object")
-            yield checked_query(where, row, "sen_id", "caption", "video_id", (), None)
+def _msrvtt(path: Path, text: str, notes: Notes) -> Found:
+    if not text.lstrip().startswith("{"):
+        for number, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
+            place = Place(f"line {number}", number, notes)
+            yield query_of(place, query_id=row.get("key"), text=row.get("sentence"), video_id=row.get("video_id"))
         return
-    for number, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
-        yield checked_query(f"{path}:{number}", row, "key", "sentence", "video_id", (), None)
+    rows = json_of(path, text, dict).get("sentences")
+    if not isinstance(rows, list):
+        raise QueryError(f"{path}: no list `sentences`")
+    for place, row in entries_of(rows, "sentence", notes):
+        yield query_of(place, query_id=row.get("sen_id"), text=row.get("caption"), video_id=row.get("video_id"))
 
 
-def _msvd(path: Path, text: str) -> Iterator[Query]:
-    for number, line in lines_of(text):
+def _msvd(path: Path, text: str, notes: Notes) -> Found:
+    for place, line in lines_of(text, notes):
         if line.startswith("#"):
             continue
         video_id, _, sentence = line.partition(" ")
-        fields = {"id": f"{video_id}#{number}", "text": sentence, "video": video_id}
-        yield checked_query(f"{path}:{number}", fields, "id", "text", "video", (), None)
+        yield query_of(place, query_id=f"{video_id}#{place.number}", text=sentence, video_id=video_id)
 
 
 _DIDEMO_SEGMENT_S = 5.0
 
 
-def _didemo(path: Path, text: str) -> Iterator[Query]:
-    for i, row in enumerate(json_of(path, text, list)):
-        where = f"{path}: entry {i}"
-        if not isinstance(row, dict):
-            raise QueryError(f"{where}: not an object")
-        times = row.get("times")
-        if not isinstance(times, list) or not times:
-            raise QueryError(f"{where}: `times` is not a list of pairs")
-        pairs = [checked_pair(where, pair) for pair in times]
-        first, last = max(pairs, key=pairs.count)
-        moment = checked_moment(where, first * _DIDEMO_SEGMENT_S, (last + 1) * _DIDEMO_SEGMENT_S)
-        yield checked_query(where, _without_suffix(row), "annotation_id", "description", "video", (moment,), None)
+def _didemo(path: Path, text: str, notes: Notes) -> Found:
+    for place, row in entries_of(json_of(path, text, list), "entry", notes):
+        yield query_of(
+            place, query_id=row.get("annotation_id"), text=row.get("description"),
+            video_id=_without_suffix(row.get("video")), spans=[_agreed(row.get("times"))],
+        )  # fmt: skip
 
 
-def _without_suffix(row: dict[str, Any]) -> dict[str, Any]:
+def _agreed(times: Any) -> Any:
+    """The seconds of the pair of segments that most annotators chose; what is no list of pairs is left as it is."""
+    pairs = [pair for pair in times if _is_pair_of_segments(pair)] if isinstance(times, list) else []
+    if not pairs:
+        return times
+    first, last = Counter(map(tuple, pairs)).most_common(1)[0][0]
+    return first * _DIDEMO_SEGMENT_S, (last + 1) * _DIDEMO_SEGMENT_S
+
+
+def _is_pair_of_segments(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(type(number) is int for number in pair)
+
+
+def _without_suffix(video: Any) -> Any:
     """DiDeMo names videos by their file; ids in an index have no suffix."""
-    video = row.get("video")
-    return {
-        **row,
-        "video": re.sub(r"\.(mov|avi|mp4|mpg|3gp|m4v|wmv)$", "", video, flags=re.I) if isinstance(video, str) else None,
-    }
+    return re.sub(r"\.(mov|avi|mp4|mpg|3gp|m4v|wmv)$", "", video, flags=re.I) if isinstance(video, str) else video
 
 
-READERS: dict[str, Callable[[Path, str], Iterator[Query]]] = {
+READERS: dict[str, Callable[[Path, str, Notes], Found]] = {
     "jsonl": _jsonl,
     "tvr": _tvr,
     "activitynet": _activitynet,

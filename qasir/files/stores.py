@@ -1,9 +1,10 @@
 """Object stores by URI: which there are, and the file system and path that a URI names."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.fs as fs
@@ -15,6 +16,9 @@ from qasir.files.uris import RemoteUri
 
 PROTOCOLS = ("abfs", "abfss", "gcs", "gs", "hdfs", "hf", "s3", "viewfs")
 """What videos are read over, beside local paths and file://."""
+RETRY_S = 30.0
+"""A store that could not be reached is tried again after so many seconds: not with every row of a manifest, but while a
+server runs."""
 _PROBE = "probe"
 
 
@@ -34,15 +38,25 @@ class Store:
         return self.address.with_key(path.removeprefix(self.base))
 
 
-class Stores:
-    """The stores that were asked for, each opened once; one that could not be opened is not tried again.
+@dataclass
+class _Opening:
+    """One store by its name: the lock of who opens it, what came of it, and when that was tried, in seconds."""
 
-    connections: how many requests each is to bear at once.
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    found: Store | UriError | OSError | None = None
+    tried_s: float = 0.0
+
+
+class Stores:
+    """The stores that were asked for, each opened once; one that could not be opened is not tried again for RETRY_S.
+
+    connections: how many requests each is to bear at once. clock: seconds that only grow.
     """
 
-    def __init__(self, connections: int = 0) -> None:
+    def __init__(self, connections: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._connections = connections
-        self._opened: dict[tuple[str, str, str], Store | UriError | OSError] = {}
+        self._clock = clock
+        self._openings: dict[tuple[str, str, str], _Opening] = {}
         self._lock = threading.Lock()
 
     def at(self, uri: str) -> tuple[Store, str]:
@@ -57,10 +71,13 @@ class Stores:
             known = ", ".join(f"{protocol}://" for protocol in PROTOCOLS)
             raise UriError(f"videos are not read over {parts.scheme}://, but from local paths, file://, {known}")
         with self._lock:
-            key = (parts.scheme, parts.authority, parts.query)
-            if key not in self._opened:
-                self._opened[key] = self._open(parts)
-            store = self._opened[key]
+            opening = self._openings.setdefault((parts.scheme, parts.authority, parts.query), _Opening())
+        with opening.lock:  # its own, since opening one may take long, and others have nothing to do with it
+            is_stale = isinstance(opening.found, OSError) and self._clock() - opening.tried_s >= RETRY_S
+            if opening.found is None or is_stale:
+                opening.found = self._open(parts)
+                opening.tried_s = self._clock()
+            store = opening.found
         if not isinstance(store, Store):
             raise store.with_traceback(None)  # which would grow with every row of a manifest
         return store, store.path(parts.key)

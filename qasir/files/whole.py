@@ -1,7 +1,7 @@
 """Writes a file whole or not at all. All raise StorageError that names the file where it cannot be written."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,6 +15,12 @@ from qasir.files.readable import reason
 def write_whole(path: Path, text: str) -> None:
     """Replace `path` by a file with this text; a reader, or a kill, never sees half of it."""
     write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """`write_whole` for lines that end with a line break, one at a time."""
+    with _partial(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        file.writelines(lines)
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

@@ -40,6 +40,11 @@ def videos_schema(spec: EncoderSpec) -> pa.Schema:
     player's time is at the first displayed frame. Null where nothing says so, and the last two in rows that an older
     library wrote.
     """
+    return videos_columns(spec.embedding_dim)
+
+
+def videos_columns(dim: int) -> pa.Schema:
+    """Of `videos`, with embeddings of `dim` numbers."""
     fields = [
         pa.field("video_id", pa.string(), nullable=False),
         pa.field("uri", pa.string(), nullable=False),
@@ -56,7 +61,7 @@ def videos_schema(spec: EncoderSpec) -> pa.Schema:
         pa.field("status", pa.string(), nullable=False),
         pa.field("error_kind", pa.string()),
         pa.field("error", pa.string()),
-        pa.field("embedding", embedding_type(spec.embedding_dim)),
+        pa.field("embedding", embedding_type(dim)),
         pa.field("encoded_at", TIME, nullable=False),
         pa.field("failed_fingerprint", pa.string()),
         pa.field("attempts", pa.int32()),

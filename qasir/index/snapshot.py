@@ -71,6 +71,26 @@ class RowMap:
         return order, self.row_id[order]
 
 
+def picked_videos(
+    videos: LanceDataset, names: list[str], where: str | None, lacking: Mapping[str, pa.DataType]
+) -> pa.Table:
+    """Columns of the rows of a table `videos` that a SQL filter picks; lacking: columns that the table lacks, null to
+    the filter. Raises QueryError for a filter that Lance does not take."""
+    if where is None:
+        return videos.to_table(columns=names)
+    try:
+        check_condition(where)
+        # In parentheses, because Lance takes the longest condition that the text begins with and ignores the rest.
+        return videos.to_table(columns=names, filter=f"({with_nulls(where, lacking)})")
+    except (ValueError, RuntimeError) as error:
+        if is_storage(error):
+            raise
+        raise QueryError(
+            f"the filter {where!r} is not a SQL condition ({reason(error)}); the columns of `videos` are "
+            f"{', '.join([*videos.schema.names, *lacking])}"
+        ) from error
+
+
 @names_its_uri
 class Snapshot:
     """Both data tables of an index, pinned. Readers use only rows of super images whose video is encoded under the same
@@ -92,25 +112,11 @@ class Snapshot:
         there = self.videos_dataset.schema.names
         lacking = {field.name: field.type for field in videos_schema(self.spec) if field.name not in there}
         names = list(columns) if columns is not None else [*there, *lacking]
-        rows = self._videos([name for name in names if name not in lacking] or there[:1], where, lacking)
+        mine = [name for name in names if name not in lacking] or there[:1]
+        rows = picked_videos(self.videos_dataset, mine, where, lacking)
         for name in set(names) & set(lacking):
             rows = rows.append_column(name, pa.nulls(len(rows), lacking[name]))
         return rows.select(names)
-
-    def _videos(self, names: list[str], where: str | None, lacking: Mapping[str, pa.DataType]) -> pa.Table:
-        if where is None:
-            return self.videos_dataset.to_table(columns=names)
-        try:
-            check_condition(where)
-            # In parentheses, because Lance takes the longest condition that the text begins with and ignores the rest.
-            return self.videos_dataset.to_table(columns=names, filter=f"({with_nulls(where, lacking)})")
-        except (ValueError, RuntimeError) as error:
-            if is_storage(error):
-                raise
-            raise QueryError(
-                f"the filter {where!r} is not a SQL condition ({reason(error)}); the columns of `videos` are "
-                f"{', '.join([*self.videos_dataset.schema.names, *lacking])}"
-            ) from error
 
     def select(self, where: str) -> set[str]:
         """Ids of the encoded videos that a SQL filter over `videos` picks. Raises QueryError when it is not one."""

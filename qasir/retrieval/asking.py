@@ -23,7 +23,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qasir.errors import QueryError
+from qasir.errors import QueryError, UnknownVideoError
 from qasir.retrieval.checkpoint import Checkpoint
 from qasir.retrieval.methods.fusion import standardised
 from qasir.retrieval.moments import finest
@@ -85,11 +85,11 @@ class Like:
         return f"{self.video_id}@{self.seconds:g}"
 
     def vector(self, side: Searched) -> NDArray[np.float32]:
-        """Raises QueryError where there is no such video or nothing of it there."""
+        """Raises UnknownVideoError where there is no such video, QueryError where there is nothing of it there."""
         snapshot, videos = side.vectors.snapshot, side.vectors.videos()
         _check_images(side.texts.checkpoint)
         if self.video_id not in videos.place:
-            raise QueryError(f"like {self}: the index at {snapshot.uri} has no encoded video {self.video_id!r}")
+            raise UnknownVideoError(f"like {self}: the index at {snapshot.uri} has no encoded video {self.video_id!r}")
         duration = float(videos.durations_s[videos.place[self.video_id]])
         if not (math.isfinite(self.seconds) and 0.0 <= self.seconds <= duration):
             raise QueryError(f"like {self}: choose seconds from 0 to {duration:g}, where the video ends")

@@ -1,5 +1,6 @@
 """Candidates of one query from the vector index, completed to whole videos: a ranker scores those exactly."""
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,7 @@ def is_nominated(vectors: VectorSource, method: Method, exact: bool | None) -> b
 
 
 def candidates(
-    vectors: VectorSource, query: NDArray[np.float32], top_k: int, method: Method, allowed: set[str] | None
+    vectors: VectorSource, query: NDArray[np.float32], top_k: int, method: Method, allowed: Set[str] | None
 ) -> Candidates | None:
     """Enough for `top_k` hits of a query (D,), however few a filter leaves (`allowed` ids); None when there are
     none."""
@@ -53,7 +54,7 @@ def candidates(
 
 
 def _nominated(
-    vectors: VectorSource, query: NDArray[np.float32], top_k: int, most: int | None, allowed: set[str] | None
+    vectors: VectorSource, query: NDArray[np.float32], top_k: int, most: int | None, allowed: Set[str] | None
 ) -> tuple[list[str], bool]:
     """(video ids, whether those are all that may be)."""
     rows = vectors.snapshot.rows()

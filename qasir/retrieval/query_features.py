@@ -90,8 +90,10 @@ class QueryFeatures:
         )
 
     def _name(self, query_id: str) -> str | None:
-        """What the file calls a query: its id, or qid and the id."""
-        names = (query_id, f"qid{query_id}")
+        """What the file calls a query: its id, or qid and the id. A query whose id was there before, and is read as
+        ID~2 for that, has the features of ID."""
+        own, _, number = query_id.rpartition("~")
+        names = [query_id, f"qid{query_id}", *([own, f"qid{own}"] if number.isdecimal() else [])]
         return next((name for name in names if name in self._features.entries), None)
 
     def _projected(self, states: NDArray[np.float32], what: str) -> NDArray[np.float32]:

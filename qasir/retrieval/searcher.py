@@ -7,7 +7,7 @@ for recall by video, and nothing but candidates where there is a vector index.
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,12 +48,24 @@ class Side:
         return self.vectors.snapshot
 
 
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What a filter picked of the videos of a searcher."""
+
+    video_ids: Set[str]
+
+
+Where = str | Selection
+"""SQL over the columns of `videos`, or what that picked before."""
+
+
 class Searcher:
     """Searches one index, or two of one corpus, the expensive model's first. default: how it ranks unless asked
     otherwise.
 
     among: for each side, (V,) rising numbers of its videos that are ranked, the same videos for all; by default all.
     left_out: ids of the videos that are encoded in an index and not ranked for that.
+    listed: the only ids that are ranked, where not all are (`of_some`).
     """
 
     def __init__(
@@ -64,11 +76,13 @@ class Searcher:
         *,
         among: Sequence[NDArray[np.int64]] = (),
         left_out: Sequence[str] = (),
+        listed: Set[str] | None = None,
     ) -> None:
         self.sides = tuple(sides)
         self.default = default
         self.rule = rule or MomentRule()
         self.left_out = tuple(left_out)
+        self._listed = listed
         self.rankers: list[Ranker] = [side.ranker for side in sides]
         if among:
             self.rankers = [RankerOfSome(side.ranker, numbers) for side, numbers in zip(sides, among, strict=True)]
@@ -84,16 +98,29 @@ class Searcher:
         return self.sides[self.pointer]
 
     def alone(self, number: int) -> "Searcher":
-        """A searcher of one side only, over all its videos."""
-        return Searcher([self.sides[number]], self.sides[number].default, self.rule)
+        """A searcher of one side only, over all its videos, or those that are listed."""
+        one = Searcher([self.sides[number]], self.sides[number].default, self.rule)
+        return one if self._listed is None else one.of_some(self._listed)
+
+    def of_some(self, video_ids: Set[str]) -> "Searcher":
+        """A searcher of only those of its videos, always exact. Raises QueryError when there are none of them."""
+        some = [video_id for video_id in self.videos().video_ids if video_id in video_ids]
+        if not some:
+            uris = " and ".join(side.index.uri for side in self.sides)
+            raise QueryError(f"none of the {len(video_ids)} listed videos is in the index at {uris}")
+        lists = [side.ranker.videos() for side in self.sides]
+        among = [np.array([videos.place[video_id] for video_id in some], dtype=np.int64) for videos in lists]
+        left_out = [video_id for video_id in self.left_out if video_id in video_ids]
+        listed = video_ids if self._listed is None else video_ids & self._listed
+        return Searcher(self.sides, self.default, self.rule, among=among, left_out=left_out, listed=listed)
 
     def videos(self) -> VideoList:
         """The videos that are ranked. Raises NoIndexError when there is none."""
         return self.rankers[0].videos()
 
-    def select(self, where: str) -> set[str]:
+    def select(self, where: Where) -> Set[str]:
         """Ids that a SQL filter over `videos` picks. Raises QueryError when it is not one."""
-        return self.side.snapshot.select(where)
+        return where.video_ids if isinstance(where, Selection) else self.side.snapshot.select(where)
 
     def preload(self) -> int:
         """Keep what searches through the vector index read in memory, for many of them; returns about how many bytes
@@ -136,7 +163,7 @@ class Searcher:
         return method.score(queries, self.rankers, among)
 
     def score_asked(
-        self, asked: Sequence[Asked], method: Method | None = None, *, where: str | None = None
+        self, asked: Sequence[Asked], method: Method | None = None, *, where: Where | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """((Q, V) scores of whatever is asked for, every video compared, minus infinity where the filter leaves it out;
         (Q, D) vectors that tell where a moment is). Arguments as of `search`."""
@@ -165,7 +192,7 @@ class Searcher:
         top_k: int = 10,
         method: Method | None = None,
         *,
-        where: str | None = None,
+        where: Where | None = None,
         exact: bool | None = None,
     ) -> Hits:
         """The `top_k` best videos, best first; fewer when the corpus, or what the filter leaves of it, has fewer.
@@ -183,7 +210,7 @@ class Searcher:
         top_k: int = 10,
         method: Method | None = None,
         *,
-        where: str | None = None,
+        where: Where | None = None,
         exact: bool | None = None,
     ) -> ManyHits:
         """`search` for many at once."""
@@ -204,7 +231,7 @@ class Searcher:
         method: Method | None = None,
         *,
         per_video: int | None = 3,
-        where: str | None = None,
+        where: Where | None = None,
         exact: bool | None = None,
     ) -> MomentHits:
         """The `top_k` best moments of all videos, best first; at most `per_video` of one (None: any number), of which
@@ -223,7 +250,7 @@ class Searcher:
         method: Method | None = None,
         *,
         per_video: int | None = 3,
-        where: str | None = None,
+        where: Where | None = None,
         exact: bool | None = None,
     ) -> list[MomentHits]:
         """`search_moments` for many at once."""
@@ -244,7 +271,7 @@ class Searcher:
         """The numbers of the questions that the vector index answers, whose texts are encoded together and
         remembered."""
         sizes = {len(parts): parts for parts in questions}
-        is_nominated_at = {size: self._is_nominated(parts, method, exact) for size, parts in sizes.items()}
+        is_nominated_at = {size: self.is_nominated(parts, method, exact) for size, parts in sizes.items()}
         numbers = [i for i, parts in enumerate(questions) if is_nominated_at[len(parts)]]
         if texts := [part for i in numbers for part in questions[i] if isinstance(part, str)]:
             self.encode(texts)
@@ -258,7 +285,7 @@ class Searcher:
             yield left[start : start + most]
 
     def _nominated_moments(
-        self, parts: tuple[Part, ...], choice: MomentChoice, method: Method, allowed: set[str] | None
+        self, parts: tuple[Part, ...], choice: MomentChoice, method: Method, allowed: Set[str] | None
     ) -> MomentHits:
         """Moments among the candidates of the vector index."""
         (side,) = self.sides
@@ -271,7 +298,7 @@ class Searcher:
         return MomentHits(_said(parts), ranked, exact=found.complete, vector=query[0])
 
     def _ranked_moments(
-        self, questions: Sequence[tuple[Part, ...]], choice: MomentChoice, method: Method, allowed: set[str] | None
+        self, questions: Sequence[tuple[Part, ...]], choice: MomentChoice, method: Method, allowed: Set[str] | None
     ) -> list[MomentHits]:
         """Moments among those of all videos."""
         values, pointers = self._scored(questions, method, allowed)
@@ -338,12 +365,12 @@ class Searcher:
             yield MomentHit(ids[v], score, start, end, uri, float(scores[v]))
 
     def search_vector(
-        self, query: NDArray[np.float32], top_k: int = 10, method: Method | None = None, *, where: str | None = None
+        self, query: NDArray[np.float32], top_k: int = 10, method: Method | None = None, *, where: Where | None = None
     ) -> Hits:
         """`search` by an L2-normalised embedding (D,) through the vector index. Raises NoIndexError when there is
         none."""
         method = self.checked(method)
-        self._is_nominated((), method, False)
+        self.is_nominated((), method, False)
         allowed = None if where is None else self.select(where)
         return self._nominated_by("", query, top_k, method, allowed)
 
@@ -374,16 +401,21 @@ class Searcher:
                 check_query(part)
         return parts
 
-    def _is_nominated(self, parts: Sequence[Part], method: Method, exact: bool | None) -> bool:
-        if len(self.sides) == 1 and len(parts) < 2:
+    def is_nominated(self, parts: Sequence[Part], method: Method, exact: bool | None) -> bool:
+        """Whether the vector index names the candidates. Raises NoIndexError or QueryError where it should (exact
+        False) and cannot."""
+        if len(self.sides) == 1 and len(parts) < 2 and self._listed is None:
             return is_nominated(self.sides[0].vectors, method, exact)
         if exact is False:
-            what = "a hybrid compares" if len(self.sides) > 1 else "several parts of a query together compare"
+            several = (
+                "several parts of a query together compare" if len(parts) > 1 else "a search of some videos compares"
+            )
+            what = "a hybrid compares" if len(self.sides) > 1 else several
             raise QueryError(f"{what} every video: no use for the vector index")
         return False
 
     def _scored(
-        self, questions: Sequence[tuple[Part, ...]], method: Method, allowed: set[str] | None
+        self, questions: Sequence[tuple[Part, ...]], method: Method, allowed: Set[str] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """((Q, V) scores, minus infinity where a video is not allowed; (Q, D) what points to moments)."""
         among = None
@@ -404,7 +436,7 @@ class Searcher:
         return values, pointers
 
     def _ranked(
-        self, questions: Sequence[tuple[Part, ...]], top_k: int, method: Method, allowed: set[str] | None
+        self, questions: Sequence[tuple[Part, ...]], top_k: int, method: Method, allowed: Set[str] | None
     ) -> list[Hits]:
         """Hits among all videos."""
         ids = self.videos().video_ids
@@ -419,11 +451,11 @@ class Searcher:
             for parts, row, pointer in zip(questions, best, pointers, strict=True)
         ]
 
-    def _nominated(self, parts: tuple[Part, ...], top_k: int, method: Method, allowed: set[str] | None) -> Hits:
+    def _nominated(self, parts: tuple[Part, ...], top_k: int, method: Method, allowed: Set[str] | None) -> Hits:
         return self._nominated_by(_said(parts), part_vectors(parts, self.side)[0], top_k, method, allowed)
 
     def _nominated_by(
-        self, text: str, query: NDArray[np.float32], top_k: int, method: Method, allowed: set[str] | None
+        self, text: str, query: NDArray[np.float32], top_k: int, method: Method, allowed: Set[str] | None
     ) -> Hits:
         """Hits of one query among the candidates of the vector index."""
         (side,) = self.sides

@@ -24,7 +24,7 @@ from av.video.stream import VideoStream
 from qasir.errors import VideoError
 from qasir.video.limits import check_length, check_size, decoding, longest_s
 from qasir.video.lookahead import Inexact, Lookahead
-from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container
+from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container, packets_until
 from qasir.video.recorded import recorded_at
 
 log = logging.getLogger(__name__)
@@ -328,11 +328,12 @@ class Video:
                 raise VideoError("decode", text)
 
         reads_the_end = any(hand.to_the_end for hand in hands)
-        n_packets = 0
+        n_packets, last = 0, None
         try:
             for packet in self._container.demux(self._stream):
                 self._alive()
-                n_packets += packet.size > 0
+                if packet.size > 0:
+                    n_packets, last = n_packets + 1, packet
                 if packet.is_corrupt:
                     damage("a packet is cut short or marked corrupt")
                 try:
@@ -347,6 +348,7 @@ class Video:
                     yield frame
         except av.error.FFmpegError as error:  # no memory too, where a packet is said to be larger than there is any
             damage(message(error))
+        n_packets = packets_until(self._container, n_packets, last)
         if n_packets < self._stream.frames:
             damage(f"the file is cut short: {n_packets} of {self._stream.frames} packets", is_mine=reads_the_end)
         elif self._is_cut():

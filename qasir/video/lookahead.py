@@ -20,6 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from qasir.video.limits import out_of_memory
+from qasir.video.opening import packets_until
 
 _REORDER = 32
 """Packets past a keyframe to know all timestamps before it: twice what any codec can reorder."""
@@ -66,6 +67,7 @@ class Lookahead:
         self._window: deque[Packet] = deque()
         self._bytes = 0
         self._n_read = self._n_taken = 0
+        self._newest: Packet | None = None
         self._keys: deque[tuple[int, int]] = deque()  # (number, timestamp) of keyframes in the window
         self._known: list[int] = []  # timestamps read, sorted; old ones are forgotten
         self._ended = False
@@ -128,13 +130,14 @@ class Lookahead:
                 raise Inexact(str(error)) from None
             if packet is None or packet.size == 0:
                 self._ended = True
-                if self._n_read < self._expected:
+                if packets_until(self._container, self._n_read, self._newest) < self._expected:
                     raise Inexact("fewer packets than stated")
                 return
             if packet.pts is None or packet.is_corrupt:
                 raise Inexact("a packet without a timestamp, or a damaged one")
             self._window.append(packet)
             self._bytes += packet.size
+            self._newest = packet
             self._n_read += 1
             if packet.is_keyframe:
                 self._keys.append((self._n_read, packet.pts))

@@ -7,6 +7,7 @@ from typing import Any
 
 import av
 import av.error
+from av.packet import Packet
 
 from qasir.errors import VideoError
 from qasir.files.stores import Stores
@@ -25,6 +26,17 @@ is, its content says, whatever its suffix."""
 DECODER_OPTIONS = {"max_pixels": str(MAX_FRAME_PIXELS)}
 """For the codec context of every stream that is decoded."""
 _OPTIONS = {"format_whitelist": ",".join(CONTAINERS), **DECODER_OPTIONS}
+
+
+def packets_until(container: Any, n_packets: int, last: Packet | None) -> int:
+    """How many of the packets that a header states have come when so many were read, `last` the last one.
+
+    In AVI, empty ones count too, which show the frame before again: they are not handed out, but decoding times, which
+    number the packets there, count them.
+    """
+    if container.format.name != "avi" or last is None or last.dts is None:
+        return n_packets
+    return max(n_packets, last.dts + 1)
 
 
 def open_container(uri: str) -> Any:

@@ -168,19 +168,19 @@ def _called(name: str) -> str | None:
 def _import() -> ModuleType:
     if "open_clip" in sys.modules or find_spec("transformers") is not None:
         return _plainly()
-    before = set(sys.modules)
+    before = set(sys.modules.copy())
     finder = _Sparing()
     sys.meta_path.insert(0, finder)
     try:
         module = import_module("open_clip")
     except Exception:
-        for name in set(sys.modules) - before:
+        for name in set(sys.modules.copy()) - before:
             if name.partition(".")[0] in ("open_clip", "torchvision"):
                 del sys.modules[name]
         module = None
     finally:
         sys.meta_path.remove(finder)
-        for name in [name for name, one in sys.modules.items() if isinstance(one, _StandIn)]:
+        for name in [name for name, one in sys.modules.copy().items() if isinstance(one, _StandIn)]:
             del sys.modules[name]
         for name in _UNRUN:
             if isinstance(package := sys.modules.get(name), _Unrun):

@@ -21,7 +21,10 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", DOC, re.DOTALL)
 JOBS = {"encode_corpus": encode_corpus, "evaluate_retrieval": evaluate_retrieval, "finetune": finetune}
 VLM = "--model qasir-tiny --grid 2 --fps 1"
 DATA = Path(__file__).parents[1] / "data"
-LONG = {"tvr": "tvr.jsonl", "activitynet": "activitynet.json", "charades": "charades.txt"}
+LONG = {
+    "tvr": "tvr.jsonl", "activitynet": "activitynet.json", "charades": "charades.txt",
+    "qvhighlights": "qvhighlights.jsonl",
+}  # fmt: skip
 MADE_UP = {
     "msrvtt": "key,vid_key,video_id,sentence\nret0,msr0,video0,a man sings\nret1,msr1,video1,a dog runs\n",
     "msvd": "# VideoID Start End\nab_cd_1_9 a man is singing\nab_cd_1_9 someone sings\nxyz_3_7 a dog runs\n",

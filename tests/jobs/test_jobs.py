@@ -57,6 +57,35 @@ def test_encode_evaluate_search(demo, demo_index, tmp_path):
     assert facts["hits"][0]["video_id"] in text
 
 
+def test_evaluating_counts_what_was_left_out_of_the_query_file(demo, demo_index, tmp_path):
+    first, second, third, *_ = map(json.loads, (demo / "queries.jsonl").read_text().splitlines())
+    second |= {"start_s": second["end_s"] + 1, "end_s": second["start_s"]}
+    third |= {"query": ""}
+    queries, out = tmp_path / "q.jsonl", tmp_path / "report"
+    queries.write_text("".join(json.dumps(row) + "\n" for row in (first, second, third)))
+    args = ("--index", demo_index.uri, "--queries", queries, "--output", out, "--json")
+    listed, trec = tmp_path / "ids.txt", tmp_path / "trec"
+    listed.write_text(f"nowhere\n{first['video_id']}\n")
+    status, text, facts, _ = call(evaluate_retrieval, *args, "--video-ids", listed)
+    assert facts["video_ids"] == {"listed": 2, "not_in_index": 1, "queries_about_others": 0}
+    assert (facts["n_videos"], facts["metrics"]["R@1"]) == (1, 100.0)
+    said = "over the 2 listed videos only, of which the index lacks 1"
+    assert said in text
+    assert said in (out / "index.html").read_text()
+    status, _, facts, _ = call(evaluate_retrieval, *args, "--trec", trec)
+    right = {tuple(line.split()[::2]) for line in (trec / "qrels.txt").read_text().splitlines()}
+    run = [line.split() for line in (trec / "run.txt").read_text().splitlines()]
+    ranks = [int(rank) for query, _, video, rank, *_ in run if (query, video) in right]
+    assert (len(run), len(ranks), np.mean(ranks)) == (2 * 4, 2, facts["metrics"]["MeanR"])
+    assert (status, facts["n_queries"], sum(b["n_queries"] for b in facts["by_mv"])) == (0, 2, 1)
+    counts = {"no_text": 1, "moment_reversed": 1}
+    assert facts["query_file"] == {"format": "jsonl", "n_queries": 2, "left_out": counts, "mended": {}}
+    assert json.loads((out / "metrics.json").read_text())["query_file"] == facts["query_file"]
+    page = (out / "index.html").read_text()
+    assert "queries without a text, left out: 1 (first line 3)" in page
+    assert "moments that end before they start, left out: 1 (first line 2: " in page
+
+
 def test_searching_moments(demo, demo_index):
     query = json.loads((demo / "queries.jsonl").read_text().splitlines()[0])
     args = ("--index", demo_index.uri, "--json", query["query"])

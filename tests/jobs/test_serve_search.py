@@ -69,6 +69,33 @@ def test_a_server_from_its_first_line_to_its_end(demo_index):
     assert TOKEN not in "".join([*said, rest, errors]), "who gave it knows it"
 
 
+def test_it_ends_at_once_while_a_model_is_being_loaded(demo_index, tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import sys, time, runpy\n"
+        "from qasir.retrieval.text_encoder import TextEncoder\n"
+        "TextEncoder.encode = lambda *_: time.sleep(60)\n"
+        f"sys.argv = ['serve_search', '--index', {demo_index.uri!r}, '--port', '0']\n"
+        "runpy.run_module('jobs.serve_search', run_name='__main__')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "slow.py"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    try:
+        url = process.stdout.readline().strip()
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as waiting:
+            waiting.sendall(b"GET /api/search?q=a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert get(f"{url}/api/status")[0] == 200
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 143, errors
+    assert errors.splitlines()[-1] == "terminated; the page is served no more"
+    assert "Traceback" not in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["slow.py"], "the cache is gone"
+
+
 def test_a_port_that_is_taken_is_said_before_anything_is_loaded():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -47,7 +47,8 @@ function pictureOf(hit) {
     sharp.addEventListener("load", () => sharp.classList.add("there"));
     box.append(sharp);
   }
-  if (hit.problem) box.append(element("span", { class: "problem" }, icon("gone"), hit.problem));
+  // Over what is still shown, a line; in place of what is not, all of it.
+  if (hit.problem) box.append(element("span", { class: hit.media ? "problem noted" : "problem" }, hit.media ? null : icon("gone"), hit.problem));
   return box;
 }
 
@@ -98,7 +99,7 @@ function preview(card, hit, picture) {
   let timer = null;
   let at = 0;
   card.addEventListener("pointerenter", (event) => {
-    if (event.pointerType !== "mouse" || still.matches || frames.length < 2 || hit.problem) return;
+    if (event.pointerType !== "mouse" || still.matches || frames.length < 2 || (hit.problem && !hit.media)) return;
     at = Math.max(0, frames.findIndex((frame) => frame.at_s > hit.at_s));
     timer = setInterval(() => {
       if (card.querySelector(".cell:hover")) return;

@@ -48,7 +48,7 @@ class ShownVideo:
 
 @dataclass(frozen=True)
 class Example:
-    """A query with its first videos, and the true one behind them if it is not among them."""
+    """A query with its first videos, and the best right one behind them if none is among them."""
 
     query: Query
     rank: int
@@ -75,8 +75,10 @@ def pick(evaluation: Evaluation) -> tuple[list[int], list[int]]:
 def example(evaluation: Evaluation, searcher: Searcher, query: int) -> Example:
     asked = evaluation.queries[query]
     order = best_first(evaluation.values[query : query + 1], len(searcher.videos().video_ids))[0].tolist()
-    true = searcher.videos().video_ids.index(asked.video_id)
-    shown = order[:_VIDEOS_SHOWN] + ([true] if true not in order[:_VIDEOS_SHOWN] else [])
+    right = {searcher.videos().place[video_id] for video_id in asked.video_ids}
+    shown = order[:_VIDEOS_SHOWN]
+    if right.isdisjoint(shown):
+        shown.append(next(v for v in order if v in right))
     scored = {v: float(evaluation.values[query, v]) for v in shown}
     videos = [_video(searcher, evaluation.method, asked, v, order.index(v) + 1, scored[v]) for v in shown]
     return Example(asked, int(evaluation.rank[query]), videos)
@@ -97,15 +99,14 @@ def _video(searcher: Searcher, method: Method, asked: Query, video: int, rank: i
         for start, end, w in zip(table.start_s.tolist(), table.end_s.tolist(), weights, strict=True)
     ]
     start, end = searcher.moments([asked.text], [(0, video_id)])[0].tolist()
-    is_true = video_id == asked.video_id
-    true = [Span(*moment) for moment in asked.moments] if is_true else []
+    true = [Span(*moment) for moment in asked.moments] if video_id == asked.video_id else []
     peak = int(similarity.argmax())
     shown = sorted({peak, *np.argsort(-weights, kind="stable")[:_IMAGES_SHOWN].tolist()})[:_IMAGES_SHOWN]
     return ShownVideo(
         rank=rank,
         video_id=video_id,
         score=score,
-        is_true=is_true,
+        is_true=video_id in asked.video_ids,
         images=_images(
             side.snapshot,
             video_id,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from qasir.evaluation.evaluate import Evaluation
 from qasir.evaluation.metrics import RECALL_AT, Bin
 from qasir.evaluation.moment_metrics import CORPUS_NAMES, MOMENTS_RANKED, NAMES
+from qasir.evaluation.query_notes import Notes
 from qasir.evaluation.report.evaluation_charts import Bar, Point, bars, recall_curve, trade_off
 from qasir.evaluation.report.examples import example, pick
 from qasir.evaluation.report.template import render
@@ -17,10 +18,13 @@ def render_report(
     *,
     title: str,
     compared: Mapping[str, Evaluation] | None = None,
+    notes: Notes | None = None,
+    over: str = "",
 ) -> str:
     """One self-contained HTML page: metrics, curves, M/V bins, moments, and examples answered right and wrong.
 
     compared: other methods on the same queries, by name; with them the page shows performance against cost.
+    notes: what was mended or left out of the query file; over: which videos count, where not all do, in words.
     """
     right, wrong = pick(evaluation)
     telling = next((name for name in ("R@10", "R@5") if name not in evaluation.saturated), "R@1")
@@ -39,6 +43,8 @@ def render_report(
         corpus_names=CORPUS_NAMES,
         n_moments=MOMENTS_RANKED,
         compared=compared or {},
+        over=over,
+        notes=notes.lines() if notes is not None else [],
         trade_off=_trade_off(compared) if compared else "",
         right=[example(evaluation, searcher, q) for q in right],
         wrong=[example(evaluation, searcher, q) for q in wrong],

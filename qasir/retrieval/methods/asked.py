@@ -7,7 +7,7 @@ from qasir.errors import QueryError
 from qasir.options import options_of
 from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
 from qasir.retrieval.methods.method import Method
-from qasir.retrieval.methods.named import HYBRIDS, METHODS, flag_of, made, with_numbers
+from qasir.retrieval.methods.named import HYBRIDS, METHODS, made, said, with_numbers
 
 Numbers = Mapping[str, Sequence[Any]]
 """{field of a method: the values given for it}: one, or for the methods of a hybrid's sides one for each index."""
@@ -62,7 +62,7 @@ def _of_side(numbers: Numbers, side: int, n_sides: int) -> dict[str, Any]:
     found = {}
     for name, values in numbers.items():
         if len(values) not in (1, n_sides):
-            plural = f"{name.replace('_', ' ')}s"
+            plural = f"{said(name)}s"
             raise QueryError(f"{len(values)} {plural} for {n_sides} index{'es' * (n_sides > 1)}: give one for each")
         found[name] = values[side if len(values) > 1 else 0]
     return found
@@ -70,5 +70,5 @@ def _of_side(numbers: Numbers, side: int, n_sides: int) -> dict[str, Any]:
 
 def _single(name: str, values: Sequence[Any]) -> Any:
     if len(values) != 1:
-        raise QueryError(f"{flag_of(name)} {', '.join(map(str, values))}: give one")
+        raise QueryError(f"{said(name)} {', '.join(map(str, values))}: give one")
     return values[0]

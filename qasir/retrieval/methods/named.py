@@ -47,7 +47,7 @@ def argument_of(name: str) -> dict[str, int]:
 def made(name: str, numbers: Mapping[str, Any] | None = None, *, like: Method | None = None) -> Method:
     """The method of one index by its name, with numbers by field; what is not given is as in `like`, or by default.
 
-    Raises SpecError for a name that is none, QueryError for a number that the method has no use for, naming its option.
+    Raises SpecError for a name that is none, QueryError for a number that the method has no use for, naming it.
     """
     plain, _, argument = name.partition(":")
     kind = METHODS.get(plain)
@@ -62,11 +62,11 @@ def with_numbers(kind: type[Method], given: Mapping[str, Any], *, like: Method |
     own = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     for name in given:
         if name not in own:
-            raise QueryError(f"{flag_of(name)}: {kind.name} has no use for it; it is for {', '.join(users_of(name))}")
+            raise QueryError(f"{said(name)}: {kind.name} has no use for it; it is for {', '.join(users_of(name))}")
     taken = {} if like is None else {name: value for name, value in like.numbers().items() if name in own}
     method = kind(**{**taken, **given})
     for name in method.useless() & set(given):
-        raise QueryError(f"{flag_of(name)}: changes nothing beside the other numbers of {kind.name}")
+        raise QueryError(f"{said(name)}: changes nothing beside the other numbers of {kind.name}")
     return method
 
 
@@ -90,6 +90,11 @@ def flag_of(field: str) -> str:
     """The option of a number on a command line."""
     options = number_options()
     return options[field].flag if field in options else f"--{field.replace('_', '-')}"
+
+
+def said(field: str) -> str:
+    """A number in words, for whoever gave it by an option or by a parameter of the API."""
+    return field.replace("_", " ")
 
 
 def users_of(field: str) -> list[str]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qasir.errors import SpecError
 from qasir.evaluation.evaluate import answerable
-from qasir.evaluation.metrics import summarise, target_ranks
+from qasir.evaluation.metrics import right_ranks, summarise
 from qasir.evaluation.query import Query, fingerprint
 from qasir.index.spec import EncoderSpec
 from qasir.retrieval.modules import FineTuned
@@ -51,22 +51,22 @@ class Split:
 
 @dataclass(frozen=True)
 class Validation:
-    """Queries against videos that were not trained on. texts (Q, D); target (Q,) the number of each query's video."""
+    """Queries against videos that were not trained on. texts (Q, D); right: the numbers of each query's videos."""
 
     texts: NDArray[np.float32]
     features: Features
-    target: NDArray[np.int64]
+    right: list[list[int]]
 
     @classmethod
     def of(cls, split: Split) -> "Validation":
         place = split.searcher.videos().place
-        target = np.array([place[query.video_id] for query in split.queries])
-        return cls(split.texts(), split.searcher.side.vectors.load().features, target)
+        right = [[place[video_id] for video_id in query.video_ids] for query in split.queries]
+        return cls(split.texts(), split.searcher.side.vectors.load().features, right)
 
     def metrics(self, model: FineTuned, recipe: Recipe) -> dict[str, float]:
         """Those of `qasir.evaluation.metrics.summarise`, scored as the recipe says."""
         values = score(model.query_vectors(self.texts), model.video_vectors(self.features), recipe.scoring)
-        return summarise(target_ranks(values, self.target))
+        return summarise(right_ranks(values, self.right))
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ class FileCatalogue:
         if index or video_id not in self.uris:
             raise NotFoundError(f"no video {video_id!r} in index {index}")
         return StoredVideo(
-            video_id, self.uris[video_id], self.fingerprints[video_id], self.duration_s, 64, 48, "h264", None, None, 0.0
-        )
+            video_id, self.uris[video_id], self.fingerprints[video_id], self.duration_s, 64, 48, 25.0, "h264", None,
+            None, 0.0,
+        )  # fmt: skip
 
     def thumbnail(self, video_id: str, at_s: float, index: int = 0) -> bytes:
         self.video(video_id, index)

@@ -1,5 +1,6 @@
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from qasir.app.batching import Gathering
+from qasir.app.errors import BusyError
 
 
 class Thing:
@@ -65,5 +67,35 @@ def test_nothing_is_kept_of_what_was_answered_and_nothing_taken_once_closed():
     gc.collect()
     assert kept() is None
     gathering.close()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(BusyError, match="ending"):
         gathering.ask("late")
+
+
+def test_what_takes_too_long_is_given_up_when_it_is_closed():
+    go_on, told = threading.Event(), []
+
+    def answer(questions):
+        go_on.wait()
+        return questions
+
+    gathering = Gathering(answer)
+
+    def ask(question):
+        try:
+            gathering.ask(question)
+        except BusyError as error:
+            told.append(str(error))
+
+    threads = [threading.Thread(target=ask, args=[question]) for question in "ab"]
+    for thread in threads:
+        thread.start()
+    begun = time.monotonic()
+    while len(gathering._unanswered) < 2:
+        time.sleep(0.01)
+    assert not gathering.close(time.monotonic() + 0.1)
+    for thread in threads:
+        thread.join()
+    assert told == ["the server is ending"] * 2
+    assert time.monotonic() < begun + 5
+    go_on.set()
+    assert gathering.close()

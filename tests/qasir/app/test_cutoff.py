@@ -55,3 +55,9 @@ def test_the_same_sample_is_taken_whenever_an_index_is_opened(tmp_path):
     first, second = (Sample(open_index(str(tmp_path / "i")).side).of_units(query) for _ in range(2))
     assert first == second
     assert first[0].n == 4800
+
+
+def test_of_what_is_all_alike_nothing_is_said():
+    scores = (0.9 + 0.05 * np.random.default_rng(3).standard_normal(2000)).astype(np.float32)
+    assert noise_of(scores, "cell").cutoff is None
+    assert noise_of(scores, "video").cutoff > 1.0, "standardised scores may be above 1"

@@ -9,8 +9,8 @@ import lance
 import numpy as np
 import pytest
 
-from qasir.app.errors import NotFoundError
-from qasir.app.following import BEING_MADE, NOTHING_ENCODED, Followed
+from qasir.app.errors import NotFoundError, UnsearchableError
+from qasir.app.following import BEING_MADE, GONE, NOTHING_ENCODED, Followed
 from qasir.app.question import By, Question, Ranking
 from qasir.errors import NoIndexError, QueryError, SpecError
 from qasir.index.schemas import FORMAT_KEY, runs_schema
@@ -272,7 +272,7 @@ def test_one_that_is_deleted_is_searched_on_and_another_in_its_place_is_seen(tmp
     assert not one.look()
     shutil.rmtree(uri)
     assert not one.look()
-    assert one.problem is not None
+    assert one.problem == GONE
     assert one.opened is not None
     shutil.copytree(tmp_path / "other", uri)
     one._not_before = 0.0
@@ -321,3 +321,59 @@ def wait_for(look, is_done, seconds=60):
             return found
         threading.Event().wait(0.05)
     raise AssertionError(f"not within {seconds} s: {found}")
+
+
+def test_a_filter_is_worked_out_by_who_asks(engine, monkeypatch):
+    view = engine.view()
+    threads = []
+    select = view.searching.searcher.side.snapshot.select
+
+    def selecting(where):
+        threads.append(threading.current_thread())
+        return select(where)
+
+    monkeypatch.setattr(view.searching.searcher.side.snapshot, "select", selecting)
+    for by in ("video", "moment"):
+        found = engine.search(Question(("a", Like("v003", 1.0)), by=by, where="video_id < 'v003'"))
+        assert {hit.video_id for hit in found.hits} == {"v000", "v001", "v002"}
+    assert set(threads) == {threading.current_thread()}, "others wait for the threads that rank"
+    kept = view.searching.select("true")
+    assert view.searching.select("true") is kept
+    del kept
+    gc.collect()
+    assert "true" not in view.searching._selections
+
+
+def test_indexes_of_two_corpora_are_no_hybrid(tmp_path):
+    large = make_index(tmp_path / "large", [2] * 5)
+    other = make_index(tmp_path / "other", [2] * 5, prefix="w", seed=1)
+    with pytest.raises(QueryError, match="not over one corpus"):
+        serving(large.uri, other.uri, hybrid="fusion").__enter__()
+
+
+def test_a_hybrid_that_comes_apart_says_so(tmp_path):
+    large, small = (make_index(tmp_path / name, [2] * 5, seed=seed) for seed, name in enumerate(("large", "small")))
+    with serving(large.uri, small.uri, hybrid="fusion") as engine:
+        assert [engine.waiting(number) for number in (0, 1)] == [None, None]
+        make_index(tmp_path / "large", [2] * 5, prefix="w")
+        wait_for(lambda: engine.waiting(1), lambda why: why is not None)
+        assert "not over one corpus" in engine.waiting(1)
+        with pytest.raises(UnsearchableError, match="not over one corpus"):
+            engine.search(Question(("a",)))
+        make_index(tmp_path / "small", [2] * 5, prefix="w")
+        wait_for(lambda: engine.waiting(0), lambda why: why is None)
+        assert len(engine.search(Question(("a",))).hits) == 10
+
+
+def test_a_hybrid_of_which_one_is_empty_waits(tmp_path):
+    large = make_index(tmp_path / "large", [2] * 5)
+    empty = make_index(tmp_path / "empty", [1], failed=["broken"], prefix="w")
+    empty.table("videos").delete("status = 'encoded'")
+    with serving(large.uri, empty.uri, hybrid="fusion") as engine:
+        assert [engine.waiting(number) for number in (0, 1)] == [NOTHING_ENCODED] * 2
+        assert list(engine.search(Question(("a",))).hits) == []
+
+
+def test_a_server_is_not_started_to_search_by_a_vector_index_that_is_not_there(index):
+    with pytest.raises(NoIndexError, match="vector index"):
+        serving(index.uri, ranking=Ranking(exact=False)).__enter__()

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 from dataclasses import asdict, replace
+from urllib.parse import quote
 
 import opentimelineio as otio
 import pytest
@@ -14,8 +15,8 @@ ODD = 'a "b", <c>\n=1+1\t\u202e📼 %23#?'
 HIT = SearchHit(
     video_id="day/one", uri="/videos/day/one.mp4", score=0.25, start_s=10.0, end_s=12.5, at_s=11.0,
     media_offset_s=0.5, thumbnail=None, media=None, video_score=None, title="one", date="2026-01-31T00:00:00+00:00",
-    date_kind="recorded", duration_s=60.0, codec="h264", width=320, height=240, above_cutoff=True, problem=None,
-    placeholder=None, frames=[],
+    date_kind="recorded", duration_s=60.0, codec="h264", width=320, height=240, fps=25.0, above_cutoff=True,
+    problem=None, placeholder=None, frames=[],
 )  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def test_json_is_the_answer():
 def test_a_time_line_names_files_and_moments_in_their_own_frames():
     timeline, (clip, other) = clips(HIT, replace(HIT, video_id="other"), fps={"day/one": 30.0, "other": None})
     assert timeline.metadata["qasir"]["query"] == "a flamingo"
-    assert clip.media_reference.target_url == "/videos/day/one.mp4"
+    assert clip.media_reference.target_url == "file:///videos/day/one.mp4"
     seconds = otio.opentime.RationalTime.to_seconds
     assert clip.source_range.start_time == otio.opentime.RationalTime(315, 30), "10.5 s as a player counts"
     assert clip.source_range.duration == otio.opentime.RationalTime(75, 30)
@@ -84,8 +85,22 @@ def test_a_moment_of_one_picture_is_a_frame_long():
 
 def test_odd_names_survive_a_time_line():
     timeline, (clip,) = clips(replace(HIT, uri=f"/videos/{ODD}", title=ODD, video_id=ODD), query=ODD)
-    assert (clip.name, clip.media_reference.target_url) == (ODD, f"/videos/{ODD}")
+    assert (clip.name, clip.media_reference.target_url) == (ODD, f"file:///videos/{quote(ODD)}")
     assert clip.metadata["qasir"]["video_id"] == timeline.metadata["qasir"]["query"] == ODD
+
+
+@pytest.mark.parametrize(
+    ("uri", "url"),
+    [
+        ("/a b/#1?%.mp4", "file:///a%20b/%231%3F%25.mp4"),
+        ("file:///caf%E9.mp4", "file:///caf%E9.mp4"),
+        ("s3://bucket/a.mp4?region=x", "s3://bucket/a.mp4?region=x"),
+        ("file://host/a.mp4", "file://host/a.mp4"),
+    ],
+)
+def test_a_time_line_names_files_by_their_urls(uri, url):
+    _, (clip,) = clips(replace(HIT, uri=uri))
+    assert clip.media_reference.target_url == url
 
 
 def test_some_hits_can_be_selected():

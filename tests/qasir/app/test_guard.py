@@ -309,6 +309,7 @@ def test_what_is_too_long_is_refused():
     assert guard.post("/api/search?q=" + "a" * 1001).status_code == 400
     assert guard.get("/api/search?where=" + "a" * URL_BYTES).status_code == 414
     assert guard.get("/media/" + "a" * URL_BYTES).status_code == 414
+    assert guard.get("/?q=" + "a" * 1500).status_code == 200, "the page, which tells it"
     assert guard.get("/api/search?" + "&".join(f"x{i}=1" for i in range(201))).status_code == 400
 
 
@@ -340,8 +341,9 @@ def test_a_body_is_bounded_whatever_its_headers_promise(headers, bodies, status)
     assert ("error" in json.loads(body)) == (status != 200)
 
 
-def test_a_body_that_does_not_come_is_given_up(monkeypatch):
-    monkeypatch.setattr("qasir.app.limits.BODY_S", 0.05)
+@pytest.mark.parametrize(("path", "limit"), [("/api/search", "BODY_S"), ("/api/session", "SMALL_BODY_S")])
+def test_a_body_that_does_not_come_is_given_up(monkeypatch, path, limit):
+    monkeypatch.setattr(f"qasir.app.limits.{limit}", 0.05)
     sent = []
 
     async def send(message):
@@ -350,10 +352,48 @@ def test_a_body_that_does_not_come_is_given_up(monkeypatch):
     async def receive():
         await asyncio.Event().wait()
 
-    scope = {"type": "http", "method": "POST", "path": "/api/search", "query_string": b"", "scheme": "http"}
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "scheme": "http"}
     asyncio.run(Guard(behind(), AppSettings())({**scope, "headers": [(b"host", b"[::1]")]}, receive, send))
     assert sent[0]["status"] == 413
     assert b"did not come" in sent[1]["body"]
+
+
+def test_bodies_that_come_slowly_keep_nothing_else_waiting():
+    async def run():
+        guard = Guard(behind(), AppSettings(requests=20, token=TOKEN))
+        bearer = [(b"host", b"[::1]"), (b"authorization", b"Bearer " + TOKEN.encode())]
+
+        async def status(method, path, headers, receive):
+            sent = []
+
+            async def send(message):
+                sent.append(message)
+
+            scope = {"type": "http", "method": method, "path": path, "query_string": b"q=a", "scheme": "http"}
+            await guard({**scope, "headers": headers, "client": ("127.0.0.1", 1)}, receive, send)
+            return sent[0]["status"]
+
+        async def slowly():
+            await asyncio.Event().wait()
+
+        async def empty():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        slow = [("/api/session", [(b"host", b"[::1]"), (b"content-length", b"1000")])] * 20
+        slow += [("/api/search", [*bearer, (b"content-length", b"1000000")])] * 16
+        tasks = [asyncio.create_task(status("POST", *one, slowly)) for one in slow]
+        await asyncio.sleep(0.05)
+        assert not any(task.done() for task in tasks)
+        for path in ("/", "/static/index.html", "/api/search", "/media/a"):
+            assert await status("GET", path, bearer, slowly) == 200, path
+        for path, headers in slow[::20]:
+            assert await status("POST", path, headers, slowly) == 503
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert await status("POST", "/api/search", bearer, empty) == 200, "given back"
+
+    asyncio.run(run())
 
 
 def test_so_many_requests_at_once_and_videos_apart():
@@ -480,6 +520,16 @@ def test_an_upload_without_end_is_cut_off():
                     connection.sendall(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
                     sent += 0x10000
         assert raw(port, b"GET /api/search?q=a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")[0] == 200
+
+
+def test_a_client_that_leaves_while_it_uploads_leaves_no_trace(served, caplog):
+    with caplog.at_level(logging.WARNING):
+        for path in ("search", "session"):
+            with socket.create_connection(("127.0.0.1", served[0]), timeout=10) as connection:
+                head = f"POST /api/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx"
+                connection.sendall(head.encode())
+        raw(served[0], b"GET /api/search?q=a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert caplog.records == []
 
 
 def test_the_log_has_no_token(served, caplog):

@@ -116,6 +116,11 @@ def test_only_what_the_index_has_is_opened(client, kind, video_id):
     assert "error" in got.json()
 
 
+def test_an_empty_file_is_gone(client, file):
+    file.write_bytes(b"")
+    assert client.get("/media/a").status_code == 404
+
+
 def test_a_file_that_is_gone(client, file):
     file.unlink()
     got = client.get("/media/a")

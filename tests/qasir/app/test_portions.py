@@ -18,8 +18,8 @@ def get(tmp_path):
     def media() -> FileResponse:
         return FileResponse(tmp_path / "a.bin")
 
-    def made(path="/media/a", *, method="GET", asked=None, whole=10_000):
-        client = TestClient(Portions(app, portion=100, whole=whole))
+    def made(path="/media/a", *, method="GET", asked=None, whole=10_000, root_path=""):
+        client = TestClient(Portions(app, portion=100, whole=whole), root_path=root_path)
         return client.request(method, path, headers={"range": asked} if asked else None)
 
     return made
@@ -51,6 +51,11 @@ def test_without_one_range_a_small_file_comes_whole_and_a_large_one_not(get, ask
     answer = get(asked=asked, whole=1023)
     assert answer.status_code == 413
     assert answer.json() == {"error": "it is larger than 1,023 bytes: ask for ranges of it"}
+
+
+def test_it_finds_videos_where_the_application_is_mounted(get):
+    answer = get("/under/media/a", asked="bytes=0-", root_path="/under")
+    assert answer.headers["content-range"] == "bytes 0-99/1024"
 
 
 def test_what_is_no_video_or_has_no_range_is_left_alone(get):

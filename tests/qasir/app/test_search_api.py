@@ -3,6 +3,7 @@ import itertools
 import shutil
 from dataclasses import fields
 
+import lance
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -12,6 +13,7 @@ from qasir.app import search_api
 from qasir.app.answers import Frame, MomentsAnswer, SearchAnswer, SearchHit
 from qasir.app.application import make_app
 from qasir.app.settings import AppSettings
+from qasir.index.schemas import runs_schema
 from tests.indexes import make_index, writing
 from tests.qasir.app.engines import serving
 
@@ -91,6 +93,11 @@ def test_an_answer_has_all_that_the_contract_says(demo_client, by):
     assert scores == sorted(scores, reverse=True)
 
 
+def test_an_answer_says_how_it_was_ranked(demo_client):
+    answer = demo_client.get("/api/search?q=a&aggregation=attention&temperature=0.2").json()
+    assert answer["scoring"] == {"aggregation": "attention", "temperature": 0.2}
+
+
 def test_moments_cover_one_video_for_a_player(demo_client):
     hit = demo_client.get("/api/search", params={"q": "a penguin"}).json()["hits"][0]
     answer = demo_client.get("/api/moments", params={"q": "a penguin", "video_id": hit["video_id"]}).json()
@@ -133,9 +140,9 @@ def test_moments_cover_one_video_for_a_player(demo_client):
         ("q=a&temperature=nan", "temperature"),
         ("q=a&temperature=x", "temperature"),
         ("q=a&temperature=0.1&temperature=0.2", "temperature"),
-        ("q=a&aggregation=max&temperature=0.1", "no use"),
+        ("q=a&aggregation=max&temperature=0.1", "temperature: max has no use"),
+        ("q=a&aggregation=max&recall_k=3", "recall k: max has no use"),
         ("q=a&exact=false", "vector index"),
-        ("like=nope@1", "no encoded video"),
         ("like=nowhere", "VIDEO@12.5"),
         ("like=v010@nan", "seconds"),
         ("like=v010@1e9", "seconds"),
@@ -150,6 +157,12 @@ def test_what_makes_no_sense_is_refused_with_a_reason(client, asked, message):
     assert answer.status_code == 400, answer.text
     assert message in answer.json()["error"]
     assert list(answer.json()) == ["error"]
+
+
+def test_a_video_that_is_not_there_is_404(client):
+    for asked in ("like=nope@1", "q=a&like=nope@1", "like=@@1"):
+        answer = client.get(f"/api/search?{asked}")
+        assert (answer.status_code, "no encoded video" in answer.json()["error"]) == (404, True)
 
 
 def test_an_index_that_is_not_there_is_404(client):
@@ -175,8 +188,11 @@ def test_hostile_ids_come_back_as_plain_json(client):
 
 def test_a_file_that_is_gone_is_told_and_the_rest_goes_on(client):
     hits = {hit["video_id"]: hit for hit in client.get("/api/search?q=a&top_k=200").json()["hits"]}
-    there, gone = hits[HOSTILE[0]], hits[HOSTILE[1]]
-    assert (there["problem"], there["media"] is None) == (None, False)
+    changed, gone = hits[HOSTILE[0]], hits[HOSTILE[1]]
+    assert changed["problem"] == "the file changed since it was encoded"
+    assert None not in (changed["media"], changed["thumbnail"], *(frame["thumbnail"] for frame in changed["frames"]))
+    answer = client.get("/api/moments", params={"video_id": HOSTILE[0], "q": "a"}).json()
+    assert (answer["problem"], answer["media"]) == (changed["problem"], changed["media"])
     assert (gone["problem"], gone["media"], gone["thumbnail"]) == ("the file is gone", None, None)
     assert all(frame["thumbnail"] is None for frame in gone["frames"])
     answer = client.get("/api/moments", params={"video_id": HOSTILE[1], "q": "a"}).json()
@@ -281,6 +297,33 @@ def test_an_index_that_goes_away_is_searched_on(tmp_path):
         assert client.get("/api/moments?q=a&video_id=v001").status_code == 200
 
 
+@pytest.fixture(scope="module", params=["being made", "of failures only"])
+def empty_client(request, tmp_path_factory):
+    uri = tmp_path_factory.mktemp("empty") / "i"
+    if request.param == "being made":
+        lance.write_dataset(runs_schema().empty_table(), uri / "runs.lance")
+    else:
+        make_index(uri, [1], failed=["broken"]).table("videos").delete("status = 'encoded'")
+    with serving(uri) as engine, answering(engine) as client:
+        yield client
+
+
+def test_where_nothing_is_encoded_yet_nothing_is_found(empty_client):
+    for asked in ("q=a", "q=a&from=2020-01-01&to=2030-01-01", "q=a&where=duration_s>1", "q=a&aggregation=max"):
+        answer = empty_client.get(f"/api/search?{asked}")
+        assert (answer.status_code, answer.json().get("hits")) == (200, []), answer.text
+    assert empty_client.post("/api/search", content=picture()).json()["hits"] == []
+
+
+def test_where_nothing_is_encoded_yet_what_makes_no_sense_is_refused_all_the_same(empty_client):
+    for asked in ("where=nonsense", "where=nosuch=1", "where=repeat('a',9)='a'", "aggregation=nope", "temperature=nan"):
+        answer = empty_client.get(f"/api/search?q=a&{asked}")
+        assert (answer.status_code, list(answer.json())) == (400, ["error"]), asked
+    assert "'nosuch=1'" in empty_client.get("/api/search?q=a&where=nosuch=1").json()["error"]
+    assert empty_client.get("/api/search?like=x@1").status_code == 404
+    assert empty_client.post("/api/search", content=b"no picture").status_code == 400
+
+
 def test_a_corpus_too_small_for_a_cut_off_has_none(tmp_path):
     index = make_index(tmp_path / "i", [1] * 3, cells=False)
     with serving(index.uri) as engine, answering(engine) as client:
@@ -295,6 +338,11 @@ def test_the_api_describes_itself(client):
     parameters = {one["name"] for one in paths["/api/search"]["get"]["parameters"]}
     assert {"q", "like", "top_k", "by", "per_video", "where", "exact", "sort", "index", "folder", "codec"} <= parameters
     assert {"temperature", "gate_temperature", "recall", "rerank", "weight", "cascade_k"} <= parameters
+    of_one = {one["name"] for one in paths["/api/moments"]["get"]["parameters"]}
+    assert {"video_id", "q", "like", "top_k", "aggregation", "temperature", "index"} <= of_one
+    assert not of_one & {"where", "folder", "codec", "from", "by", "per_video", "exact", "sort"}, (
+        "they do nothing there"
+    )
     for path in ("/api/search", "/api/moments"):
         for how in ("get", "post"):
             assert "$ref" in str(paths[path][how]["responses"]["200"]["content"]["application/json"]["schema"])

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 from urllib.parse import quote
 
 import lance
@@ -108,7 +109,7 @@ def test_hits_are_downloaded_as_a_file(client, demo_index):
     assert [hit["score"] for hit in found["hits"]] == [hit["score"] for hit in hits]
     text = client.get(f"/api/export?{query}&format=otio&select=2").text
     ((clip,),) = otio.adapters.read_from_string(text, "otio_json").tracks
-    assert clip.media_reference.target_url == hits[1]["uri"]
+    assert clip.media_reference.target_url == Path(hits[1]["uri"]).as_uri()
     fps = demo_index.table("videos").to_table(columns=["fps"])["fps"][0].as_py()
     assert clip.source_range.start_time.rate == fps
     assert clip.source_range.start_time.to_seconds() == pytest.approx(hits[1]["start_s"], abs=1 / fps)
@@ -154,9 +155,11 @@ def test_two_indexes_together_say_so(tmp_path):
     try:
         with TestClient(make_page(engine, AppSettings()), base_url="http://localhost") as client:
             found = client.get("/api/facets?index=1").json()
+            searched = client.get("/api/search?like=v000@1").json()
     finally:
         engine.close()
     assert found["hybrid"] == "fusion"
+    assert searched["scoring"]["aggregation"] == "fusion"
     assert [number["name"] for number in found["hybrid_numbers"]] == ["weight"]
     assert [one["name"] for one in found["indexes"]] == ["large/index", "small/index"]
 

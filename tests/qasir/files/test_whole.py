@@ -4,10 +4,11 @@ import pyarrow as pa
 import pytest
 
 from qasir.errors import StorageError
-from qasir.files.whole import write_bytes, write_parquet, write_whole
+from qasir.files.whole import write_bytes, write_lines, write_parquet, write_whole
 
 WRITES = [
     pytest.param(lambda path: write_whole(path, "text"), id="text"),
+    pytest.param(lambda path: write_lines(path, ["text\n"]), id="lines"),
     pytest.param(lambda path: write_bytes(path, b"bytes"), id="bytes"),
     pytest.param(lambda path: write_parquet(path, pa.table({"a": [1]})), id="table"),
 ]

@@ -164,6 +164,22 @@ def test_a_file_cut_short_fails_or_is_kept_in_part(tmp_path, name):
     assert end.decode_errors >= 1
 
 
+def test_empty_packets_of_avi_show_the_frame_before_again(tmp_path):
+    at = [0, *range(2, 40)]  # the muxer fills what is left out
+    path = write_video(
+        tmp_path / "v.avi", len(at), pts=at, time_base=Fraction(1, 10), codec="mpeg4", options={"bf": "0"}
+    )
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.frames == 40 > sum(packet.size > 0 for packet in container.demux(stream))
+    numbers, duration = shown(path, "10")
+    assert duration == pytest.approx(4.0)
+    assert numbers == on_display([Fraction(t, 10) for t in at], Fraction(10), Fraction(4))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * 0.6)])
+    assert fails(path) == "decode"
+
+
 def test_damage_in_the_middle_fails_the_video_or_one_frame_of_it(tmp_path):
     path = break_frame(write_video(tmp_path / "v.mp4", 50, options={"bf": "0"}), 30)
     assert fails(path) == "decode"

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 
@@ -33,7 +32,7 @@ def make_task(folder, settings=QUICK):
     queries = [Query(str(i), f"query {i}", f"v{v:03}") for i, v in enumerate(VIDEOS)]
     pairs = Pairs.of(snapshot, queries, unit_rows(0, len(VIDEOS), DIM))
     features, *_ = ragged(50, [3, 2, 4])
-    validation = Validation(unit_rows(60, 5, DIM), features, np.array([0, 1, 2, 0, 1]))
+    validation = Validation(unit_rows(60, 5, DIM), features, [[0], [1], [2], [0], [1]])
     source = VideoRows.of(snapshot, cells=settings.recipe.name == "eercf")
     asked = {"lr": settings.lr, "seed": settings.seed}
     return Task(settings, settings.batch_size, pairs, validation, source, snapshot.spec, asked)
