@@ -121,7 +121,8 @@ function table(kind, names, rows, caption, right = []) {
   return element("div", { class: "wide-table", tabindex: 0, role: "group", "aria-label": caption }, made);
 }
 
-const rate = (run) => (typeof run.rate === "number" ? `${run.rate.toFixed(1)} × real time` : null);
+/** Null until it is known: early in a run nothing is written yet. */
+const rate = (run) => (run.rate >= 0.05 ? `${run.rate.toFixed(1)} × real time` : null);
 
 function took({ started_at: start, ended_at: end, live }) {
   const until = end ? new Date(end) : live ? new Date() : null;

@@ -25,6 +25,14 @@ export async function ask(path, parameters = new URLSearchParams(), { signal, bo
   return response.json();
 }
 
+/** The file that the server makes for a picture, and its name. */
+export async function fileOf(address, picture) {
+  const response = await request(address, sent(picture));
+  const said = response.headers.get("Content-Disposition") ?? "";
+  const name = /filename\*=UTF-8''([^;]+)/.exec(said)?.[1] ?? /filename="([^"]+)"/.exec(said)?.[1] ?? "hits";
+  return { blob: await response.blob(), name: decodeURIComponent(name) };
+}
+
 /** A response that went well; raises Refused otherwise. */
 export async function request(url, options = {}) {
   let response;

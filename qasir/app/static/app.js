@@ -3,7 +3,7 @@
 import { Administration } from "./administration.js";
 import { FILTERS, isAsking, read, write } from "./address.js";
 import { connection, onToken } from "./api.js";
-import { askForToken, wireHelp } from "./dialogs.js";
+import { askForToken, wireHelp, wireToken } from "./dialogs.js";
 import { byId } from "./dom.js";
 import { Filters } from "./filters.js";
 import { placeIcons } from "./icons.js";
@@ -73,13 +73,22 @@ class Page {
     this.go({ video, t }, { play: true });
   }
 
+  /** Keep in the address where the player is. Nothing is filled in again: someone may be typing in a field. */
+  keepSecond(t) {
+    const next = { ...this.state, t };
+    if (write(next) === write(this.state)) return;
+    history.replaceState(null, "", write(next));
+    this.state = this.shown = next;
+    this.search.mark(next);
+  }
+
   close() {
     this.go({ video: "", t: null });
   }
 
   /** Look for what is like a place in a video. */
   like(video, at) {
-    this.go({ like: `${video}@${at.toFixed(2)}`, q: "", picture: "", video: "", t: null });
+    this.go({ like: `${video}@${at.toFixed(2)}`, q: "", picture: "", cut: null, video: "", t: null });
     scrollTo({ top: 0 });
   }
 
@@ -114,6 +123,7 @@ const page = new Page();
 placeIcons();
 wireTheme();
 wireHelp();
+wireToken();
 wireKeyboard(page);
 onToken(askForToken);
 page.start();

@@ -35,9 +35,9 @@ export class Filters {
     this.button.focus();
   }
 
-  /** Another index: what its videos are called and how they are ranked is its own. */
+  /** Another index: what its videos are called, and so what is like a place in one, and how they are ranked is its own. */
   choose(index) {
-    this.page.go({ index, aggregation: "", numbers: {}, folder: "", codec: [], cut: null, video: "", t: null });
+    this.page.go({ index, like: "", aggregation: "", numbers: {}, folder: "", codec: [], cut: null, video: "", t: null });
   }
 
   forget() {

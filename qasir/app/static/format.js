@@ -51,3 +51,6 @@ export const count = (value) => Number(value).toLocaleString();
 
 /** "1 video", "40 videos". */
 export const many = (value, one, several = `${one}s`) => `${count(value)} ${value === 1 ? one : several}`;
+
+/** What the server says of itself in passing, as a sentence. */
+export const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;

@@ -22,6 +22,9 @@ export const KEYS = [
   [["?"], "these keys"],
 ];
 
+/** What takes letters itself: they write in it, or choose from it. */
+const TAKES_LETTERS = "textarea, select, [contenteditable], input:not([type=checkbox], [type=radio], [type=range])";
+
 let isOn = kept("shortcuts") !== "off";
 
 export const areShortcutsOn = () => isOn;
@@ -37,7 +40,7 @@ export function wireKeyboard(page) {
     if (document.querySelector("dialog[open]")) return;
     const at = event.target;
     if (event.key === "Escape") return escape(page, at);
-    if (!isOn || at.closest("input, select, textarea, [contenteditable]")) return;
+    if (!isOn || at.closest(TAKES_LETTERS)) return;
     const action = (page.state.view === "search" && actionOf(page, event, at)) || (event.key === "?" && openHelp);
     if (!action) return;
     event.preventDefault();
@@ -54,8 +57,8 @@ function actionOf(page, event, at) {
   if (common[event.key]) return common[event.key];
   const player = page.player;
   if (!player.isOpen) return null;
-  if (at.closest("[role=slider]") && event.key.startsWith("Arrow")) return null;
-  if (event.key === " ") return at.closest("button, a[href], summary") ? null : () => player.toggle();
+  if (at.closest("[role=slider], [type=radio], [type=range]") && event.key.startsWith("Arrow")) return null;
+  if (event.key === " ") return at.closest("button, a[href], summary, [type=checkbox], [type=radio]") ? null : () => player.toggle();
   return {
     ArrowLeft: () => player.step(-5),
     ArrowRight: () => player.step(5),

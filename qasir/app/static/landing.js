@@ -1,7 +1,7 @@
 // What stands where no hits do: before anything is asked, while the index is empty, and while hits are on their way.
 
 import { element } from "./dom.js";
-import { many } from "./format.js";
+import { many, sentence } from "./format.js";
 import { encodingNotice } from "./live.js";
 
 const WAYS = [
@@ -18,7 +18,7 @@ export function landing(status, isPictureLost) {
 }
 
 export function nothingEncoded(status) {
-  const why = status.waiting ?? "Hits will come as soon as the first videos are encoded; this page looks again every few seconds.";
+  const why = `${status.waiting ? `${sentence(status.waiting)} ` : ""}Hits will come as soon as the first videos are encoded; this page looks again every few seconds.`;
   const failed = status.failed ? element("p", {}, `${many(status.failed, "video")} could not be read. `, element("a", { href: "?view=index", text: "See why" })) : null;
   return element("div", { class: "landing" }, element("h2", { text: "Nothing is encoded yet" }), element("p", { class: "quiet", text: why }), failed, encodingNotice(status));
 }

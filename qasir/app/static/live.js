@@ -70,5 +70,5 @@ export function encodingNotice(status) {
   const known = Number.isFinite(done) && Number.isFinite(of) && of > 0;
   const text = known ? `Being encoded: ${done} of ${of} videos so far.` : "Being encoded: more videos are on their way.";
   const bar = known ? element("progress", { max: of, value: done, "aria-label": "Videos encoded" }) : null;
-  return element("div", { class: "notice slim" }, element("p", { text }), bar);
+  return element("div", { class: "notice slim being-encoded" }, element("p", { text }), bar);
 }

@@ -10,6 +10,8 @@ const CLIP_S = 120;
 const JUDGE_MS = 600;
 const GIVE_UP_MS = 10000;
 const BUSY_TRIES = 8;
+const GIVEN_TRIES = 2;
+const REST_MS = 250;
 
 export class Playback extends EventTarget {
   constructor(element) {
@@ -19,16 +21,24 @@ export class Playback extends EventTarget {
     this.rate = 1;
     this.clear();
     for (const name of ["loadedmetadata", "loadeddata", "error", "ended", "seeked", "playing"]) {
-      element.addEventListener(name, () => this[name]?.());
+      element.addEventListener(name, () => this.isResting || this[name]());
     }
+    // Played or paused by other means too, as by the keys of a headset.
+    element.addEventListener("play", () => (this.wantsPlay = !element.paused));
+    element.addEventListener("pause", () => {
+      if (element.paused && !element.ended) this.wantsPlay = false;
+    });
   }
 
   /** Play nothing. */
   clear() {
     this.stopTimers();
+    clearTimeout(this.rest);
+    this.isResting = false;
     this.video = null;
-    this.mode = "none";
-    this.pending = null;
+    this.mode = "none"; // or "file", or "clip"
+    this.pending = null; // where it will be, or would be if anything could be shown
+    this.soughtAt = -Infinity;
     this.origin = 0;
     this.clipEnd = 0;
     this.wantsPlay = false;
@@ -43,6 +53,7 @@ export class Playback extends EventTarget {
     this.clear();
     this.video = video;
     this.wantsPlay = play;
+    this.pending = at;
     if (!video.media) this.fail(video.problem || "The file of this video is gone.");
     else if (this.unshown.has(video.media)) this.clip(at);
     else this.file(at);
@@ -59,23 +70,44 @@ export class Playback extends EventTarget {
     return this.mode === "clip" ? this.origin : -(this.video?.offset ?? 0);
   }
 
-  seek(to) {
-    if (!this.video || this.mode === "none") return;
+  /** Go to a second. isPassing: on the way to another, as while the time line is dragged. */
+  seek(to, isPassing = false) {
+    if (!this.video) return;
     const at = Math.min(Math.max(0, to), Math.max(0, this.video.duration - 0.05));
+    const isAtOnce = !isPassing && performance.now() - this.soughtAt > REST_MS;
+    if (!isPassing) this.soughtAt = performance.now();
+    this.pending = at;
+    clearTimeout(this.rest);
+    this.isResting = false;
     if (this.mode === "clip" && !this.reaches(at)) {
-      this.wantsPlay = !this.element.paused || this.pending !== null;
-      this.clip(at);
+      // Of many seeks in a row only the first and the last are worth a clip, and none while it only passes by.
+      if (isAtOnce) this.clip(at);
+      else {
+        this.isResting = true;
+        this.stopTimers();
+        this.rest = setTimeout(() => this.clip(at), REST_MS);
+        this.tell("moved");
+      }
       return;
     }
-    this.pending = at;
-    if (this.element.readyState > 0) this.element.currentTime = at - this.shift;
+    if (this.mode !== "none" && this.element.readyState > 0) this.element.currentTime = at - this.shift;
     this.tell("moved");
   }
 
   play() {
+    if (!this.video?.media) return;
     this.wantsPlay = true;
+    if (this.mode === "none") this.clip(this.position);
+    else if (this.mode === "clip" && this.element.ended && !this.isResting && this.pending === null) this.clip(0);
+    else this.start();
+  }
+
+  start() {
     // What starts without a press of the person's may be refused; then it stays paused.
-    this.element.play().catch(() => this.tell("moved"));
+    this.element.play().catch((error) => {
+      if (error.name === "NotAllowedError") this.wantsPlay = false;
+      this.tell("moved");
+    });
   }
 
   pause() {
@@ -99,14 +131,16 @@ export class Playback extends EventTarget {
   }
 
   clip(at) {
-    this.stopTimers();
+    clearTimeout(this.rest);
+    this.isResting = false;
     const { duration } = this.video;
     const from = Math.min(Math.max(0, at), Math.max(0, duration - 0.5));
     this.mode = "clip";
     this.origin = Math.floor(from * 1000) / 1000;
     this.clipEnd = Math.min(duration, this.origin + CLIP_S);
     this.pending = from;
-    this.tries = 0;
+    this.busyTries = 0;
+    this.givenTries = 0;
     this.load(clipAddress(this.video, this.origin, this.clipEnd));
   }
 
@@ -115,14 +149,15 @@ export class Playback extends EventTarget {
     this.element.src = source;
     this.element.playbackRate = this.rate;
     this.tell("loading");
-    if (this.wantsPlay) this.play();
+    if (this.wantsPlay) this.start();
   }
 
-  /** Whether the loaded part of a clip holds a second. */
+  /** Whether one can go to a second of the clip that is loaded. While it is being made one cannot: what is buffered
+   * looks as if, but goes to the clip's start. */
   reaches(at) {
-    const { seekable, buffered } = this.element;
-    const inside = (ranges) => Array.from(ranges, (_, i) => [ranges.start(i), ranges.end(i)]).some(([a, b]) => a <= at - this.origin && at - this.origin <= b);
-    return at < this.clipEnd && (inside(buffered) || (Number.isFinite(this.element.duration) && inside(seekable)));
+    const { seekable } = this.element;
+    const end = seekable.length ? seekable.end(seekable.length - 1) : 0;
+    return at >= this.origin && at < this.clipEnd && end > 0 && at - this.origin <= end;
   }
 
   // What the element says.
@@ -146,6 +181,7 @@ export class Playback extends EventTarget {
     if (this.element.readyState < 1) return;
     this.pending = null;
     this.tell("moved");
+    this.tell("settled");
   }
 
   judge() {
@@ -170,11 +206,16 @@ export class Playback extends EventTarget {
     if (this.mode !== "clip") return;
     const { video, origin } = this;
     const refusal = await this.refusal(clipAddress(video, origin, this.clipEnd));
-    if (this.video !== video || this.origin !== origin || this.mode !== "clip") return;
-    if (refusal?.status === 503 && this.tries < BUSY_TRIES) {
-      this.tries += 1;
+    if (this.video !== video || this.origin !== origin || this.mode !== "clip" || this.isResting) return;
+    if (refusal?.status === 503 && this.busyTries < BUSY_TRIES) {
+      this.busyTries += 1;
       this.tell("busy");
       this.timer = setTimeout(() => this.load(clipAddress(video, origin, this.clipEnd)), 1000);
+      return;
+    }
+    if (!refusal && this.givenTries < GIVEN_TRIES) {
+      this.givenTries += 1; // a place has become free in between
+      this.load(clipAddress(video, origin, this.clipEnd));
       return;
     }
     this.fail(refusal?.message ?? "Neither the file nor a clip of it can be shown here.");
@@ -184,7 +225,7 @@ export class Playback extends EventTarget {
     if (this.mode === "clip" && this.clipEnd < this.video.duration - 0.1) {
       this.wantsPlay = true;
       this.clip(this.clipEnd);
-    } else this.tell("finished");
+    } else this.wantsPlay = false;
   }
 
   /** What the server says to an address; null when it gives it. */
@@ -201,6 +242,8 @@ export class Playback extends EventTarget {
   }
 
   fail(reason) {
+    this.stopTimers();
+    this.pending = this.position;
     this.mode = "none";
     if (this.element.hasAttribute("src")) {
       this.element.removeAttribute("src");

@@ -16,6 +16,7 @@ const RATES = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4];
 const POSTER_LINES = 720;
 const TIP_LINES = 90;
 const LOOSE_CLIP_S = 10;
+const REMEMBER_MS = 1000;
 const QUESTION = ["q", "like", "aggregation", "exact", "index"];
 
 export class Player {
@@ -73,8 +74,8 @@ export class Player {
     if (hit) this.begin(hit, at, play);
     if (play) {
       this.root.focus({ preventScroll: true });
-      if (!wasOpen) this.root.scrollIntoView({ block: "nearest" });
-      else if (this.root.getBoundingClientRect().top < 0) this.root.scrollIntoView({ block: "start" });
+      const { top, bottom } = this.stage.getBoundingClientRect();
+      if (top < 0 || bottom > innerHeight) this.root.scrollIntoView({ block: wasOpen ? "start" : "nearest" });
     }
   }
 
@@ -83,12 +84,17 @@ export class Player {
     this.facts = facts;
     this.name(facts);
     this.timeline.clear(facts.duration_s);
-    const still = facts.thumbnail ?? facts.placeholder;
-    const poster = still && this.frameAt(at, POSTER_LINES, still);
-    if (poster) this.video.poster = poster;
+    const within = Math.min(at, Math.max(0, (facts.duration_s ?? Infinity) - 0.05));
+    this.showStill(within);
     const { media, media_offset_s: offset, duration_s: duration, problem } = facts;
     this.playback.setRate(this.rate);
-    this.playback.open({ id: this.id, index: this.index, media, offset: offset ?? 0, duration, problem }, at, play);
+    this.playback.open({ id: this.id, index: this.index, media, offset: offset ?? 0, duration, problem }, within, play);
+  }
+
+  /** The frame of a second, which is seen until the video itself is there. */
+  showStill(at) {
+    const address = this.frameAt(at, POSTER_LINES, this.facts.thumbnail ?? this.facts.placeholder);
+    if (address && this.video.poster !== address) this.video.poster = address;
   }
 
   /** Ask where this query's moments are, and draw the time line. */
@@ -110,8 +116,8 @@ export class Player {
       this.moved();
     } catch (error) {
       if (error.name === "AbortError") return;
-      say(this.legend, error.message);
-      if (!this.facts) this.message(error.message);
+      if (this.facts) say(this.legend, error.message);
+      else this.message(error.message);
     }
   }
 
@@ -161,8 +167,13 @@ export class Player {
   faster(by) {
     const at = Math.min(RATES.length - 1, Math.max(0, RATES.indexOf(this.rate) + by));
     this.rates.value = String(RATES[at]);
-    this.playback.setRate(RATES[at]);
+    this.useRate();
     toast(`${RATES[at]} times the speed`);
+  }
+
+  useRate() {
+    this.playback.setRate(this.rate);
+    keep("rate", this.rates.value);
   }
 
   mute() {
@@ -243,9 +254,18 @@ export class Player {
 
   /** Keep the second in the address, without an entry in the history. */
   remember() {
-    if (!this.isOpen || !this.id || this.page.state.video !== this.id) return;
+    clearTimeout(this.remembering);
+    if (!this.isOpen || !this.id || this.page.state.video !== this.id || this.playback.mode === "none") return;
+    this.rememberedAt = performance.now();
     this.said = seconds(this.playback.position);
-    this.page.go({ t: this.said }, { replace: true });
+    this.page.keepSecond(this.said);
+  }
+
+  /** The same, once a second at most. */
+  rememberSoon() {
+    clearTimeout(this.remembering);
+    const wait = Math.max(0, (this.rememberedAt ?? -Infinity) + REMEMBER_MS - performance.now());
+    this.remembering = setTimeout(() => this.remember(), wait);
   }
 
   showState() {
@@ -284,7 +304,7 @@ export class Player {
     this.over = element("div", { class: "over", role: "status", hidden: true }, element("span", { class: "spinner", "aria-hidden": "true" }), element("p"));
     this.stage = element("div", { class: "stage" }, this.video, this.over);
     this.timeline = new Timeline({
-      seek: (second) => this.playback.seek(second),
+      seek: (second, isPassing) => this.playback.seek(second, isPassing),
       frameAt: (second) => this.frameAt(second, TIP_LINES, this.facts?.placeholder && !this.facts.media ? null : (this.facts?.thumbnail ?? null)),
     });
     this.legend = element("p", { class: "hint legend" });
@@ -300,7 +320,7 @@ export class Player {
     this.download = element("a", { class: "tool", download: true, data: { icon: "download" } }, "Clip", element("span", { class: "quiet" }));
     const actions = element("div", { class: "actions" }, action("like", "More like this", () => this.like()), action("link", "Copy link", () => this.copyLink()), action("clock", "Copy time code", () => this.copyTimeCode()), this.download);
     this.list = element("ol", { class: "moments", "aria-label": "Moments of this video" });
-    this.root.append(element("header", { class: "watch-head" }, element("div", {}, this.title, this.meta), closing), this.stage, this.timeline.root, this.legend, controls, this.list, actions);
+    this.root.append(element("header", { class: "watch-head" }, element("div", {}, this.title, this.meta), closing), this.stage, this.timeline.root, this.legend, controls, actions, this.list);
     placeIcons(this.root);
   }
 
@@ -314,7 +334,12 @@ export class Player {
     video.addEventListener("pause", () => this.remember());
     video.addEventListener("waiting", () => this.message(null, true));
     video.addEventListener("playing", () => this.message(null));
-    playback.addEventListener("loading", () => this.message(playback.mode === "clip" ? "This browser does not show the file itself; a clip is being made of it." : null, true));
+    playback.addEventListener("loading", () => {
+      const isClip = playback.mode === "clip";
+      if (isClip) this.showStill(playback.position);
+      this.message(isClip ? "This browser does not show the file itself; a clip is being made of it." : null, true);
+    });
+    playback.addEventListener("settled", () => this.rememberSoon());
     playback.addEventListener("busy", () => this.message("The server makes as many clips as it may; waiting for a place.", true));
     playback.addEventListener("shown", () => this.message(null));
     playback.addEventListener("failed", () => {
@@ -325,11 +350,10 @@ export class Player {
       if (video.readyState >= 2) this.message(null);
       this.moved();
       this.showState();
-      if (video.paused && playback.pending === null) this.remember();
     });
     this.rates.addEventListener("change", () => {
-      playback.setRate(this.rate);
-      keep("rate", this.rates.value);
+      this.useRate();
+      this.root.focus({ preventScroll: true }); // so that the keys do again what they do in the player
     });
     this.root.addEventListener("keydown", (event) => {
       if (event.target === this.root && event.key === "Enter") this.toggle();

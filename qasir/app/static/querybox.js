@@ -65,7 +65,7 @@ export class QueryBox {
 
   pressed(event) {
     if (event.key === "Backspace" && !this.input.value && (this.page.state.like || this.page.state.picture)) {
-      this.page.go(this.page.state.picture ? { picture: "" } : { like: "" });
+      this.page.go({ cut: null, ...(this.page.state.picture ? { picture: "" } : { like: "" }) });
     } else if (event.key === "/" && !this.input.value) {
       event.preventDefault(); // who presses it to come here is here already
     } else if (event.key === "ArrowDown") {
@@ -98,7 +98,7 @@ export class QueryBox {
   chip(image, words, without, changes) {
     const remove = element("button", { type: "button", class: "chip-remove", "aria-label": without, title: "Remove" }, icon("close"));
     remove.addEventListener("click", () => {
-      this.page.go(changes);
+      this.page.go({ cut: null, ...changes });
       this.focus();
     });
     return element("li", { class: "chip" }, image, ...words, remove);

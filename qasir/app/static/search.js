@@ -1,7 +1,7 @@
 // Asks for hits when what is asked changes, and shows them: those above the cut-off, the line, those below.
 
 import { asked, isAsking } from "./address.js";
-import { ask } from "./api.js";
+import { ask, fileOf } from "./api.js";
 import { byId, element, say } from "./dom.js";
 import { isFiltered } from "./filters.js";
 import { count, many, score } from "./format.js";
@@ -9,6 +9,7 @@ import { hitCard, playing } from "./hit.js";
 import { placeIcons } from "./icons.js";
 import { landing, nothingEncoded, skeletons } from "./landing.js";
 import { encodingNotice } from "./live.js";
+import { toast } from "./toast.js";
 
 const PAGE = 20;
 const MOST = 200;
@@ -112,7 +113,7 @@ export class Search {
     const card = (hit) => hitCard(hit, { page, question: this.question, number: hits.indexOf(hit) + 1 });
     byId("hits").replaceChildren(...above.map(card));
     byId("hits-below").replaceChildren(...below.map(card));
-    byId("export").hidden = !hits.length || Boolean(this.question.picture);
+    byId("export").hidden = !hits.length;
     this.showCut(hits, cutoff);
     this.showLine(above, below, cutoff);
     this.showMore(hits);
@@ -133,14 +134,22 @@ export class Search {
     const { answer } = this;
     const notices = [];
     const status = this.page.live.current;
-    const going = encodingNotice(status);
-    if (going) notices.push(going);
     if (!hits.length) notices.push(this.none());
     if (answer.exact === false) notices.push(this.slim("These come from the vector index, which may miss a video.", "Score every video", () => this.page.go({ exact: true })));
     if (answer.left_out) notices.push(this.slim(`${many(answer.left_out, "video")} that only one of the indexes has ${answer.left_out === 1 ? "is" : "are"} left out.`));
     if (this.question.picture && !this.page.box.picture(this.question)) notices.push(this.slim("The picture is not in the link; only the rest was searched for."));
     byId("notices").replaceChildren(...notices);
+    this.showEncoding(status);
     this.offerNewer(status);
+  }
+
+  /** What is being encoded, above the notices; where nothing is yet, what stands there says so itself. */
+  showEncoding(status) {
+    const before = byId("notices").querySelector(":scope > .being-encoded");
+    const now = status?.videos ? encodingNotice(status) : null;
+    if (before && now?.isEqualNode(before)) return;
+    before?.remove();
+    if (now) byId("notices").prepend(now);
   }
 
   none() {
@@ -230,6 +239,24 @@ export class Search {
         link.href = `api/export?${parameters}`;
       }
     });
+    menu.addEventListener("click", (event) => {
+      const link = event.target.closest("a");
+      const picture = link && this.question && this.page.box.picture(this.question);
+      if (!picture) return;
+      event.preventDefault(); // a link cannot carry the picture
+      this.save(link.getAttribute("href"), picture);
+    });
+  }
+
+  async save(address, picture) {
+    try {
+      const { blob, name } = await fileOf(address, picture);
+      const url = URL.createObjectURL(blob);
+      element("a", { href: url, download: name }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 60000);
+    } catch (error) {
+      toast(error.message);
+    }
   }
 
   // The hit that plays, and the way from one to the next.
@@ -283,6 +310,11 @@ export class Search {
       this.page.again();
       return;
     }
+    if (status && !status.videos) {
+      this.showNotices(this.answer.hits);
+      return;
+    }
+    this.showEncoding(status);
     this.offerNewer(status);
   }
 

@@ -8,7 +8,7 @@ const HEIGHT = 100;
 const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
 
 export class Timeline {
-  /** seek(second): go there. frameAt(second): the address of a small frame there, or null. */
+  /** seek(second, isPassing): go there, or pass by there while it is dragged. frameAt(second): the address of a small frame there, or null. */
   constructor({ seek, frameAt }) {
     this.seek = seek;
     this.frameAt = frameAt;
@@ -112,13 +112,17 @@ export class Timeline {
       if (event.button) return;
       isHeld = true;
       track.setPointerCapture(event.pointerId);
-      this.seek(secondOf(event));
+      this.seek(secondOf(event), true);
     });
     track.addEventListener("pointermove", (event) => {
       this.hover(secondOf(event));
-      if (isHeld) this.seek(secondOf(event));
+      if (isHeld) this.seek(secondOf(event), true);
     });
-    for (const name of ["pointerup", "pointercancel"]) track.addEventListener(name, () => (isHeld = false));
+    track.addEventListener("pointerup", (event) => {
+      if (isHeld) this.seek(secondOf(event));
+      isHeld = false;
+    });
+    track.addEventListener("pointercancel", () => (isHeld = false));
     track.addEventListener("pointerleave", () => this.hover(null));
     track.addEventListener("keydown", (event) => this.pressed(event));
     new ResizeObserver(() => this.drawTicks()).observe(this.root);

@@ -112,9 +112,9 @@ def until(page: Any, expression: str, argument: Any = None, *, timeout_s: float 
 
 
 @contextmanager
-def served(index: str, settings: AppSettings | None = None) -> Iterator[str]:
-    """The address of a page over an index, or over one that is being made."""
-    engine = Engine([index])
+def served(*indexes: str, settings: AppSettings | None = None) -> Iterator[str]:
+    """The address of a page over indexes, also over one that is being made."""
+    engine = Engine(indexes)
     try:
         with running(make_page(engine, settings or AppSettings())) as url:
             yield url

@@ -4,9 +4,11 @@ import re
 from urllib.parse import parse_qs, urlparse
 
 import av
+import numpy as np
 import pytest
 
-from tests.qasir.app.conftest import until
+from qasir.encoding.encode import encode
+from tests.qasir.app.conftest import served, until
 
 SHOWS = "document.querySelector('#player').videoWidth > 0 && document.querySelector('#player').readyState >= 2"
 
@@ -169,3 +171,193 @@ def test_back_closes_the_player_and_the_focus_returns(site, watching):
     until(page, SHOWS)
     page.go_back()
     page.wait_for_selector("#watch", state="hidden")
+
+
+@pytest.fixture(scope="module")
+def long_site(tmp_path_factory):
+    """A server of one video of 300 s that browsers do not play."""
+    folder = tmp_path_factory.mktemp("long")
+    pictures_to_avi(folder / "long.avi", seconds=300)
+    index = str(tmp_path_factory.mktemp("long_index") / "index")
+    assert encode(folder, index, isolate=False).encoded == 1
+    with served(index) as url:
+        yield url
+
+
+def pictures_to_avi(to, *, seconds: int) -> None:
+    """10 grey pictures a second, brighter with time, as MPEG-4 part 2."""
+    with av.open(str(to), "w") as written:
+        stream = written.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for number in range(10 * seconds):
+            shade = np.full((240, 320, 3), 255 * number // (10 * seconds), np.uint8)
+            frame = av.VideoFrame.from_ndarray(shade, format="rgb24")
+            written.mux(stream.encode(frame.reformat(format="yuv420p")))
+        written.mux(stream.encode(None))
+
+
+def clip_requests(page) -> list[float]:
+    """Grows by the start of every clip that the page asks for."""
+    starts: list[float] = []
+
+    def note(request) -> None:
+        address = urlparse(request.url)
+        if address.path.startswith("/clips/"):
+            starts.append(float(parse_qs(address.query)["start"][0]))
+
+    page.on("request", note)
+    return starts
+
+
+def test_dragging_the_time_line_asks_for_few_clips_and_ends_where_it_is_let_go(long_site, open_page):
+    page = open_page(f"{long_site}?q=grey&cut=-1&video=long&t=10", allowed="503")
+    until(page, SHOWS)
+    starts = clip_requests(page)
+    track = page.locator(".track").bounding_box()
+    y = track["y"] + 30
+    page.mouse.move(track["x"] + 0.1 * track["width"], y)
+    page.mouse.down()
+    for number in range(40):
+        page.mouse.move(track["x"] + (0.1 + 0.02 * number) * track["width"], y)
+        page.wait_for_timeout(5)
+    assert abs(shown_time(page) - 300 * 0.88) < 2, "the head follows the pointer"
+    page.mouse.up()
+    until(page, f"{SHOWS} && !document.querySelector('.over.waits')")
+    assert abs(shown_time(page) - 300 * 0.88) < 2
+    assert page.locator(".over").is_hidden()
+    assert len(set(starts)) <= 10
+    assert page.evaluate("document.querySelector('#player').paused")
+
+
+def test_a_clip_that_is_refused_once_is_asked_for_again(long_site, open_page):
+    page = open_page(f"{long_site}?q=grey&cut=-1", allowed="503")
+    page.wait_for_selector(".hit")
+    refused = []
+
+    def refuse_the_first(route) -> None:
+        if refused:
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.fulfill(status=503, json={"error": "busy"})
+
+    page.route("**/clips/**", refuse_the_first)
+    page.locator(".hit a.open").click()
+    until(page, SHOWS)
+    assert refused
+
+
+def test_a_seek_in_a_clip_that_is_being_made_goes_where_it_should(long_site, open_page):
+    page = open_page(f"{long_site}?q=grey&cut=-1&video=long&t=40")
+    until(page, SHOWS)
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    until(page, f"{SHOWS} && !document.querySelector('.over.waits')")
+    until(page, "at => Math.abs(new URLSearchParams(location.search).get('t') - at) < 0.3", 50)
+    assert abs(shown_time(page) - 50) < 0.3
+    start = float(parse_qs(urlparse(page.evaluate("document.querySelector('#player').currentSrc")).query)["start"][0])
+    assert abs(start + media_time(page) - 50) < 0.3
+    assert page.evaluate("document.querySelector('#player').paused"), "nobody asked for it to play"
+
+
+def test_after_the_end_of_a_clip_it_plays_from_the_video_s_start(site, watching):
+    page = watching("old")
+    page.locator(".track").press("End")
+    until(page, f"{SHOWS} && document.querySelector('#player').ended")
+    page.locator("#watch").press(" ")
+    until(page, f"{SHOWS} && !document.querySelector('#player').paused")
+    assert shown_time(page) < 5
+
+
+def test_a_seek_while_it_plays_reaches_the_address(site, watching):
+    page = watching("first")
+    page.evaluate("document.querySelector('#player').play()")
+    page.locator(".track").press("Home")
+    page.keyboard.press("ArrowRight")
+    until(page, "Math.abs(new URLSearchParams(location.search).get('t') - 7) <= 2")
+    assert not page.evaluate("document.querySelector('#player').paused")
+
+
+def test_what_is_being_typed_stays_while_the_second_reaches_the_address(site, watching):
+    page = watching("first")
+    for _ in range(2):
+        page.locator("#watch").press("ArrowRight")
+    before = said(page)["t"]
+    page.keyboard.press("/")
+    page.keyboard.press("End")
+    for letter in " on a green hill":
+        page.keyboard.type(letter)
+        page.wait_for_timeout(80)
+    assert said(page)["t"] != before
+    assert page.input_value("#query") == "a dog on a green hill"
+
+
+def test_a_frame_step_takes_the_video_s_own_rate(site, watching):
+    page = watching("first")
+    page.locator(".track").press("Home")
+    until(page, "document.querySelector('.track').ariaValueNow === '0.0'")
+    begun = media_time(page)
+    rate = page.evaluate("fetch('api/moments?q=a+dog&video_id=first').then(r => r.json()).then(a => a.fps || 25)")
+    for number in (1, 2):
+        page.keyboard.press(".")
+        until(page, "at => Math.abs(document.querySelector('#player').currentTime - at) < 0.001", begun + number / rate)
+
+
+def test_a_video_that_is_gone_keeps_its_reason_and_its_second(site, open_page):
+    page = open_page(f"{site.url}?q=a+dog&cut=-1&video=gone&t=12", allowed="404")
+    page.wait_for_selector(".over p:not(:empty)")
+    reason = page.inner_text(".over p")
+    page.wait_for_selector(".moment")
+    page.locator("#watch").press("ArrowRight")
+    assert abs(shown_time(page) - 17) < 0.2
+    page.keyboard.press(" ")
+    page.locator(".moment").first.click()
+    page.wait_for_timeout(300)
+    assert page.inner_text(".over p") == reason
+    assert said(page)["t"] == ["12"]
+
+
+def test_an_unknown_video_is_said_once(site, open_page):
+    page = open_page(f"{site.url}?q=a+dog&video=nowhere", allowed="404")
+    page.wait_for_selector(".over p:not(:empty)")
+    assert page.inner_text(".legend") == ""
+
+
+def test_a_second_past_the_end_shows_the_last_frame(site, open_page):
+    page = open_page(f"{site.url}?q=a+dog&cut=-1&video=first&t=99999")
+    until(page, SHOWS)
+    duration = float(page.get_attribute(".track", "aria-valuemax"))
+    assert abs(shown_time(page) - duration) < 0.2
+
+
+def test_the_keys_work_after_a_click_on_what_takes_no_letters(site, watching):
+    page = watching("first")
+    page.check("#by input[value=moment]", force=True)
+    page.wait_for_selector(".busy", state="detached")
+    page.focus("#by input[value=moment]")
+    page.keyboard.press("m")
+    assert page.evaluate("document.querySelector('#player').muted")
+    page.focus("#cut-range")
+    page.keyboard.press("m")
+    assert not page.evaluate("document.querySelector('#player').muted")
+    before = shown_time(page)
+    page.keyboard.press("ArrowRight")
+    assert shown_time(page) == before, "the arrows move the range"
+    page.keyboard.press(">")
+    page.select_option(".controls select", "2")
+    page.keyboard.press("m")
+    assert page.evaluate("document.querySelector('#player').muted")
+    page.keyboard.press(">")
+    assert page.evaluate("document.querySelector('#player').playbackRate") == 3
+    page.reload()
+    until(page, SHOWS)
+    assert page.input_value(".controls select") == "3"
+
+
+def test_what_one_does_with_a_second_is_seen_without_scrolling(site, open_page):
+    page = open_page(f"{site.url}?q=a+dog&cut=-1", viewport={"width": 1440, "height": 900})
+    page.locator(".hit[data-video=first] a.open").click()
+    until(page, SHOWS)
+    actions = page.locator(".actions").bounding_box()
+    assert actions["y"] + actions["height"] < 900
+    assert page.evaluate("scrollY") == 0
