@@ -32,6 +32,7 @@ def run(app: typer.Typer, *, kept: str = _KEPT, leaves_threads: bool = False) ->
     Errors that users meet are one line on stderr; a bug of ours shows its traceback. SIGTERM ends a job as Ctrl-C does:
     by a KeyboardInterrupt, on which it commits what is done.
     """
+    before = set(threading.enumerate())
     _log_to_stderr()
     with _ended_by_sigterm() as told:
         status = _status(app)
@@ -39,7 +40,7 @@ def run(app: typer.Typer, *, kept: str = _KEPT, leaves_threads: bool = False) ->
         status = TERMINATED if told.is_set() else INTERRUPTED
         _complain(f"{'terminated' if told.is_set() else 'interrupted'}; {kept}")
     status = _after_flushing(status)
-    if leaves_threads and threading.active_count() > 1:
+    if leaves_threads and not before.issuperset(threading.enumerate()):
         atexit._run_exitfuncs()
         os._exit(status)
     sys.exit(status)
