@@ -20,6 +20,7 @@ from qasir.app.batching import Gathering, joined
 from qasir.app.catalogue import StoredVideo
 from qasir.app.cells import stored_picture
 from qasir.app.errors import NotFoundError, UnsearchableError
+from qasir.app.file_states import FileStates
 from qasir.app.following import EncodeTexts, Followed
 from qasir.app.question import Question, Ranking
 from qasir.app.time_line import TimeLine, time_line
@@ -54,7 +55,8 @@ class Engine:
 
     uris: the indexes; finetuned: folders of checkpoints, each for the indexes of the encoder spec it was trained on.
     ranking: how hits are ranked unless a question says otherwise. encode_texts: the text towers, where they run
-    elsewhere; by default their models are loaded here, in the background.
+    elsewhere; by default their models are loaded here, in the background. files: what became of the videos' files, for
+    all routes.
 
     Raises NoIndexError where there is none, and what else opening an index or a checkpoint raises.
     """
@@ -86,6 +88,7 @@ class Engine:
         self._questions: Gathering[tuple[Manner, tuple[Part, ...]], Found] = Gathering(
             answers, threads=_RANKING_THREADS
         )
+        self.files = FileStates()
         self._is_closed = threading.Event()
         self._viewing = threading.Lock()
         self._pictures = threading.BoundedSemaphore(_PICTURES)
@@ -103,6 +106,7 @@ class Engine:
         process, and whoever waits for them is told so by BusyError.
         """
         self._is_closed.set()
+        self.files.close()
         until = None if within_s is None else time.monotonic() + within_s
         if until is None:
             for thread in self._threads:

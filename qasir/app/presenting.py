@@ -87,7 +87,7 @@ class _Hits:
     def _hit(self, hit: Hit, video: StoredVideo, state: FileState) -> SearchHit:
         video_id, units = hit.video_id, self._of[id(hit)]
         at_s = units.typical_s(self._granularity) if len(units) else (hit.start_s + hit.end_s) / 2
-        date, kind = date_of(video)
+        date, kind = date_of(video.recorded_at, video.modified_at)
         return SearchHit(
             video_id=video_id, uri=hit.uri, score=hit.score, start_s=hit.start_s, end_s=hit.end_s, at_s=at_s,
             media_offset_s=state.media_offset_s, thumbnail=self._thumbnail(video_id, at_s, state),
@@ -122,10 +122,14 @@ _Row = tuple[Hit, StoredVideo, FileState]
 def _sorted(rows: list[_Row], sort: Sort) -> list[_Row]:
     """The best hits in another order: newest first, those without a date last; or by video and time."""
     if sort == "date":
-        return sorted(rows, key=lambda row: date_of(row[1])[0] or _OLDEST, reverse=True)
+        return sorted(rows, key=lambda row: _when(row[1]) or _OLDEST, reverse=True)
     if sort == "video":
         return sorted(rows, key=lambda row: (row[0].video_id, row[0].start_s))
     return rows
+
+
+def _when(video: StoredVideo) -> datetime | None:
+    return date_of(video.recorded_at, video.modified_at)[0]
 
 
 def _cutoff(noise: Noise | None) -> Cutoff | None:

@@ -52,8 +52,9 @@ class VideoRows:
         return self.get(video_id) or StoredVideo(video_id, uri, "", 0.0, *[None] * 7)
 
 
-def date_of(video: StoredVideo) -> tuple[datetime | None, str | None]:
-    """(when, "recorded" or "modified"): when it was recorded if that is known, else when its file was last changed."""
-    if video.recorded_at is not None:
-        return video.recorded_at, "recorded"
-    return video.modified_at, None if video.modified_at is None else "modified"
+def date_of(recorded_at: datetime | None, modified_at: datetime | None) -> tuple[datetime | None, str | None]:
+    """(when, "recorded" or "modified") of a video: when it was recorded if that is known, else when its file was last
+    changed."""
+    if recorded_at is not None:
+        return recorded_at, "recorded"
+    return modified_at, None if modified_at is None else "modified"

@@ -1,8 +1,6 @@
 """`/api/search` and `/api/moments`: by text, place or picture, what fits best; and where in one video it does."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -10,7 +8,6 @@ from fastapi.concurrency import run_in_threadpool
 
 from qasir.app.answers import MomentsAnswer, SearchAnswer
 from qasir.app.engine import Engine
-from qasir.app.file_states import FileStates
 from qasir.app.parameters import Asked, asked, asked_of_one, picture_of
 from qasir.app.presenting import moments_answer, search_answer
 from qasir.app.settings import AppSettings
@@ -28,14 +25,7 @@ VideoId = Annotated[str, Query(description="The video's id.")]
 
 
 def router(engine: Engine, settings: AppSettings) -> APIRouter:
-    files = FileStates()
-
-    @asynccontextmanager
-    async def lifespan(app: object) -> AsyncIterator[None]:
-        yield
-        files.close()
-
-    routes = APIRouter(prefix="/api", tags=["search"], lifespan=lifespan)
+    routes = APIRouter(prefix="/api", tags=["search"])
 
     def search(asked: Asked, picture: bytes | None) -> SearchAnswer:
         begun = time.perf_counter()
@@ -44,12 +34,12 @@ def router(engine: Engine, settings: AppSettings) -> APIRouter:
         if not question.parts:
             raise QueryError("nothing to search for: give a text (q), a place (like), or a picture by POST")
         found = engine.search_in(view, question)
-        return search_answer(found, asked, files, lambda: 1000 * (time.perf_counter() - begun))
+        return search_answer(found, asked, engine.files, lambda: 1000 * (time.perf_counter() - begun))
 
     def moments(video_id: str, asked: Asked, picture: bytes | None) -> MomentsAnswer:
         view = engine.view(asked.index)
         line = engine.time_line(video_id, asked.question(settings, view.columns, picture), asked.index)
-        return moments_answer(line, asked, files)
+        return moments_answer(line, asked, engine.files)
 
     @routes.get("/search")
     def search_by_text(asked: Parameters) -> SearchAnswer:

@@ -1,7 +1,6 @@
 """`/api/status`, `/api/facets`, `/api/videos`, `/api/administration` and `/api/export`: what is served."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Annotated, Any
@@ -15,10 +14,11 @@ from qasir.app.administration import Administration, Administrator, Encoding
 from qasir.app.engine import Engine
 from qasir.app.errors import NotFoundError
 from qasir.app.facets import MethodFacet, Number, VideoFacets, hybrid_numbers, method_facets, video_facets
-from qasir.app.file_states import FileState, FileStates
+from qasir.app.file_states import FileState
 from qasir.app.following import Followed, Opened
 from qasir.app.per_version import PerVersion
 from qasir.app.presenting import title_of
+from qasir.app.rows import date_of
 from qasir.app.settings import AppSettings
 from qasir.errors import NoIndexError
 from qasir.index.filters import quote
@@ -116,14 +116,7 @@ _COLUMNS = [field.name for field in fields(VideoColumns)]
 
 
 def router(engine: Engine, settings: AppSettings) -> APIRouter:
-    files = FileStates()
-
-    @asynccontextmanager
-    async def lifespan(app: object) -> AsyncIterator[None]:
-        yield
-        files.close()
-
-    routes = APIRouter(prefix="/api", tags=["index"], lifespan=lifespan)
+    routes = APIRouter(prefix="/api", tags=["index"])
     administrators = [Administrator(one.uri) for one in engine.followed]
     failed = [PerVersion(_failed) for _ in engine.followed]
     facets_of = [PerVersion(video_facets) for _ in engine.followed]
@@ -163,7 +156,7 @@ def router(engine: Engine, settings: AppSettings) -> APIRouter:
             rows = opened.snapshot.videos(names, f"video_id = {quote(video_id)}").to_pylist()
         if not rows:
             raise NotFoundError(f"no video {video_id!r} in {engine.followed[index].uri}")
-        return _video(rows[0], index, None if rows[0]["status"] != ENCODED else _state(engine, files, video_id, index))
+        return _video(rows[0], index, None if rows[0]["status"] != ENCODED else _state(engine, video_id, index))
 
     @routes.get("/administration")
     def administration(index: NumberOfIndex = 0) -> Administration:
@@ -226,16 +219,15 @@ def _names(uris: Sequence[str]) -> list[IndexName]:
     return [IndexName(uri, name) for uri, name in zip(uris, names, strict=True)]
 
 
-def _state(engine: Engine, files: FileStates, video_id: str, index: int) -> FileState:
-    (state,) = files.of([engine.video(video_id, index)])
+def _state(engine: Engine, video_id: str, index: int) -> FileState:
+    (state,) = engine.files.of([engine.video(video_id, index)])
     return state
 
 
 def _video(row: dict[str, Any], index: int, state: FileState | None) -> VideoRow:
     """state: of the file; None of a video that failed, which is nowhere shown."""
     known: dict[str, Any] = {name: row.get(name) for name in _COLUMNS}
-    when = known["recorded_at"] or known["modified_at"]
-    kind = None if when is None else "modified" if known["recorded_at"] is None else "recorded"
+    when, kind = date_of(known["recorded_at"], known["modified_at"])
     problem = known["error"] if state is None else state.problem
     if state is not None:
         known["media_offset_s"] = state.media_offset_s

@@ -10,6 +10,7 @@ from typing import Any
 
 from qasir.errors import FeaturesError
 from qasir.files.readable import reason
+from qasir.files.text import read_text
 
 _IDS = ("video_id", "vid_name", "vid")
 """What the benchmarks call a video's id."""
@@ -22,12 +23,7 @@ def read_durations(path: Path) -> dict[str, float]:
 
     Raises FeaturesError that names the file and the first thing wrong.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise FeaturesError(f"no such file of durations: {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise FeaturesError(f"{path}: cannot be read as text ({reason(error)})") from None
+    text = read_text(path, "file of durations", FeaturesError)
     readers = {".json": _of_json, ".jsonl": _of_lines, ".csv": _of_csv}
     if path.suffix.lower() not in readers:
         raise FeaturesError(f"{path}: durations are read from {', '.join(readers)}")

@@ -10,6 +10,7 @@ from qasir.errors import QueryError
 from qasir.evaluation.query import Query
 from qasir.evaluation.query_formats import FORMATS, READERS, detect_format
 from qasir.evaluation.query_notes import Notes
+from qasir.files.text import read_text
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +44,7 @@ def read_query_file(path: str | Path, form: str = "auto", *, strip_prefix: str =
     path = Path(path)
     if form not in FORMATS:
         raise QueryError(f"format {form!r}: choose one of {', '.join(FORMATS)}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise QueryError(f"no such query file: {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise QueryError(f"{path}: cannot be read as text ({error})") from None
+    text = read_text(path, "query file", QueryError)
     if form == "auto":
         form = detect_format(path, text)
     notes = Notes()

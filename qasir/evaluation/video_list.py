@@ -8,6 +8,7 @@ from typing import Any
 
 from qasir.errors import QueryError
 from qasir.evaluation.query import Query
+from qasir.files.text import read_text
 from qasir.retrieval.searcher import Searcher
 
 log = logging.getLogger(__name__)
@@ -16,12 +17,7 @@ log = logging.getLogger(__name__)
 def read_video_ids(path: str | Path, *, strip_prefix: str = "") -> list[str]:
     """The ids of a file that has one a line, each once, without a prefix. Raises QueryError for a file that cannot be
     read as text or has none."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise QueryError(f"no such list of videos: {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise QueryError(f"{path}: cannot be read as text ({error})") from None
+    text = read_text(path, "list of videos", QueryError)
     ids = list(dict.fromkeys(line.strip().removeprefix(strip_prefix) for line in text.split("\n") if line.strip()))
     if not ids:
         raise QueryError(f"{path}: no video ids in it")
