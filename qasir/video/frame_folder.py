@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 
 from qasir.errors import QueryError, UriError, VideoError
 from qasir.files.readable import reason
-from qasir.video.container import MAX_GAP_S, Clock, End, Sample
+from qasir.video.container import MAX_GAP_S, Clock, End, Sample, Video
 from qasir.video.frames_uri import FramesUri
 from qasir.video.limits import MAX_DURATION_S
 from qasir.video.picture import PictureTooLarge, read_picture
@@ -41,7 +41,7 @@ class FrameFolder:
         self.uri = uri
         self.rate = frames.rate
         self._alive = alive
-        self._timed = Timed.listed(frames)
+        self._timed = TimedPictures.listed(frames)
         first = self._timed.read_first()
         self.width, self.height = first.width, first.height
         self.codec = f"{self._timed.pictures[0].suffix} pictures"
@@ -53,6 +53,9 @@ class FrameFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass  # nothing stays open
+
+    def read_first(self) -> None:
+        """As of a file: here the first picture was read when it was opened."""
 
     @property
     def frame_rate(self) -> float:
@@ -97,7 +100,7 @@ class FrameFolder:
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedPictures:
     """Pictures in order, and from when each is on display, in seconds."""
 
     pictures: Sequence[Picture]
@@ -105,7 +108,7 @@ class Timed:
     duration_s: Fraction
 
     @classmethod
-    def listed(cls, frames: FramesUri) -> "Timed":
+    def listed(cls, frames: FramesUri) -> "TimedPictures":
         """Raises VideoError ("io", "no_frames", "timestamps", "too_long")."""
         try:
             found = sorted(pictures_in(frames.place), key=lambda picture: picture.number)
@@ -155,3 +158,8 @@ class Timed:
     def read_first(self) -> VideoFrame:
         """The first picture that can be read, which tells how large they are."""
         return self.nearest(-1)
+
+
+def open_video(uri: str, *, alive: Callable[[], None] = lambda: None) -> Video | FrameFolder:
+    """A video to be sampled, a file or a folder of pictures. Raises VideoError."""
+    return Video(uri, alive=alive) if FramesUri.parse(uri) is None else FrameFolder(uri, alive=alive)
