@@ -5,12 +5,12 @@ the next one comes; the last one lasts 1 / rate. A number that is missing leaves
 sampled picture is opened by itself, by Pillow, and no other is. Damage that touches none of them goes unnoticed.
 """
 
-import heapq
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from itertools import pairwise
 from types import TracebackType
 
 import numpy as np
@@ -18,11 +18,12 @@ from av.video.frame import VideoFrame
 
 from qasir.errors import QueryError, UriError, VideoError
 from qasir.files.readable import reason
-from qasir.video.container import MAX_GAP_S, Clock, End, Sample, Video
+from qasir.video.container import MAX_GAP_S, Clock, End, Sample, hand_of
 from qasir.video.frames_uri import FramesUri
 from qasir.video.limits import MAX_DURATION_S
 from qasir.video.picture import PictureTooLarge, read_picture
 from qasir.video.pictures_in import Picture, pictures_in
+from qasir.video.schedule import KeyframeRule, Schedule, Timeline
 
 
 class FrameFolder:
@@ -68,16 +69,37 @@ class FrameFolder:
     def seeks_exactly(self, at_s: Sequence[float]) -> bool:
         return True
 
-    def samples(self, clocks: Sequence[Clock], *, allow_partial: bool = False) -> Generator[Sample, None, End]:
+    @property
+    def time_base(self) -> Fraction:
+        """A tick is the time from one number to the next."""
+        return 1 / self.rate
+
+    def timeline(self) -> Timeline:
+        """All pictures count as keyframes: each can be decoded alone."""
+        ticks = self._timed.ticks
+        return Timeline(self.time_base, 0, ticks, ticks, ticks[-1] + 1)
+
+    def schedule(self, rule: KeyframeRule, *, allow_partial: bool = False) -> Schedule:
+        return self.timeline().schedule(rule)
+
+    def samples(
+        self, clocks: Sequence[Clock | Schedule], *, allow_partial: bool = False
+    ) -> Generator[Sample, None, End]:
         """Every clock's samples, each clock's in order; what the generator returns is how the reading ended.
 
-        A picture that is damaged raises VideoError("decode"), or with allow_partial is counted, and the one before
-        stays on display.
+        A picture that is damaged raises VideoError("decode"), or with allow_partial is counted, and the last whole one
+        before it stays on display.
         """
+        hands = [hand_of(clock, self.time_base) for clock in clocks]
         n_broken = 0
         shown: tuple[int, VideoFrame] | None = None
-        for at_s, number, k in heapq.merge(*(self._times(number, clock) for number, clock in enumerate(clocks))):
-            at = self._timed.on_display(at_s)
+        end = self._timed.ticks[-1] + 1
+        while True:
+            ahead = [(hand.tick, number) for number, hand in enumerate(hands) if not hand.done and hand.tick < end]
+            if not ahead:
+                break
+            tick, number = min(ahead)
+            at = self._timed.on_display(tick)
             if shown is None or shown[0] != at:
                 self._alive()
                 try:
@@ -87,25 +109,23 @@ class FrameFolder:
                         raise
                     n_broken += 1
                     shown = at, self._timed.nearest(at)
-            yield Sample(number, k, shown[1])
-        reaches_the_end = any(clock.stop is None for clock in clocks)
-        return End(self.stated_duration_s if reaches_the_end else None, n_broken)
-
-    def _times(self, number: int, clock: Clock) -> Iterator[tuple[Fraction, int, int]]:
-        """(seconds, the clock's number, k) of a clock's samples."""
-        k = clock.start
-        while (clock.stop is None or k < clock.stop) and k / clock.rate < self._timed.duration_s:
-            yield k / clock.rate, number, k
-            k += 1
+            hand = hands[number]
+            yield Sample(number, hand.index, shown[1], hand.time_s, hand.next_s)
+            hand.advance()
+        return End(self.stated_duration_s if any(hand.to_the_end for hand in hands) else None, n_broken)
 
 
 @dataclass(frozen=True)
 class TimedPictures:
-    """Pictures in order, and from when each is on display, in seconds."""
+    """Pictures in order, `rate` a second, and from when each is on display: ticks of 1 / rate since the first."""
 
     pictures: Sequence[Picture]
-    starts_s: Sequence[Fraction]
-    duration_s: Fraction
+    ticks: Sequence[int]
+    rate: Fraction
+
+    @property
+    def duration_s(self) -> Fraction:
+        return (self.ticks[-1] + 1) / self.rate
 
     @classmethod
     def listed(cls, frames: FramesUri) -> "TimedPictures":
@@ -116,21 +136,22 @@ class TimedPictures:
             raise VideoError("io", reason(error)) from None
         if not found:
             raise VideoError("no_frames", "no picture whose name has a number")
-        starts = [(picture.number - found[0].number) / frames.rate for picture in found]
-        for one, other, start, next_start in zip(found, found[1:], starts, starts[1:], strict=False):
-            if one.number == other.number:
+        ticks = [picture.number - found[0].number for picture in found]
+        for (one, at), (other, after) in pairwise(zip(found, ticks, strict=True)):
+            if at == after:
                 raise VideoError("timestamps", f"two pictures have the number {one.number}: {one.name}, {other.name}")
-            if next_start - start > MAX_GAP_S:
-                gap = f"{float(next_start - start):,.0f} s between {one.name} and {other.name}"
+            if (after - at) / frames.rate > MAX_GAP_S:
+                gap = f"{float((after - at) / frames.rate):,.0f} s between {one.name} and {other.name}"
                 raise VideoError("timestamps", f"the numbers jump: {gap}")
-        duration_s = starts[-1] + 1 / frames.rate
-        if duration_s > MAX_DURATION_S:
-            raise VideoError("too_long", f"{float(duration_s):,.0f} s of pictures; the limit is {MAX_DURATION_S:,} s")
-        return cls(found, starts, duration_s)
+        timed = cls(found, ticks, frames.rate)
+        if timed.duration_s > MAX_DURATION_S:
+            lasts = f"{float(timed.duration_s):,.0f} s of pictures"
+            raise VideoError("too_long", f"{lasts}; the limit is {MAX_DURATION_S:,} s")
+        return timed
 
-    def on_display(self, at_s: Fraction) -> int:
+    def on_display(self, tick: Fraction | int) -> int:
         """Which picture, by its place in order, is on display then."""
-        return max(0, bisect_right(self.starts_s, at_s) - 1)
+        return max(0, bisect_right(self.ticks, tick) - 1)
 
     def frame(self, at: int) -> VideoFrame:
         """A picture as a frame. Raises VideoError ("io", "decode", "too_large")."""
@@ -158,8 +179,3 @@ class TimedPictures:
     def read_first(self) -> VideoFrame:
         """The first picture that can be read, which tells how large they are."""
         return self.nearest(-1)
-
-
-def open_video(uri: str, *, alive: Callable[[], None] = lambda: None) -> Video | FrameFolder:
-    """A video to be sampled, a file or a folder of pictures. Raises VideoError."""
-    return Video(uri, alive=alive) if FramesUri.parse(uri) is None else FrameFolder(uri, alive=alive)

@@ -35,16 +35,16 @@ class FrameFootage:
 
     def frame_at(self, at_s: Fraction) -> VideoFrame:
         """The picture on display then; where that is damaged, the nearest that is not."""
-        return self._whole(self._timed.on_display(at_s))
+        return self._whole(self._timed.on_display(at_s * self._timed.rate))
 
     def frames(self, start_s: Fraction) -> Iterator[Shown]:
         """Pictures in the order in which they are displayed, the first being the one on display at `start_s`; damaged
         ones are passed over."""
-        first = self._timed.on_display(start_s)
-        yield Shown(self._whole(first), self._timed.starts_s[first])
+        first = self._timed.on_display(start_s * self._timed.rate)
+        yield Shown(self._whole(first), self._timed.ticks[first] / self._timed.rate)
         for at in range(first + 1, len(self._timed.pictures)):
             try:
-                yield Shown(self._timed.frame(at), self._timed.starts_s[at])
+                yield Shown(self._timed.frame(at), self._timed.ticks[at] / self._timed.rate)
             except VideoError:
                 continue
 

@@ -10,7 +10,7 @@ whose sound and picture both begin late.
 
 from collections.abc import Callable
 
-from qasir.video.frame_folder import open_video
+from qasir.video.open_video import open_video
 
 
 def media_offset_s(uri: str, *, alive: Callable[[], None] = lambda: None) -> float:

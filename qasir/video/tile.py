@@ -7,7 +7,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from qasir.video.container import Clock, End, Sample, Video
+from qasir.video.container import Clock, End, Sample
+from qasir.video.open_video import SampledVideo, open_video
 from qasir.video.painter import FramePainter
 from qasir.video.schedule import KeyframeRule, Schedule
 from qasir.video.super_image import Fit, cells
@@ -146,7 +147,7 @@ class Tiler:
 
 
 def super_images(
-    video: Video, tilers: Sequence[Tiler], *, allow_partial: bool = False
+    video: SampledVideo, tilers: Sequence[Tiler], *, allow_partial: bool = False
 ) -> Generator[tuple[int, SuperImage], None, End]:
     """(number of the tiler, super image), each tiler's in order; returns how the reading ended. Raises VideoError as
     `Video.samples` does."""
@@ -169,7 +170,7 @@ def super_images(
 
 def tile(uri: str, tiling: Tiling) -> Iterator[SuperImage]:
     """All super images of one file. Raises VideoError."""
-    with Video(uri) as video:
+    with open_video(uri) as video:
         schedule = None if tiling.rule is None else video.schedule(tiling.rule)
         for _, image in super_images(video, [Tiler(Wanted(tiling), video.pixel_aspect, schedule)]):
             yield image

@@ -6,14 +6,12 @@ from fractions import Fraction
 from itertools import pairwise
 
 import av
-import numpy as np
 import pytest
 
 from qasir.video.container import Clock, Video
 from qasir.video.schedule import KeyframeRule
-from qasir.video.scheduled import ScheduledFrames
 from tests.qasir.video.test_lookahead import KINDS, clip
-from tests.videos import read, write_video
+from tests.videos import read
 
 RULES = [
     KeyframeRule(Fraction(2), Fraction("0.7")),
@@ -36,7 +34,7 @@ def schedule(path, rule, **options):
 
 
 def decoded(path):
-    """(seconds per tick, [(tick since the first frame, timestamp, keyframe, pixels)], the end) by decoding everything."""
+    """(seconds per tick, [(tick since the first, timestamp, keyframe, pixels)], the end) by decoding everything."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         keys = [p.pts for p in container.demux(stream) if p.size and p.is_keyframe]
