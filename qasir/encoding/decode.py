@@ -104,7 +104,7 @@ def _decode_segment(
         _check_unchanged(file)
         with Video(file.uri, alive=alarm.set) as video:
             for group in groups:
-                group.tiler = Tiler(_wanted(group, row["start_s"], row["stop_s"]), video.pixel_aspect)
+                group.tiler = Tiler.of(_wanted(group, row["start_s"], row["stop_s"]), video)
             images = super_images(video, [g.tiler for g in groups if g.tiler is not None], allow_partial=allow_partial)
             while True:
                 try:
@@ -192,7 +192,8 @@ def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], sec
 def _groups(needs: list[_Need]) -> list[_Group]:
     groups: dict[Tiling, _Group] = {}
     for need in needs:
-        tiling = Tiling(need.spec.rate, need.spec.grid, need.spec.image_size, need.spec.fit)
+        spec = need.spec
+        tiling = Tiling(spec.rate, spec.grid, spec.image_size, spec.fit, tone_map=spec.tone_map)
         groups.setdefault(tiling, _Group(tiling)).needs.append(need)
     return list(groups.values())
 

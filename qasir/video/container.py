@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +27,7 @@ from qasir.video.limits import check_length, check_size, decoding, longest_s
 from qasir.video.lookahead import Inexact, Lookahead
 from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container, packets_until
 from qasir.video.recorded import recorded_at
+from qasir.video.tone_map import DEFAULT_PEAK_NITS, is_high_range, stated_peak
 
 log = logging.getLogger(__name__)
 
@@ -179,14 +181,28 @@ class Video:
         """What a player's time is at t = 0 (`qasir.video.media_time`); None as long as no frame was read."""
         return None if self._first is None else float(self._first * self._time_base)
 
-    def read_first(self) -> None:
-        """Decode the first displayed frame, and no more; `samples` is for another Video then. Damage before it is
-        passed over. Raises VideoError("no_frames")."""
+    def read_first(self) -> VideoFrame:
+        """The first displayed frame, of which no more is decoded; `samples` is for another Video then. Damage before it
+        is passed over. Raises VideoError("no_frames")."""
         reading = _Reading()
         frame = next(self._decoded([], reading, allow_partial=True), None)
         if frame is None:
             raise _no_frames(reading)
         self._first = frame.pts if frame.pts is not None else 0
+        return frame
+
+    @cached_property
+    def peak_nits(self) -> float:
+        """The brightest light that a video of a high dynamic range states (`qasir.video.tone_map`). Its first frame
+        tells, so that it is the same wherever reading begins."""
+        if not is_high_range(self._stream.codec_context.color_trc):
+            return DEFAULT_PEAK_NITS
+        try:
+            with Video(self.uri, alive=self._alive) as again:
+                return stated_peak(again.read_first()) or DEFAULT_PEAK_NITS
+        except VideoError as error:  # whoever reads on meets it too
+            log.debug("%s: no first frame: %s", self.uri, error)
+            return DEFAULT_PEAK_NITS
 
     def _promised_s(self) -> float:
         """How long the header says that the video stream is, or else the file; 0 where it does not say."""

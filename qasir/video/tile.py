@@ -10,16 +10,21 @@ from numpy.typing import NDArray
 from qasir.video.container import Clock, End, Sample, Video
 from qasir.video.painter import FramePainter
 from qasir.video.super_image import Fit, cells
+from qasir.video.tone_map import DEFAULT_PEAK_NITS
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How frames become super images: `rate` samples a second, N = `grid`, `image_size` pixels a side."""
+    """How frames become super images: `rate` samples a second, N = `grid`, `image_size` pixels a side.
+
+    tone_map: whether frames of a high dynamic range are mapped to the standard one (`qasir.video.tone_map`).
+    """
 
     rate: Fraction
     grid: int
     image_size: int
     fit: Fit = "squash"
+    tone_map: bool = False
 
     @property
     def per_image(self) -> int:
@@ -61,13 +66,20 @@ class Tiler:
     """Collects samples into what is wanted. `n_sampled` and `n_super_images` count the wanted stretch, skipped ones
     too."""
 
-    def __init__(self, wanted: Wanted, pixel_aspect: float) -> None:
+    def __init__(self, wanted: Wanted, pixel_aspect: float, peak_nits: float = DEFAULT_PEAK_NITS) -> None:
         self.wanted = wanted
         self._tiling = wanted.tiling
         self._layout = cells(self._tiling.image_size, self._tiling.grid)
-        self._painter = FramePainter(self._tiling.fit, pixel_aspect)
+        self._painter = FramePainter(
+            self._tiling.fit, pixel_aspect, tone_map=self._tiling.tone_map, peak_nits=peak_nits
+        )
         self._last: int | None = None
         self._pixels: NDArray[np.uint8] | None = None
+
+    @classmethod
+    def of(cls, wanted: Wanted, video: Video) -> "Tiler":
+        peak_nits = video.peak_nits if wanted.tiling.tone_map else DEFAULT_PEAK_NITS
+        return cls(wanted, video.pixel_aspect, peak_nits)
 
     @property
     def clock(self) -> Clock:
@@ -153,7 +165,7 @@ def super_images(
 def tile(uri: str, tiling: Tiling) -> Iterator[SuperImage]:
     """All super images of one file. Raises VideoError."""
     with Video(uri) as video:
-        for _, image in super_images(video, [Tiler(Wanted(tiling), video.pixel_aspect)]):
+        for _, image in super_images(video, [Tiler.of(Wanted(tiling), video)]):
             yield image
 
 

@@ -1,6 +1,7 @@
 """Stage: the evenly spaced frames, or super images, of videos, as rows of the table of clips."""
 
 import logging
+from dataclasses import replace
 from fractions import Fraction
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -70,7 +71,7 @@ def _read(video_id: str, uri: str, tiling: Tiling, n_frames: int, alarm: Alarm) 
     try:
         # How many there are shows at the end, and a long video's do not fit into memory.
         with Video(uri, alive=alarm.set) as video, TemporaryFile() as kept:
-            tiler = Tiler(Wanted(_fast_enough(video, tiling, n_frames)), video.pixel_aspect)
+            tiler = Tiler.of(Wanted(_fast_enough(video, tiling, n_frames)), video)
             for _, image in super_images(video, [tiler]):
                 n_bytes = kept.write(image.pixels.tobytes())
                 n_there += 1
@@ -102,4 +103,4 @@ def _fast_enough(video: Video, tiling: Tiling, n_frames: int) -> Tiling:
     if not stated_s:
         return tiling
     needed = min(_MOST_A_SECOND, Fraction(n_frames * tiling.per_image) / stated_s)
-    return Tiling(max(tiling.rate, needed), tiling.grid, tiling.image_size, tiling.fit)
+    return replace(tiling, rate=max(tiling.rate, needed))

@@ -44,7 +44,7 @@ def train_mof(
     give_back_large_blocks()
     state = TrainingState.of(output, KIND, _asked(vlm, train, validation, settings))
     output.mkdir(parents=True, exist_ok=True)
-    tiling = Tiling(Fraction(str(settings.fps)), settings.grid, vlm.image_size)
+    tiling = Tiling(Fraction(str(settings.fps)), settings.grid, vlm.image_size, tone_map=True)
     scale = PixelScale(*vlm.pixel_scale)
     material = {}
     for name, videos, n_frames in (
