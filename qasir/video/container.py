@@ -36,6 +36,8 @@ MAX_GAP_S = 3600
 _LOOKED_AHEAD_S, _LOOKED_AHEAD_BYTES = 3600, 64 << 20
 """A file of so few bytes that goes on for so long, and for longer than its header promises, has its timestamps read to
 the end before more of it is decoded. A larger one is stopped where it is too long."""
+_CLOCK_RATE = 10_000
+"""An average rate from which on it is that of the clock, not of frames: DV's demuxer says so."""
 _SOUGHT_EXACTLY = ("mov", "matroska")
 """Demuxers with an index of keyframes by exact time."""
 
@@ -161,8 +163,7 @@ class Video:
     @property
     def frame_rate(self) -> float:
         """Average frames a second as the container states or guesses it; 0 where it says nothing."""
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        return float(rate) if rate else 0.0
+        return float(stated_rate(self._stream))
 
     @property
     def stated_duration_s(self) -> float | None:
@@ -333,7 +334,7 @@ class Video:
 
     def _usual_step(self) -> int:
         """Ticks a frame lasts by the stated frame rate; 0 when none is stated."""
-        rate = self._stream.average_rate or self._stream.guessed_rate
+        rate = stated_rate(self._stream)
         return max(1, round(1 / (rate * self._time_base))) if rate else 0
 
     def _decoded(self, hands: list[_Hand], reading: _Reading, allow_partial: bool) -> Iterator[VideoFrame]:
@@ -385,6 +386,14 @@ def video_stream(container: Any) -> VideoStream:
         raise VideoError("unsupported_codec", "no decoder for the video stream")
     check_size(stream.codec_context.width, stream.codec_context.height)
     return stream
+
+
+def stated_rate(stream: VideoStream) -> Fraction:
+    """Frames a second, on average, as the container states or guesses it; 0 where it says nothing."""
+    average = stream.average_rate
+    if average and average < _CLOCK_RATE:
+        return average
+    return stream.guessed_rate or average or Fraction(0)
 
 
 def _no_frames(reading: _Reading) -> VideoError:

@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from qasir.errors import VideoError
-from qasir.video.container import video_stream
+from qasir.video.container import stated_rate, video_stream
 from qasir.video.limits import check_size, out_of_memory
 from qasir.video.opening import DECODER_OPTIONS, open_container
 from qasir.video.painter import quarter_turns
@@ -218,7 +218,7 @@ class Footage:
         return frames
 
     def _usual_step(self) -> int:
-        rate = self._stream.average_rate or self._stream.guessed_rate
+        rate = stated_rate(self._stream)
         return max(1, round(1 / (rate * self._time_base))) if rate else 1
 
 

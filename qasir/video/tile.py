@@ -1,5 +1,6 @@
 """Turns a video into its super images, for several tilings in one pass over the file."""
 
+import logging
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -8,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qasir.video.container import Clock, End, Sample, Video
+from qasir.video.dolby_vision import unread_profile
 from qasir.video.painter import FramePainter
 from qasir.video.super_image import Fit, cells
 from qasir.video.tone_map import DEFAULT_PEAK_NITS
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,8 @@ def super_images(
         except StopIteration as stop:
             end: End = stop.value
             break
+        if sample.index == 0:
+            _tell_of_colours(video, sample)
         image = tilers[sample.clock].add(sample)
         if image is not None:
             yield sample.clock, image
@@ -160,6 +166,12 @@ def super_images(
         if image is not None:
             yield number, image
     return end
+
+
+def _tell_of_colours(video: Video, first: Sample) -> None:
+    profile = unread_profile(first.frame, video.codec)
+    if profile is not None and first.clock == 0:
+        log.warning("%s: %s has colours that cannot be read: it is encoded with wrong ones", video.uri, profile)
 
 
 def tile(uri: str, tiling: Tiling) -> Iterator[SuperImage]:

@@ -57,11 +57,16 @@ def is_high_range(transfer: int) -> bool:
     return transfer in _TRANSFERS
 
 
+def side_data(frame: VideoFrame) -> dict[Type, bytes]:
+    """What travels with a frame, as FFmpeg's structures."""
+    beside: Any = frame.side_data  # whose annotation has it iterate over names
+    return {data.type: bytes(data) for data in beside}
+
+
 def stated_peak(frame: VideoFrame) -> float | None:
     """Nits of the brightest light, by what travels with the frame: of the content (MaxCLL, CTA-861.3), or else of the
     display it was graded on (SMPTE ST 2086); None where neither is stated."""
-    beside: Any = frame.side_data  # whose annotation has it iterate over names
-    found = {data.type: bytes(data) for data in beside}
+    found = side_data(frame)
     nits = _content_nits(found.get(Type.CONTENT_LIGHT_LEVEL, b""))
     nits = nits or _display_nits(found.get(Type.MASTERING_DISPLAY_METADATA, b""))
     return min(max(nits, _WHITE_NITS), _PQ_NITS) if nits else None
