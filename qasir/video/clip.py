@@ -13,8 +13,10 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 
 from qasir.video.footage import Footage, Shown, upright_size
-from qasir.video.painter import matrix_of, quarter_turns
+from qasir.video.painter import FramePainter, matrix_of, quarter_turns
 from qasir.video.sound import RATE, sound
+from qasir.video.super_image import Cell
+from qasir.video.tone_map import transfer_of
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +75,8 @@ def write_clip(
         heard = sound(uri, footage.starts_at, start_s, end_s - start_s)
         width, height = upright_size(first.frame, footage.pixel_aspect, MAX_LINES, MAX_COLUMNS)
         with av.open(_WriteOnly(out), "w", format="mp4", options=_MP4) as container:
-            writer = _Writer(container, width // 2 * 2 or 2, height // 2 * 2 or 2, threads, has_sound=heard is not None)
+            width, height = width // 2 * 2 or 2, height // 2 * 2 or 2
+            writer = _Writer(container, width, height, footage.peak_nits, threads, has_sound=heard is not None)
             for picture in _chain(first, pictures):
                 alive()
                 if heard is not None:
@@ -125,10 +128,13 @@ def _pieces(from_s: Fraction, until_s: Fraction) -> Iterator[tuple[Fraction, Fra
 class _Writer:
     """Encodes pictures and sound into an open container."""
 
-    def __init__(self, container: Any, width: int, height: int, threads: int, *, has_sound: bool) -> None:
+    def __init__(
+        self, container: Any, width: int, height: int, peak_nits: float, threads: int, *, has_sound: bool
+    ) -> None:
         self._container = container
         self._width, self._height = width, height
         self._scaler = VideoReformatter()
+        self._painter = FramePainter("squash", tone_map=True, peak_nits=peak_nits)
         self._next_keyframe = 0
         self._pictures = container.add_stream("libx264", rate=30, options=_H264)
         self._pictures.width, self._pictures.height, self._pictures.pix_fmt = width, height, "yuv420p"
@@ -182,6 +188,8 @@ class _Writer:
         self._container.mux(self._pictures.encode(None))
 
     def _scaled(self, frame: VideoFrame) -> VideoFrame:
+        if transfer_of(frame) is not None:
+            return self._mapped(frame)
         turns = quarter_turns(frame)
         sideways = turns % 2 == 1
         width, height = (self._height, self._width) if sideways else (self._width, self._height)
@@ -190,6 +198,14 @@ class _Writer:
             dst_color_range=ColorRange.MPEG, interpolation=Interpolation.BILINEAR,
         )  # fmt: skip
         return _turned(scaled, turns) if turns else scaled
+
+    def _mapped(self, frame: VideoFrame) -> VideoFrame:
+        """Of a high dynamic range, as the standard one."""
+        pixels = np.empty((self._height, self._width, 3), np.uint8)
+        self._painter.draw(frame, pixels, Cell(0, 0, self._height, self._width))
+        return VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1
+        )
 
 
 def _turned(frame: VideoFrame, turns: int) -> VideoFrame:
