@@ -13,10 +13,10 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 
 from qasir.video.footage import Footage, Shown, upright_size
-from qasir.video.painter import FramePainter, matrix_of, quarter_turns
+from qasir.video.painter import matrix_of, quarter_turns
 from qasir.video.sound import RATE, sound
-from qasir.video.super_image import Cell
-from qasir.video.tone_map import transfer_of
+from qasir.video.tone_map import Transfer, transfer_of
+from qasir.video.tone_table import FORMAT, ToneTable
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,9 @@ class _Writer:
         self._container = container
         self._width, self._height = width, height
         self._scaler = VideoReformatter()
-        self._painter = FramePainter("squash", tone_map=True, peak_nits=peak_nits)
+        self._from_rgb = VideoReformatter()
+        self._peak_nits = peak_nits
+        self._tables: dict[tuple[tuple[int, int], Transfer, int], ToneTable] = {}
         self._next_keyframe = 0
         self._pictures = container.add_stream("libx264", rate=30, options=_H264)
         self._pictures.width, self._pictures.height, self._pictures.pix_fmt = width, height, "yuv420p"
@@ -188,24 +190,33 @@ class _Writer:
         self._container.mux(self._pictures.encode(None))
 
     def _scaled(self, frame: VideoFrame) -> VideoFrame:
-        if transfer_of(frame) is not None:
-            return self._mapped(frame)
         turns = quarter_turns(frame)
         sideways = turns % 2 == 1
-        width, height = (self._height, self._width) if sideways else (self._width, self._height)
-        scaled = self._scaler.reformat(
-            frame, width, height, "yuv420p", src_colorspace=matrix_of(frame), dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG, interpolation=Interpolation.BILINEAR,
-        )  # fmt: skip
+        size = (self._height, self._width) if sideways else (self._width, self._height)
+        transfer = transfer_of(frame)
+        scaled = self._standard(frame, size) if transfer is None else self._mapped(frame, size, transfer)
         return _turned(scaled, turns) if turns else scaled
 
-    def _mapped(self, frame: VideoFrame) -> VideoFrame:
+    def _standard(self, frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
+        return self._scaler.reformat(
+            frame, *size, "yuv420p", src_colorspace=matrix_of(frame), dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG, interpolation=Interpolation.BILINEAR,
+        )  # fmt: skip
+
+    def _mapped(self, frame: VideoFrame, size: tuple[int, int], transfer: Transfer) -> VideoFrame:
         """Of a high dynamic range, as the standard one."""
-        pixels = np.empty((self._height, self._width, 3), np.uint8)
-        self._painter.draw(frame, pixels, Cell(0, 0, self._height, self._width))
-        return VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1
-        )
+        which = (size, transfer, int(frame.color_primaries))
+        if which not in self._tables:
+            self._tables[which] = ToneTable(*which, self._peak_nits)
+        matrix = matrix_of(frame)
+        coded = self._scaler.reformat(
+            frame, *size, FORMAT, src_colorspace=matrix, dst_colorspace=matrix, dst_color_range=ColorRange.JPEG,
+            interpolation=Interpolation.BILINEAR,
+        )  # fmt: skip
+        return self._from_rgb.reformat(
+            self._tables[which].mapped(coded), *size, "yuv420p", dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+        )  # fmt: skip
 
 
 def _turned(frame: VideoFrame, turns: int) -> VideoFrame:

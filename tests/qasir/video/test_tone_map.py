@@ -3,6 +3,7 @@
 import io
 import shutil
 import subprocess
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries
+from av.video.reformatter import ColorPrimaries, ColorRange
 
 from qasir.video import tone_map
 from qasir.video.clip import write_clip
@@ -19,6 +20,7 @@ from qasir.video.painter import FramePainter
 from qasir.video.super_image import Cell
 from qasir.video.tile import Tiler, Tiling, Wanted, super_images
 from qasir.video.tone_map import hable, hlg_scene, pq_nits, standard_range, stated_peak
+from qasir.video.tone_table import FORMAT, ToneTable
 from tests.high_range import HLG, STATED, scene, write_dolby_vision, write_high_range
 from tests.videos import write_video
 
@@ -202,6 +204,21 @@ def test_it_is_what_ffmpeg_makes_of_it(folder, name):
     theirs = drawn(VideoFrame.from_ndarray(pixels, format="rgb24"))
     ours = drawn(frame, tone_map=True, peak_nits=stated_peak(frame) or 1000.0)
     assert decibels(ours, theirs) > max(36, 10 + decibels(drawn(frame), theirs))
+
+
+@pytest.mark.parametrize(("name", "transfer"), [("pq.mp4", "pq"), ("hlg.mp4", "hlg")])
+def test_a_table_of_colours_is_near_the_mapping(folder, name, transfer, monkeypatch, tmp_path):
+    odd = tmp_path / "it's [a]:b,c"
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))
+    frame = first_frame(folder / name)
+    coded = frame.reformat(
+        format=FORMAT, src_colorspace=9, dst_colorspace=9, dst_color_range=ColorRange.JPEG,
+    )  # fmt: skip
+    mapped = ToneTable((96, 64), transfer, ColorPrimaries.BT2020, 1000.0).mapped(coded)
+    expected = drawn(frame, side=64, tone_map=True)
+    assert decibels(drawn(mapped, side=64), expected) > 38
+    assert not list(odd.iterdir())
 
 
 def test_clips_are_mapped_too(folder):
