@@ -104,7 +104,7 @@ def _decode_segment(
         _check_unchanged(file)
         with Video(file.uri, alive=alarm.set) as video:
             for group in groups:
-                group.tiler = Tiler.of(_wanted(group, row["start_s"], row["stop_s"]), video)
+                group.tiler = Tiler(_wanted(group, row["start_s"], row["stop_s"]), video.pixel_aspect)
             images = super_images(video, [g.tiler for g in groups if g.tiler is not None], allow_partial=allow_partial)
             while True:
                 try:

@@ -41,7 +41,7 @@ class FramePainter:
         self.fit = fit
         self.pixel_aspect = pixel_aspect
         self._tone_map = tone_map
-        self._peak_nits = peak_nits
+        self.peak_nits = peak_nits
         self._scalers: dict[tuple[int, int], VideoReformatter] = {}
 
     def draw(self, frame: VideoFrame, image: NDArray[np.uint8], cell: Cell) -> None:
@@ -70,7 +70,7 @@ class FramePainter:
             for plane in self._reformatted(frame, width, height, "gbrp16").planes
         )
         return standard_range(
-            (red, green, blue), transfer, primaries=int(frame.color_primaries), peak_nits=self._peak_nits
+            (red, green, blue), transfer, primaries=int(frame.color_primaries), peak_nits=self.peak_nits
         )
 
     def _reformatted(self, frame: VideoFrame, width: int, height: int, pixel_format: str) -> VideoFrame:

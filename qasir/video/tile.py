@@ -12,7 +12,6 @@ from qasir.video.container import Clock, End, Sample, Video
 from qasir.video.dolby_vision import unread_profile
 from qasir.video.painter import FramePainter
 from qasir.video.super_image import Fit, cells
-from qasir.video.tone_map import DEFAULT_PEAK_NITS
 
 log = logging.getLogger(__name__)
 
@@ -70,20 +69,18 @@ class Tiler:
     """Collects samples into what is wanted. `n_sampled` and `n_super_images` count the wanted stretch, skipped ones
     too."""
 
-    def __init__(self, wanted: Wanted, pixel_aspect: float, peak_nits: float = DEFAULT_PEAK_NITS) -> None:
+    def __init__(self, wanted: Wanted, pixel_aspect: float) -> None:
         self.wanted = wanted
         self._tiling = wanted.tiling
         self._layout = cells(self._tiling.image_size, self._tiling.grid)
-        self._painter = FramePainter(
-            self._tiling.fit, pixel_aspect, tone_map=self._tiling.tone_map, peak_nits=peak_nits
-        )
+        self._painter = FramePainter(self._tiling.fit, pixel_aspect, tone_map=self._tiling.tone_map)
         self._last: int | None = None
         self._pixels: NDArray[np.uint8] | None = None
 
-    @classmethod
-    def of(cls, wanted: Wanted, video: Video) -> "Tiler":
-        peak_nits = video.peak_nits if wanted.tiling.tone_map else DEFAULT_PEAK_NITS
-        return cls(wanted, video.pixel_aspect, peak_nits)
+    def expect(self, video: Video) -> None:
+        """Learn, before the first sample, how bright the video's light is."""
+        if self._tiling.tone_map:
+            self._painter.peak_nits = video.peak_nits
 
     @property
     def clock(self) -> Clock:
@@ -149,6 +146,8 @@ def super_images(
 ) -> Generator[tuple[int, SuperImage], None, End]:
     """(number of the tiler, super image), each tiler's in order; returns how the reading ended. Raises VideoError as
     `Video.samples` does."""
+    for tiler in tilers:
+        tiler.expect(video)
     samples = video.samples([tiler.clock for tiler in tilers], allow_partial=allow_partial)
     while True:
         try:
@@ -177,7 +176,7 @@ def _tell_of_colours(video: Video, first: Sample) -> None:
 def tile(uri: str, tiling: Tiling) -> Iterator[SuperImage]:
     """All super images of one file. Raises VideoError."""
     with Video(uri) as video:
-        for _, image in super_images(video, [Tiler.of(Wanted(tiling), video)]):
+        for _, image in super_images(video, [Tiler(Wanted(tiling), video.pixel_aspect)]):
             yield image
 
 

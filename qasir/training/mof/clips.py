@@ -71,7 +71,7 @@ def _read(video_id: str, uri: str, tiling: Tiling, n_frames: int, alarm: Alarm) 
     try:
         # How many there are shows at the end, and a long video's do not fit into memory.
         with Video(uri, alive=alarm.set) as video, TemporaryFile() as kept:
-            tiler = Tiler.of(Wanted(_fast_enough(video, tiling, n_frames)), video)
+            tiler = Tiler(Wanted(_fast_enough(video, tiling, n_frames)), video.pixel_aspect)
             for _, image in super_images(video, [tiler]):
                 n_bytes = kept.write(image.pixels.tobytes())
                 n_there += 1

@@ -52,7 +52,7 @@ def drawn(frame, *, side=48, fit="squash", **options):
 
 def tiled(path, tiling=TILING, **options):
     with Video(str(path)) as video:
-        return [image for _, image in super_images(video, [Tiler.of(Wanted(tiling, **options), video)])]
+        return [image for _, image in super_images(video, [Tiler(Wanted(tiling, **options), video.pixel_aspect)])]
 
 
 def decibels(one, other):
