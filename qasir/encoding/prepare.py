@@ -1,6 +1,7 @@
 """From the options a person gives to a checked encoder spec and an open index, before any work starts."""
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +16,8 @@ from qasir.vlm.sizes import model_sizes
 from qasir.vlm.weights import VlmSource, resolve
 
 log = logging.getLogger(__name__)
+
+_ROUNDING = 1e-9
 
 
 def prepare(
@@ -63,23 +66,31 @@ def prepare(
 
 def _max_gap_s(options: EncoderOptions) -> float:
     """As an encoder spec holds it. Raises SpecError."""
+    period_s = 1.0 / options.fps
     if options.sampling == "uniform":
         if options.max_gap_s is not None:
-            raise SpecError(
-                "--max-gap goes with --sampling keyframes: uniform samples are 1 / fps apart"
-            )
+            raise SpecError("--max-gap goes with --sampling keyframes: uniform samples are 1 / fps apart")
         return 0.0
-    gap = MAX_GAP_S if options.max_gap_s is None else options.max_gap_s
-    if not gap > 0.0:
-        raise SpecError(f"max gap {gap:g} s: choose a time above 0")
-    return gap
+    if options.max_gap_s is None:
+        return max(MAX_GAP_S, period_s)
+    if not period_s * (1 - _ROUNDING) <= options.max_gap_s < math.inf:
+        raise SpecError(
+            f"max gap {options.max_gap_s:g} s: with {options.fps:g} frames a second at most, choose {period_s:g} s or "
+            "more"
+        )
+    return options.max_gap_s
 
 
 def check_options(options: EncoderOptions, index: Index) -> None:
     """Whether an index was made with these options, as far as can be told without loading a model. Raises SpecError."""
+    check_fps(options.fps)
+    check_sampling(options.sampling)
     # `pretrained` says where weights are, not what they are.
-    names = [field.name for field in fields(EncoderOptions) if field.name != "pretrained"]
+    names = [field.name for field in fields(EncoderOptions) if field.name not in ("pretrained", "max_gap_s")]
     asked = {name: getattr(options, name) for name in names if getattr(options, name) not in (None, "auto")}
+    max_gap_s = _max_gap_s(options)
+    if options.sampling == index.spec.sampling:
+        asked["max_gap_s"] = max_gap_s
     differences = [
         f"  {name}: {getattr(index.spec, name)} in the index, {value} asked for"
         for name, value in asked.items()
