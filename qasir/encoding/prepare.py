@@ -1,7 +1,6 @@
 """From the options a person gives to a checked encoder spec and an open index, before any work starts."""
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
@@ -16,8 +15,6 @@ from qasir.vlm.sizes import model_sizes
 from qasir.vlm.weights import VlmSource, resolve
 
 log = logging.getLogger(__name__)
-
-_ROUNDING = 1e-9
 
 
 def prepare(
@@ -66,17 +63,17 @@ def prepare(
 
 def _max_gap_s(options: EncoderOptions) -> float:
     """As an encoder spec holds it. Raises SpecError."""
-    period_s = 1.0 / options.fps
     if options.sampling == "uniform":
         if options.max_gap_s is not None:
             raise SpecError("--max-gap goes with --sampling keyframes: uniform samples are 1 / fps apart")
         return 0.0
+    period = 1.0 / options.fps
     if options.max_gap_s is None:
-        return max(MAX_GAP_S, period_s)
-    if not period_s * (1 - _ROUNDING) <= options.max_gap_s < math.inf:
+        return max(MAX_GAP_S, period)
+    if not options.max_gap_s >= period:
         raise SpecError(
-            f"max gap {options.max_gap_s:g} s: with {options.fps:g} frames a second at most, choose {period_s:g} s or "
-            "more"
+            f"max gap {options.max_gap_s:g} s is shorter than 1 / fps = {period:g} s: choose more frames a second or a "
+            "longer gap"
         )
     return options.max_gap_s
 
