@@ -150,7 +150,14 @@ class Video:
         self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
         self.codec = context.name
 
+    def _rewind(self) -> None:
+        """Have the container stand at its beginning."""
+        if not self._at_start:
+            self._container.close()
+            self._open()
+
     def _open(self) -> None:
+        self._at_start = True
         self._container = open_container(self.uri)
         try:
             self._stream = video_stream(self._container)
@@ -238,22 +245,27 @@ class Video:
         check_length(self._promised_s(), self._n_bytes, "the header promises", self._rate)
         reading = _Reading()
         try:
-            if not all(schedule.by_packets for schedule in schedules):
-                raise Inexact("timestamps are missing or damaged")
-            frames = (
-                self._scheduled_frames(schedules)
-                if len(schedules) == len(clocks)
-                else self._sampled_frames(hands, reading)
-            )
-            yield from self._shown(frames, hands)
+            yield from self._shown(self._few_frames(clocks, hands, reading), hands)
             return reading.end(scheduled_s)
         except Inexact as reason:
             log.debug("%s: decoding every frame: %s", self.uri, reason)
-        self._container.close()
-        self._open()
+        self._rewind()
         reading = _Reading()
         yield from self._shown(self._every_frame(hands, reading, allow_partial), hands)
         return reading.end(scheduled_s)
+
+    def _few_frames(
+        self, clocks: Sequence[Clock | Schedule], hands: _Hands, reading: _Reading
+    ) -> Iterator[tuple[VideoFrame, int]]:
+        """Those that samples depend on, and not many more. Raises `Inexact` where that cannot be told."""
+        schedules = [clock for clock in clocks if isinstance(clock, Schedule)]
+        if not all(schedule.by_packets for schedule in schedules):
+            raise Inexact("packets do not tell the frames' times")
+        by_schedule = len(schedules) == len(clocks)
+        if not (by_schedule and self.stated_duration_s is not None):
+            self._rewind()
+        self._at_start = False
+        yield from self._scheduled_frames(schedules) if by_schedule else self._sampled_frames(hands, reading)
 
     def _scheduled_end_s(self, schedules: Sequence[Schedule]) -> float | None:
         """The duration by a schedule that holds the last sample: the same however the video is read."""
@@ -275,13 +287,14 @@ class Video:
     def timeline(self) -> Timeline:
         """The frames' times by their packets: the whole file is read, and not decoded. Raises `Inexact` where they do
         not tell."""
-        with open_container(self.uri) as container:
-            found = survey(container, container.streams[self._stream.index], alive=self._alive)
+        self._rewind()
+        self._at_start = False
+        found = survey(self._container, self._stream, alive=self._alive)
         if self._is_cut():
             raise Inexact("cut short")
         origin = found.shown[0] if found.begins_plainly else self._first_timestamp()
         shown = [pts - origin for pts in found.shown if pts >= origin]
-        if any(b - a > MAX_GAP_S / self._time_base for a, b in pairwise(shown)):
+        if max((b - a for a, b in pairwise(shown)), default=0) > MAX_GAP_S / self._time_base:
             raise Inexact("a jump in the timestamps")
         end = shown[-1] + (found.step or self._usual_step() or 1)
         check_length(float(end * self._time_base), self._n_bytes, "timestamps go on for", self._rate)
@@ -316,8 +329,8 @@ class Video:
                 hands = [_Hand(Clock(Fraction(1), int(at), int(at) + 1), self._time_base)]
                 for _ in self._shown(self._sampled_frames(hands, _Reading()), hands):
                     pass
-                self._container.close()
-                self._open()
+                self._at_start = False
+                self._rewind()
         except Inexact:
             return False
         return True
