@@ -165,12 +165,16 @@ class Indexes:
         return searcher_of(self.index(side.encoder), finetuned=finetuned)
 
     def _uri(self, encoder: EncoderOptions) -> str:
-        """A folder that says what it is, and no two encoders share."""
-        size = f"_{encoder.image_size}px" if encoder.image_size else ""
-        name = encoder.model.rsplit("/", 1)[-1].replace(":", "_")
-        keyframes = "_keyframes" if encoder.sampling == "keyframes" else ""
-        digest = hashlib.sha256(_told(encoder).encode()).hexdigest()[:8]
-        return str(self.folder / f"{name}_n{encoder.grid}{size}_{encoder.fps:g}fps{keyframes}_{digest}")
+        return str(self.folder / folder_name(encoder))
+
+
+def folder_name(encoder: EncoderOptions) -> str:
+    """Of an encoder's index: one that says what it is, and no two encoders share."""
+    size = f"_{encoder.image_size}px" if encoder.image_size else ""
+    name = encoder.model.rsplit("/", 1)[-1].replace(":", "_")
+    keyframes = "_keyframes" if encoder.sampling == "keyframes" else ""
+    digest = hashlib.sha256(_told(encoder).encode()).hexdigest()[:8]
+    return f"{name}_n{encoder.grid}{size}_{encoder.fps:g}fps{keyframes}_{digest}"
 
 
 def _told(encoder: EncoderOptions) -> str:

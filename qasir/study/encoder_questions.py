@@ -108,11 +108,7 @@ def sparse(results: Sequence[Result]) -> Finding:
 
 def keyframes(results: Sequence[Result]) -> Finding:
     question = "Keyframes, or evenly spaced frames?"
-    same = [name for name in ENCODER if name not in ("fps", *SAMPLING)]
-    pairs = []
-    for group in grouped(plain_results(results), same).values():
-        even = [one for one in group if one["sampling"] != "keyframes"]
-        pairs += [(one, _as_dear(one, even)) for one in group if even and one["sampling"] == "keyframes"]
+    pairs = keyframe_pairs(results)
     if not pairs:
         return Finding(question, ["The study has no keyframes beside evenly spaced frames."])
     name = naming([one for one, _ in pairs], "grid")
@@ -128,6 +124,16 @@ def keyframes(results: Sequence[Result]) -> Finding:
             points = [point_of(pair[side], pair[0]["grid"]) for pair in pairs if name(pair[0]) == key]
             series.append(Series(key + what, sorted(points, key=lambda point: point.cost)))
     return Finding(question, sentences, series_chart(series, Axis("N: a super image holds N x N frames"), SUMR))
+
+
+def keyframe_pairs(results: Sequence[Result]) -> list[tuple[Result, Result]]:
+    """(at keyframes, at evenly spaced frames) of encoders that are else the same and encode about as many."""
+    same = [name for name in ENCODER if name not in ("fps", *SAMPLING)]
+    pairs = []
+    for group in grouped(plain_results(results), same).values():
+        even = [one for one in group if one["sampling"] != "keyframes"]
+        pairs += [(one, _as_dear(one, even)) for one in group if even and one["sampling"] == "keyframes"]
+    return pairs
 
 
 def _as_dear(one: Result, others: Sequence[Result]) -> Result:
