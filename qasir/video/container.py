@@ -74,8 +74,9 @@ class End:
 
 @dataclass
 class _Reading:
-    """What one pass over the file has found so far."""
+    """What one pass over the file has found so far. tick: when the frame is shown that is being decoded."""
 
+    tick: int = 0
     duration_s: float | None = None
     decode_errors: int = 0
     first_error: str | None = None
@@ -110,8 +111,7 @@ class _Hand:
     def to_the_end(self) -> bool:
         return self._clock.stop is None
 
-    @property
-    def within(self) -> bool:
+    def within(self, _tick: int) -> bool:
         """Whether the frame on display now belongs to this clock's stretch of the video."""
         return (self.index > self._clock.start or self.index == 0) and not self.done
 
@@ -434,7 +434,7 @@ class Video:
 
     def _decoded(self, hands: _Hands, reading: _Reading, allow_partial: bool) -> Iterator[VideoFrame]:
         def damage(text: str, *, is_mine: bool | None = None) -> None:
-            reading.decode_errors += any(hand.within for hand in hands) if is_mine is None else is_mine
+            reading.decode_errors += any(hand.within(reading.tick) for hand in hands) if is_mine is None else is_mine
             reading.first_error = reading.first_error or text
             if not allow_partial:
                 raise VideoError("decode", text)
@@ -446,6 +446,8 @@ class Video:
                 self._alive()
                 if packet.size > 0:
                     n_packets, last = n_packets + 1, packet
+                if packet.pts is not None and self._first is not None:
+                    reading.tick = packet.pts - self._first
                 if packet.is_corrupt:
                     damage("a packet is cut short or marked corrupt")
                 try:
