@@ -9,15 +9,16 @@ decoding that no sample depends on. Damage that touches no frame a sample depend
 """
 
 import logging
+from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
 import av.error
+import numpy as np
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -74,8 +75,9 @@ class End:
 
 @dataclass
 class _Reading:
-    """What one pass over the file has found so far."""
+    """What one pass over the file has found so far. tick: when the frame is shown that is being decoded."""
 
+    tick: int = 0
     duration_s: float | None = None
     decode_errors: int = 0
     first_error: str | None = None
@@ -110,8 +112,7 @@ class _Hand:
     def to_the_end(self) -> bool:
         return self._clock.stop is None
 
-    @property
-    def within(self) -> bool:
+    def within(self, _tick: int) -> bool:
         """Whether the frame on display now belongs to this clock's stretch of the video."""
         return (self.index > self._clock.start or self.index == 0) and not self.done
 
@@ -292,13 +293,16 @@ class Video:
         found = survey(self._container, self._stream, alive=self._alive)
         if self._is_cut():
             raise Inexact("cut short")
-        origin = found.shown[0] if found.begins_plainly else self._first_timestamp()
-        shown = [pts - origin for pts in found.shown if pts >= origin]
-        if max((b - a for a, b in pairwise(shown)), default=0) > MAX_GAP_S / self._time_base:
+        origin = int(found.shown[0]) if found.begins_plainly else self._first_timestamp()
+        shown = found.shown[found.shown >= origin] - origin
+        if len(shown) == 0 or shown[0] > 0:
+            raise Inexact("a frame that no packet announced")
+        if np.diff(shown, prepend=0).max() > MAX_GAP_S / self._time_base:
             raise Inexact("a jump in the timestamps")
-        end = shown[-1] + (found.step or self._usual_step() or 1)
+        end = int(shown[-1]) + (found.step or self._usual_step() or 1)
         check_length(float(end * self._time_base), self._n_bytes, "timestamps go on for", self._rate)
-        return Timeline(self._time_base, origin, shown, [pts - origin for pts in found.keys], end)
+        keys = array("q", (found.keys - origin).tobytes())
+        return Timeline(self._time_base, origin, array("q", shown.tobytes()), keys, end)
 
     def _first_timestamp(self) -> int:
         with Video(self.uri, alive=self._alive) as other:
@@ -309,8 +313,7 @@ class Video:
     def _decoded_timeline(self, allow_partial: bool) -> Timeline:
         """The same by decoding every frame."""
         reading = _Reading()
-        shown: list[int] = []
-        keys: list[int] = []
+        shown, keys = array("q"), array("q")
         at = 0
         with Video(self.uri, alive=self._alive) as other:
             for frame, until in other._every_frame([], reading, allow_partial):
@@ -434,7 +437,7 @@ class Video:
 
     def _decoded(self, hands: _Hands, reading: _Reading, allow_partial: bool) -> Iterator[VideoFrame]:
         def damage(text: str, *, is_mine: bool | None = None) -> None:
-            reading.decode_errors += any(hand.within for hand in hands) if is_mine is None else is_mine
+            reading.decode_errors += any(hand.within(reading.tick) for hand in hands) if is_mine is None else is_mine
             reading.first_error = reading.first_error or text
             if not allow_partial:
                 raise VideoError("decode", text)
@@ -446,6 +449,8 @@ class Video:
                 self._alive()
                 if packet.size > 0:
                     n_packets, last = n_packets + 1, packet
+                if packet.pts is not None and self._first is not None:
+                    reading.tick = packet.pts - self._first
                 if packet.is_corrupt:
                     damage("a packet is cut short or marked corrupt")
                 try:

@@ -8,7 +8,7 @@ import pytest
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
 from qasir.video.container import Video
-from tests.qasir.encoding.stubs import SPEC
+from tests.qasir.encoding.stubs import SPEC, encode_stubbed
 from tests.qasir.encoding.test_stages import plan
 from tests.qasir.video.test_keyframes import ODD_FILES
 from tests.qasir.video.test_lookahead import clip
@@ -144,3 +144,20 @@ def test_a_file_of_very_many_keyframes_is_cut_and_read_once_for_its_times(tmp_pa
     (rows,), _, n_segments = decoded(path, [replace(KEYS, fps=50.0)], segment_s=10)
     assert (n_segments, len(read)) == (3, 1)
     assert [at for row in rows for at in row[4]] == pytest.approx([k / 50 for k in range(1500)])
+
+
+def test_an_index_holds_the_times_and_needs_nothing_when_encoded_again(tmp_path):
+    """Through a child process, whose segments come and go as Arrow streams."""
+    (tmp_path / "videos").mkdir()
+    path = clip(tmp_path / "videos", "closed GOPs with B-frames")
+    (expected,), _, _ = decoded(path, [KEYS])
+    summary, index = encode_stubbed(
+        tmp_path / "videos", tmp_path / "index", spec=KEYS, isolate=True, segment_s=3, segment_bytes=0
+    )
+    assert summary.encoded == 1
+    rows = (
+        index.table("super_images").to_table(columns=["position", "start_s", "end_s", "n_valid", "cell_s"]).to_pylist()
+    )
+    found = sorted((*list(row.values())[:4], tuple(row["cell_s"])) for row in rows)
+    assert found == [row[:5] for row in expected]
+    assert encode_stubbed(tmp_path / "videos", tmp_path / "index", spec=KEYS)[0].encoded == 0
