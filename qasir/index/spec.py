@@ -75,7 +75,7 @@ class EncoderSpec:
     def sampled(self) -> str:
         """Which frames are taken, in words."""
         if self.sampling == "uniform":
-            return f"{self.fps:g} frames a second"
+            return f"{self.fps:g} frame{'' if self.fps == 1.0 else 's'} a second"
         return f"keyframes, at most {self.fps:g} a second, and frames between those over {self.max_gap_s:g} s apart"
 
     @property

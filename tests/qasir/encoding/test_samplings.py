@@ -65,6 +65,12 @@ def test_the_stored_picture_of_a_second_is_the_sample_on_display(encoded, second
     assert shown(keyframes, second) == pytest.approx(brightness(keyframe), abs=8)
 
 
+def test_the_sampling_is_said_in_words(encoded):
+    _, even, keyframes = encoded
+    assert even.spec.sampled == "1 frame a second"
+    assert keyframes.spec.sampled == "keyframes, at most 1 a second, and frames between those over 4 s apart"
+
+
 def test_reindexing_goes_on_by_the_sampling_of_each_index(encoded):
     folder, *indexes = encoded
     write_video(folder / "b.mp4", 25, options={"g": "15", "sc_threshold": "0"})
