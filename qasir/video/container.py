@@ -9,15 +9,17 @@ decoding that no sample depends on. Damage that touches no frame a sample depend
 """
 
 import logging
+from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from itertools import pairwise
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
 import av.error
+import numpy as np
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -30,6 +32,7 @@ from qasir.video.recorded import recorded_at
 from qasir.video.schedule import KeyframeRule, Schedule, ScheduleHand, Timeline
 from qasir.video.scheduled import ScheduledFrames
 from qasir.video.survey import survey
+from qasir.video.tone_map import DEFAULT_PEAK_NITS, is_high_range, stated_peak
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,8 @@ MAX_GAP_S = 3600
 _LOOKED_AHEAD_S, _LOOKED_AHEAD_BYTES = 3600, 64 << 20
 """A file of so few bytes that goes on for so long, and for longer than its header promises, has its timestamps read to
 the end before more of it is decoded. A larger one is stopped where it is too long."""
+_CLOCK_RATE = 10_000
+"""An average rate from which on it is that of the clock, not of frames: DV's demuxer says so."""
 _SOUGHT_EXACTLY = ("mov", "matroska")
 """Demuxers with an index of keyframes by exact time."""
 
@@ -74,8 +79,9 @@ class End:
 
 @dataclass
 class _Reading:
-    """What one pass over the file has found so far."""
+    """What one pass over the file has found so far. tick: when the frame is shown that is being decoded."""
 
+    tick: int = 0
     duration_s: float | None = None
     decode_errors: int = 0
     first_error: str | None = None
@@ -110,8 +116,7 @@ class _Hand:
     def to_the_end(self) -> bool:
         return self._clock.stop is None
 
-    @property
-    def within(self) -> bool:
+    def within(self, _tick: int) -> bool:
         """Whether the frame on display now belongs to this clock's stretch of the video."""
         return (self.index > self._clock.start or self.index == 0) and not self.done
 
@@ -155,7 +160,14 @@ class Video:
         self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
         self.codec = context.name
 
+    def _rewind(self) -> None:
+        """Have the container stand at its beginning."""
+        if not self._at_start:
+            self._container.close()
+            self._open()
+
     def _open(self) -> None:
+        self._at_start = True
         self._container = open_container(self.uri)
         try:
             self._stream = video_stream(self._container)
@@ -188,8 +200,7 @@ class Video:
     @property
     def frame_rate(self) -> float:
         """Average frames a second as the container states or guesses it; 0 where it says nothing."""
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        return float(rate) if rate else 0.0
+        return float(stated_rate(self._stream))
 
     @property
     def stated_duration_s(self) -> float | None:
@@ -208,14 +219,28 @@ class Video:
         """What a player's time is at t = 0 (`qasir.video.media_time`); None as long as no frame was read."""
         return None if self._first is None else float(self._first * self._time_base)
 
-    def read_first(self) -> None:
-        """Decode the first displayed frame, and no more; `samples` is for another Video then. Damage before it is
-        passed over. Raises VideoError("no_frames")."""
+    def read_first(self) -> VideoFrame:
+        """The first displayed frame, of which no more is decoded; `samples` is for another Video then. Damage before it
+        is passed over. Raises VideoError("no_frames")."""
         reading = _Reading()
         frame = next(self._decoded([], reading, allow_partial=True), None)
         if frame is None:
             raise _no_frames(reading)
         self._first = frame.pts if frame.pts is not None else 0
+        return frame
+
+    @cached_property
+    def peak_nits(self) -> float:
+        """The brightest light that a video of a high dynamic range states (`qasir.video.tone_map`). Its first frame
+        tells, so that it is the same wherever reading begins."""
+        if not is_high_range(self._stream.codec_context.color_trc):
+            return DEFAULT_PEAK_NITS
+        try:
+            with Video(self.uri, alive=self._alive) as again:
+                return stated_peak(again.read_first()) or DEFAULT_PEAK_NITS
+        except VideoError as error:  # whoever reads on meets it too
+            log.debug("%s: no first frame: %s", self.uri, error)
+            return DEFAULT_PEAK_NITS
 
     def _promised_s(self) -> float:
         """How long the header says that the video stream is, or else the file; 0 where it does not say."""
@@ -241,22 +266,27 @@ class Video:
         check_length(self._promised_s(), self._n_bytes, "the header promises", self._rate)
         reading = _Reading()
         try:
-            if not all(schedule.by_packets for schedule in schedules):
-                raise Inexact("timestamps are missing or damaged")
-            frames = (
-                self._scheduled_frames(schedules)
-                if len(schedules) == len(clocks)
-                else self._sampled_frames(hands, reading)
-            )
-            yield from self._shown(frames, hands)
+            yield from self._shown(self._few_frames(clocks, hands, reading), hands)
             return reading.end(scheduled_s)
         except Inexact as reason:
             log.debug("%s: decoding every frame: %s", self.uri, reason)
-        self._container.close()
-        self._open()
+        self._rewind()
         reading = _Reading()
         yield from self._shown(self._every_frame(hands, reading, allow_partial), hands)
         return reading.end(scheduled_s)
+
+    def _few_frames(
+        self, clocks: Sequence[Clock | Schedule], hands: _Hands, reading: _Reading
+    ) -> Iterator[tuple[VideoFrame, int]]:
+        """Those that samples depend on, and not many more. Raises `Inexact` where that cannot be told."""
+        schedules = [clock for clock in clocks if isinstance(clock, Schedule)]
+        if not all(schedule.by_packets for schedule in schedules):
+            raise Inexact("packets do not tell the frames' times")
+        by_schedule = len(schedules) == len(clocks)
+        if not (by_schedule and self.stated_duration_s is not None):
+            self._rewind()
+        self._at_start = False
+        yield from self._scheduled_frames(schedules) if by_schedule else self._sampled_frames(hands, reading)
 
     def _scheduled_end_s(self, schedules: Sequence[Schedule]) -> float | None:
         """The duration by a schedule that holds the last sample: the same however the video is read."""
@@ -278,17 +308,21 @@ class Video:
     def timeline(self) -> Timeline:
         """The frames' times by their packets: the whole file is read, and not decoded. Raises `Inexact` where they do
         not tell."""
-        with open_container(self.uri) as container:
-            found = survey(container, container.streams[self._stream.index], alive=self._alive)
+        self._rewind()
+        self._at_start = False
+        found = survey(self._container, self._stream, alive=self._alive)
         if self._is_cut():
             raise Inexact("cut short")
-        origin = found.shown[0] if found.begins_plainly else self._first_timestamp()
-        shown = [pts - origin for pts in found.shown if pts >= origin]
-        if any(b - a > MAX_GAP_S / self._time_base for a, b in pairwise(shown)):
+        origin = int(found.shown[0]) if found.begins_plainly else self._first_timestamp()
+        shown = found.shown[found.shown >= origin] - origin
+        if len(shown) == 0 or shown[0] > 0:
+            raise Inexact("a frame that no packet announced")
+        if np.diff(shown, prepend=0).max() > MAX_GAP_S / self._time_base:
             raise Inexact("a jump in the timestamps")
-        end = shown[-1] + (found.step or self._usual_step() or 1)
+        end = int(shown[-1]) + (found.step or self._usual_step() or 1)
         check_length(float(end * self._time_base), self._n_bytes, "timestamps go on for", self._rate)
-        return Timeline(self._time_base, origin, shown, [pts - origin for pts in found.keys], end)
+        keys = array("q", (found.keys - origin).tobytes())
+        return Timeline(self._time_base, origin, array("q", shown.tobytes()), keys, end)
 
     def _first_timestamp(self) -> int:
         with Video(self.uri, alive=self._alive) as other:
@@ -299,8 +333,7 @@ class Video:
     def _decoded_timeline(self, allow_partial: bool) -> Timeline:
         """The same by decoding every frame."""
         reading = _Reading()
-        shown: list[int] = []
-        keys: list[int] = []
+        shown, keys = array("q"), array("q")
         at = 0
         with Video(self.uri, alive=self._alive) as other:
             for frame, until in other._every_frame([], reading, allow_partial):
@@ -319,8 +352,8 @@ class Video:
                 hands = [_Hand(Clock(Fraction(1), int(at), int(at) + 1), self._time_base)]
                 for _ in self._shown(self._sampled_frames(hands, _Reading()), hands):
                     pass
-                self._container.close()
-                self._open()
+                self._at_start = False
+                self._rewind()
         except Inexact:
             return False
         return True
@@ -419,12 +452,12 @@ class Video:
 
     def _usual_step(self) -> int:
         """Ticks a frame lasts by the stated frame rate; 0 when none is stated."""
-        rate = self._stream.average_rate or self._stream.guessed_rate
+        rate = stated_rate(self._stream)
         return max(1, round(1 / (rate * self._time_base))) if rate else 0
 
     def _decoded(self, hands: _Hands, reading: _Reading, allow_partial: bool) -> Iterator[VideoFrame]:
         def damage(text: str, *, is_mine: bool | None = None) -> None:
-            reading.decode_errors += any(hand.within for hand in hands) if is_mine is None else is_mine
+            reading.decode_errors += any(hand.within(reading.tick) for hand in hands) if is_mine is None else is_mine
             reading.first_error = reading.first_error or text
             if not allow_partial:
                 raise VideoError("decode", text)
@@ -436,6 +469,8 @@ class Video:
                 self._alive()
                 if packet.size > 0:
                     n_packets, last = n_packets + 1, packet
+                if packet.pts is not None and self._first is not None:
+                    reading.tick = packet.pts - self._first
                 if packet.is_corrupt:
                     damage("a packet is cut short or marked corrupt")
                 try:
@@ -471,6 +506,14 @@ def video_stream(container: Any) -> VideoStream:
         raise VideoError("unsupported_codec", "no decoder for the video stream")
     check_size(stream.codec_context.width, stream.codec_context.height)
     return stream
+
+
+def stated_rate(stream: VideoStream) -> Fraction:
+    """Frames a second, on average, as the container states or guesses it; 0 where it says nothing."""
+    average = stream.average_rate
+    if average and average < _CLOCK_RATE:
+        return average
+    return stream.guessed_rate or average or Fraction(0)
 
 
 def _no_frames(reading: _Reading) -> VideoError:

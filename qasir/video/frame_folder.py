@@ -24,6 +24,7 @@ from qasir.video.limits import MAX_DURATION_S
 from qasir.video.picture import PictureTooLarge, read_picture
 from qasir.video.pictures_in import Picture, pictures_in
 from qasir.video.schedule import KeyframeRule, Schedule, Timeline
+from qasir.video.tone_map import DEFAULT_PEAK_NITS
 
 
 class FrameFolder:
@@ -35,6 +36,7 @@ class FrameFolder:
     pixel_aspect = 1.0
     recorded_at: datetime | None = None
     media_offset_s = 0.0
+    peak_nits = DEFAULT_PEAK_NITS
 
     def __init__(self, uri: str, *, alive: Callable[[], None] = lambda: None) -> None:
         frames = FramesUri.parse(uri)

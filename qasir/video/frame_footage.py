@@ -10,6 +10,7 @@ from qasir.errors import VideoError
 from qasir.video.footage import Footage, Shown
 from qasir.video.frame_folder import TimedPictures
 from qasir.video.frames_uri import FramesUri
+from qasir.video.tone_map import DEFAULT_PEAK_NITS
 
 
 class FrameFootage:
@@ -17,6 +18,7 @@ class FrameFootage:
 
     pixel_aspect = 1.0
     starts_at = Fraction(0)
+    peak_nits = DEFAULT_PEAK_NITS
 
     def __init__(self, frames: FramesUri) -> None:
         self._timed = TimedPictures.listed(frames)
