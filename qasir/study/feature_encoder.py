@@ -3,7 +3,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from qasir.encoding.import_options import ImportOptions
 from qasir.retrieval.query_features import QueryFeatureOptions
@@ -27,8 +26,10 @@ class FeatureEncoder(ImportOptions):
     text_projection: str | None = None
     query_normalise: bool | None = None
 
-    cells: ClassVar[bool] = False
-    """As methods ask of what an index stores."""
+    @property
+    def cells(self) -> bool:
+        """As methods ask of what an index stores: features are of whole frames."""
+        return False
 
     def frames(self, *, validating: bool) -> str:
         """The file or folder of frames' features."""
