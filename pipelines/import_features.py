@@ -54,14 +54,28 @@ def on_ray(features: FeatureCorpus) -> bool:
     return bool(os.environ.get("RAY_ADDRESS")) and features.n_bytes >= LARGE
 
 
+class Files:
+    """Where features are and how they are read, for a worker. version: of what is in them."""
+
+    def __init__(self, path: str, options: ImportOptions, version: str) -> None:
+        self._key = (path, options, version)
+
+    def opened(self) -> FeatureCorpus:
+        """Listed once a process."""
+        return _opened(*self._key)
+
+
 class RayFeatureStages:
     """`Stages` on Ray: a task a block of videos, as many at once as there are CPUs, each of which takes of memory what
-    a fragment has. Workers open the files by the same path, on storage that all of them share."""
+    a fragment has. Workers open the files by the same path, on storage that all of them share.
 
-    def __init__(self, features: FeatureCorpus, index: Index) -> None:
+    files: what they open, for these features.
+    """
+
+    def __init__(self, features: FeatureCorpus, index: Index, files: Files | None = None) -> None:
         self.workers: dict[str, int] = {}
         self._features = features
-        self._files = Files(features.path, features.options, features.version)
+        self._files = files or Files(features.path, features.options, features.version)
         self._index = index
 
     def run(self, plan: pa.Table) -> Generator[Receipt, None, None]:
@@ -93,17 +107,6 @@ class RayFeatureStages:
         """As many as fill about a fragment, and fewer where there would be too few blocks."""
         a_video = max(1.0, self._features.n_bytes / len(self._features.names))
         return max(1, min(int(BYTES_AT_ONCE / a_video), n_videos // (_BLOCKS_A_WORKER * n_workers)))
-
-
-class Files:
-    """Where features are and how they are read, for a worker. version: of what is in them."""
-
-    def __init__(self, path: str, options: ImportOptions, version: str) -> None:
-        self._key = (path, options, version)
-
-    def opened(self) -> FeatureCorpus:
-        """Listed once a process."""
-        return _opened(*self._key)
 
 
 @lru_cache(maxsize=1)
