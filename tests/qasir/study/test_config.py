@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from qasir.errors import ConfigError
@@ -176,3 +179,13 @@ OVER = "features: a\nqueries: b\n"
 def test_videos_and_features_do_not_mix(tmp_path, text, says):
     with pytest.raises(ConfigError, match=says):
         load(tmp_path, text)
+
+
+DOCS = Path(__file__).parents[3] / "docs"
+WRITTEN = "".join((DOCS / name).read_text() for name in ("study.md", "benchmarks.md"))
+STUDIES = re.findall(r"```yaml\n(.*?)```", WRITTEN, re.DOTALL)
+
+
+@pytest.mark.parametrize("text", STUDIES)
+def test_the_studies_of_the_docs_can_be_read(tmp_path, text):
+    assert load(tmp_path, text).encoders
