@@ -20,7 +20,7 @@ from qasir.encoding.run import OnProgress
 from qasir.errors import QasirError
 from qasir.evaluation.query import Query
 from qasir.index.index import Index
-from qasir.retrieval.query_features import EncodeGiven, QueryFeatures
+from qasir.retrieval.query_features import EncodeGiven, QueryFeatureOptions, QueryFeatures
 from qasir.retrieval.text_encoder import Encode
 from qasir.study.config import Encoder
 from qasir.study.feature_encoder import FeatureEncoder
@@ -109,6 +109,7 @@ class GivenFeatures:
         self._named = [(query.query_id, query.text) for query in queries]
         self._folder = folder
         self._validating = validating
+        self._opened: dict[QueryFeatureOptions, QueryFeatures] = {}
 
     def fill(self, encoders: Sequence[Encoder], on_progress: OnProgress) -> Filled:
         filled = Filled({}, {})
@@ -140,7 +141,11 @@ class GivenFeatures:
     def _queries(self, encoder: Encoder) -> QueryFeatures | None:
         assert isinstance(encoder, FeatureEncoder)
         options = encoder.queries(validating=self._validating)
-        return None if options.query_features is None else QueryFeatures(options.query_features, options)
+        if options.query_features is None:
+            return None
+        if options not in self._opened:
+            self._opened[options] = QueryFeatures(options.query_features, options)
+        return self._opened[options]
 
     def _check(self, encoder: Encoder, index: Index) -> None:
         """Raises QasirError where queries cannot become vectors."""

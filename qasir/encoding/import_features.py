@@ -106,10 +106,11 @@ class FeatureStages:
             committed = {position for need in row["needs"] for position in need["committed"]}
             yield self._read(video, committed, batch)
             if batch.n_rows >= self._most:
-                yield from written_of(write_rows(batch.encoded(), [self._index]))
-                batch = _Batch()
+                encoded, batch = batch.encoded(), _Batch()  # whose parts need not be there while it is written
+                yield from written_of(write_rows(encoded, [self._index]))
         if batch.n_rows:
-            yield from written_of(write_rows(batch.encoded(), [self._index]))
+            encoded, batch = batch.encoded(), _Batch()
+            yield from written_of(write_rows(encoded, [self._index]))
 
     def alone(self, segments: Sequence[pa.Table]) -> list[Death | None]:
         return [None] * len(segments)  # nothing is read in another process
