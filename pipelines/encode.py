@@ -22,6 +22,7 @@ from pipelines.cluster import (
 )
 from pipelines.decoding import ReportQueue, decode_and_report
 from pipelines.workers import CUTTER_CPUS, DECODER_CPUS, SUSPECT_CPUS, SUSPECT_MEMORY, WRITER_CPUS, Workers
+from qasir.encoding.bounds import Capacity
 from qasir.encoding.child import Decode, Task
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
@@ -71,7 +72,7 @@ class RayStages:
         *,
         decode: Decode = decode_segments,
     ) -> None:
-        self.workers: dict[str, int] = {}
+        self.capacity: Capacity | None = None
         self._targets = targets
         self._specs = [target.index.spec for target in targets]
         self._options = options
@@ -89,7 +90,7 @@ class RayStages:
         )
         segments = _segments(plan, self._options, cluster.decoders)
         workers = cluster.for_work([_n_images(segments, spec) for spec in self._specs], self._gflops)
-        self.workers = {"decode": workers.decoders, "encode": workers.encoders}
+        self.capacity = workers.capacity(total_cpus())
         block_bytes = max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in self._specs))
         reports = ReportQueue()
         try:
