@@ -110,6 +110,11 @@ def total_gpus() -> float:
     return _total("GPU")
 
 
+def total_memory() -> float:
+    """Bytes of memory that the nodes which are there give to tasks."""
+    return float(ray.cluster_resources().get("memory", 0.0))
+
+
 def node_cpus() -> float:
     """CPUs of the largest node that is there or may come."""
     present = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
