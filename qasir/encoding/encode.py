@@ -49,4 +49,5 @@ def plain_stages(targets: Sequence[Target], options: EncodeOptions, *, isolate: 
     """The plain loop for these indexes, each with the model that made it."""
     batch = GPU_BATCH if torch.cuda.is_available() else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
     indexes = [target.index for target in targets]
-    return PlainLoop(indexes, lambda: load_models(targets), options, batch=batch, isolate=isolate)
+    sources, specs = [target.source for target in targets], [index.spec for index in indexes]
+    return PlainLoop(indexes, lambda: load_models(sources, specs), options, batch=batch, isolate=isolate)
