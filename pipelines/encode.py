@@ -18,11 +18,12 @@ from pipelines.cluster import (
     may_grow,
     node_cpus,
     node_memory,
+    present,
     total_cpus,
     total_gpus,
-    total_memory,
 )
 from pipelines.decoding import ReportQueue, decode_and_report
+from pipelines.encoding import EncoderActor
 from pipelines.probe import Probe
 from pipelines.workers import (
     CUTTER_CPUS,
@@ -37,15 +38,13 @@ from qasir.encoding.bounds import Capacity
 from qasir.encoding.child import Decode, Task
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
-from qasir.encoding.encoder import Encoder
-from qasir.encoding.models import Target, gflops_an_image, load_models
+from qasir.encoding.models import Target, gflops_an_image
 from qasir.encoding.options import EncodeOptions
 from qasir.encoding.receipts import Receipt, Resized, written_of
-from qasir.encoding.rows import ENCODED_SCHEMA, failure_row, whole_video
+from qasir.encoding.rows import whole_video
 from qasir.encoding.run import EncodeSummary, OnProgress, ignore, run_encoding
 from qasir.encoding.watched import Death, death_of
 from qasir.encoding.write import write_rows
-from qasir.errors import ModelError
 from qasir.index.spec import EncoderSpec
 from qasir.video.corpus import Corpus
 
@@ -102,7 +101,7 @@ class RayStages:
         images = [_n_images(segments, spec) for spec in self._specs]
         workers = cluster.for_work(images, self._gflops)
         limits = replace(cluster, batch=workers.batch)
-        most = most_decoders(cpus, total_memory())
+        most = most_decoders(cpus, present("memory"))
         n_tasks = len(segments) // segments_a_block(segments, workers.decoders)
         probe = Probe(workers, limits, cpus=cpus, decoders=most, n_images=sum(images), n_tasks=n_tasks)
         reports = ReportQueue()
@@ -132,6 +131,8 @@ class RayStages:
                 yield from receipts
                 if probe is not None and probe.knows_better(receipts):
                     reports.go_on(False)
+        # A cluster that grows has had this many, and not all that it may have.
+        self.capacity = workers.capacity(present("CPU"), present("GPU"))
         receipts = [*reports.told()]
         yield from receipts
         if probe is not None:
@@ -156,7 +157,11 @@ class RayStages:
             )
             .map_batches(
                 EncoderActor,
-                fn_constructor_kwargs={"targets": self._targets, "threads": workers.threads},
+                fn_constructor_kwargs={
+                    "sources": [target.source for target in self._targets],
+                    "specs": self._specs,
+                    "threads": workers.threads,
+                },
                 batch_size=workers.batch,
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(min_size=1, max_size=workers.encoders, initial_size=workers.first_encoders),
@@ -184,21 +189,6 @@ class RayStages:
             except ray.exceptions.RayError:  # the watcher itself was lost, with its node say: no fault of the video's
                 results.append(None)
         return results
-
-
-class EncoderActor:
-    """An `Encoder` that loads its models where it runs. A model that cannot be loaded is told by the rows, like any
-    failure of it: what a constructor raises reaches nobody as one line."""
-
-    def __init__(self, targets: Sequence[Target], threads: int) -> None:
-        self._failure: str | None = None
-        try:
-            self._encoder = Encoder([target.index.spec for target in targets], load_models(targets, threads))
-        except ModelError as error:
-            self._failure = str(error)
-
-    def __call__(self, tiles: pa.Table) -> pa.Table:
-        return self._encoder(tiles) if self._failure is None else failure_row(self._failure, ENCODED_SCHEMA)
 
 
 def _segments(plan: pa.Table, options: EncodeOptions, n_at_once: int) -> pa.Table:

@@ -24,6 +24,7 @@ measured rates say."""
 _MOST_DECODERS_A_CPU = 4
 """Of those that mostly wait."""
 _LEAST_ENCODER_CPUS = 0.1
+_ROUNDING = 1e-6
 _IMAGES_AN_ENCODER, _GFLOPS_AN_ENCODER = 100, 1_000
 """More encoders than a small corpus needs would take its CPUs just to load models."""
 _FIRST_ENCODERS = 16
@@ -60,11 +61,14 @@ class Workers:
             return self.encoders
         return min(_FIRST_ENCODERS, self.encoders if self.encoder_gpus else max(1, self.encoders // _ENCODERS_A_NODE))
 
-    def capacity(self, cpus: float) -> Capacity:
-        """What these do at once on a cluster of so many CPUs."""
-        threads = 0 if self.encoder_gpus else self.threads
-        cores = cpus if threads else max(1.0, cpus - self.encoders * self.encoder_cpus)
-        return Capacity(cores, self.decoders, self.encoders, threads)
+    def capacity(self, cpus: float, gpus: float | None = None) -> Capacity:
+        """What these do at once with so many CPUs; and with so many GPUs, which may be fewer than the cluster may grow
+        to."""
+        if not self.encoder_gpus:
+            return Capacity(cpus, self.decoders, self.encoders, self.threads)
+        most = self.encoders if gpus is None else max(1, int(gpus / self.encoder_gpus + _ROUNDING))
+        encoders = min(self.encoders, most)
+        return Capacity(max(1.0, cpus - encoders * self.encoder_cpus), self.decoders, encoders, encoder_threads=0)
 
     def for_work(self, images: Sequence[float], gflops: Sequence[float]) -> "Workers":
         """No more encoders than so much work is worth, and on CPUs batches that take no longer than some seconds.
@@ -118,7 +122,7 @@ class Workers:
         if share > gpus and not may_grow:
             raise SpecError(f"--gpus-per-encoder {share:g}: the cluster has {gpus:g} GPUs and may not grow to more")
         if share:
-            encoders = max(1, int(gpus / share + 1e-6))
+            encoders = max(1, int(gpus / share + _ROUNDING))
             encoder_cpus = min(1.0, share)
             decoders = max(1, int(_DECODERS_A_CPU * (cpus - encoders * encoder_cpus)))
             return cls(encoders, encoder_cpus, share, threads=1, decoders=decoders, batch=GPU_BATCH)
