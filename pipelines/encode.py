@@ -107,8 +107,7 @@ class RayStages:
         reports = ReportQueue()
         try:
             yield from self._through(segments, workers, reports, probe)
-            rest = probe.rest(segments)
-            if probe.wanted is not None and len(rest):
+            if probe.wanted is not None and len(rest := probe.rest(segments)):
                 yield Resized(probe.capacity)
                 reports.go_on(True)
                 yield from self._through(rest, probe.wanted, reports)
