@@ -97,7 +97,7 @@ class RayStages:
         connect()
         cpus = total_cpus()
         cluster = Workers.for_cluster(cpus, total_gpus(), node_cpus(), self._gpus_per_encoder, may_grow=may_grow())
-        segments = _segments(plan, self._options, cluster.decoders)
+        segments = _segments(plan, self._specs, self._options, cluster.decoders)
         images = [_n_images(segments, spec) for spec in self._specs]
         workers = cluster.for_work(images, self._gflops)
         limits = replace(cluster, batch=workers.batch)
@@ -190,14 +190,14 @@ class RayStages:
         return results
 
 
-def _segments(plan: pa.Table, options: EncodeOptions, n_at_once: int) -> pa.Table:
+def _segments(plan: pa.Table, specs: Sequence[EncoderSpec], options: EncodeOptions, n_at_once: int) -> pa.Table:
     """The plan's videos cut into segments, by tasks of their own; what kills such a task shows when it is decoded.
 
     Only as many run as there are decoders, whose processes they become: Ray starts one for every task it is given that
     fits, and each costs a second of a CPU.
     """
     cut = ray.remote(num_cpus=CUTTER_CPUS, max_retries=1)(cut_videos)
-    limits = options.cut_limits
+    limits = {"specs": specs, **options.cut_limits}
     parts = [plan.slice(i, _PLAN_ROWS) for i in range(0, len(plan), _PLAN_ROWS)]
     tables = []
     for part, ref in zip(parts, _a_few_at_once(parts, lambda part: cut.remote(part, **limits), n_at_once), strict=True):

@@ -81,7 +81,9 @@ def test_a_graph_begins_again_where_that_saves_more_than_it_takes():
 def test_after_some_minutes_a_graph_is_left_alone():
     probe, is_now = seen(CPUS, CPUS, cpus=16, n_images=1e9, since_s=301.0)
     assert not is_now
-    slow = [Report("w", "w", 1, "f", "encoded", segment=i, n_new=10, seconds=60, cpu_s=0.1, wait_s=59) for i in range(99)]
+    slow = [
+        Report("w", "w", 1, "f", "encoded", segment=i, n_new=10, seconds=60, cpu_s=0.1, wait_s=59) for i in range(99)
+    ]
     assert not probe.knows_better(slow)
 
 
