@@ -1,7 +1,9 @@
 """The decoding tasks of the encoding graph: tiles go on to the encoders, reports past them to the driver. Imports no
 torch, so that workers start fast."""
 
+import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -49,7 +51,18 @@ def decode_and_report(
     segments: pa.Table, *, decode: Callable[..., Iterator[Decoded]], queue: ReportQueue, specs: Any, **limits: Any
 ) -> Iterator[pa.Table]:
     """TILE_SCHEMA tables of the segments, an empty one at least."""
+    step_back()
     for part in decode(segments, specs, **limits):
         if len(part.reports):
             queue.tell(part.reports)
         yield part.tiles
+
+
+_STEPS_BACK = 4
+
+
+@cache
+def step_back() -> None:
+    """Let this process wait for the encoders of its machine, which load their models beside decoders that would
+    otherwise take most of its CPUs, and later only have work that is decoded."""
+    os.nice(_STEPS_BACK)
