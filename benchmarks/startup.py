@@ -25,8 +25,9 @@ N_VIDEOS, SEED = 40, 7
 _LOOK_EVERY_S = 0.1
 _TICKS = os.sysconf("SC_CLK_TCK")
 _KINDS = {
-    "the job": r"startup\.py", "GCS and raylet": r"gcs_server|raylet/raylet", "Ray's agents": r"[Aa]gent|log_monitor|monitor\.py|dashboard",
-    "encoders": r"EncoderActor", "Ray Data's own actors": r"_StatsActor|ActorLocationTracker|_AutoscalingCoordinator",
+    "the job": r"startup\.py", "GCS and raylet": r"gcs_server|raylet/raylet",
+    "Ray's agents": r"[Aa]gent|monitor|dashboard",
+    "encoders": r"Encoder", "Ray Data's own actors": r"_StatsActor|ActorLocationTracker|_AutoscalingCoordinator",
     "decoders, writers and reports": r"ray::|default_worker",
 }  # fmt: skip
 _PARTS = [
@@ -149,7 +150,7 @@ def run_job(videos: str, index: str, notes: str) -> None:
 
 def _note_from_here(notes: str) -> None:
     import pipelines.cluster
-    import pipelines.encode as graph
+    import pipelines.encode
     from pipelines.encoding import EncoderActor
 
     def tell() -> None:
@@ -167,11 +168,12 @@ def _note_from_here(notes: str) -> None:
             return super().__call__(tiles)
 
     threading.Thread(target=tell, daemon=True).start()
+    graph: Any = pipelines.encode
     graph.EncoderActor = NotingEncoder
     graph._segments = _noted(graph._segments, notes, "cutting", "cut")
     decode = functools.partial(decode_and_note, notes=notes)
+    graph.RayStages._graph = _noted(graph.RayStages._graph, notes, None, "graph made")
     graph.RayStages = functools.partial(graph.RayStages, decode=decode)
-    graph.RayStages.func._graph = _noted(graph.RayStages.func._graph, notes, None, "graph made")
 
 
 def _noted(function: Any, notes: str, before: str | None, after: str) -> Any:

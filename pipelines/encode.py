@@ -1,6 +1,7 @@
 """Encodes a corpus into one or several indexes on Ray Data: cut -> decode and tile -> encode -> write, then commit."""
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -11,16 +12,36 @@ import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from pipelines.attempts import twice_at_most
-from pipelines.cluster import connect, graph_settings, may_grow, node_cpus, node_memory, total_cpus, total_gpus
+from pipelines.cluster import (
+    connect,
+    graph_settings,
+    grows,
+    grows_untold,
+    node_cpus,
+    node_memory,
+    present,
+    total_cpus,
+    total_gpus,
+)
 from pipelines.decoding import ReportQueue, decode_and_report
 from pipelines.encoding import EncoderActor
-from pipelines.workers import CUTTER_CPUS, DECODER_CPUS, SUSPECT_CPUS, SUSPECT_MEMORY, WRITER_CPUS, Workers
+from pipelines.growth import UNTOLD
+from pipelines.probe import Probe
+from pipelines.workers import (
+    CUTTER_CPUS,
+    SUSPECT_CPUS,
+    SUSPECT_MEMORY,
+    WRITER_CPUS,
+    Workers,
+    most_decoders,
+)
+from qasir.encoding.bounds import Capacity
 from qasir.encoding.child import Decode, Task
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
 from qasir.encoding.models import Target, gflops_an_image
 from qasir.encoding.options import EncodeOptions
-from qasir.encoding.receipts import Receipt, written_of
+from qasir.encoding.receipts import Receipt, Resized, written_of
 from qasir.encoding.rows import whole_video
 from qasir.encoding.run import EncodeSummary, OnProgress, ignore, run_encoding
 from qasir.encoding.watched import Death, death_of
@@ -62,7 +83,7 @@ class RayStages:
         *,
         decode: Decode = decode_segments,
     ) -> None:
-        self.workers: dict[str, int] = {}
+        self.capacity: Capacity | None = None
         self._targets = targets
         self._specs = [target.index.spec for target in targets]
         self._options = options
@@ -73,27 +94,53 @@ class RayStages:
     def _gflops(self) -> list[float]:
         return gflops_an_image(self._targets)
 
-    def run(self, plan: pa.Table) -> Generator[Receipt, None, None]:
+    def run(self, plan: pa.Table) -> Generator[Receipt | Resized, None, None]:
         connect()
+        cpus = total_cpus()
+        untold_gpus = UNTOLD["GPU"] if grows_untold() else 0.0
         cluster = Workers.for_cluster(
-            total_cpus(), total_gpus(), node_cpus(), self._gpus_per_encoder, may_grow=may_grow()
+            cpus, total_gpus(), node_cpus(), self._gpus_per_encoder, grows=grows(), untold_gpus=untold_gpus
         )
         segments = _segments(plan, self._options, cluster.decoders)
-        workers = cluster.for_work([_n_images(segments, spec) for spec in self._specs], self._gflops)
-        self.workers = {"decode": workers.decoders, "encode": workers.encoders}
-        block_bytes = max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in self._specs))
+        images = [_n_images(segments, spec) for spec in self._specs]
+        workers = cluster.for_work(images, self._gflops)
+        limits = replace(cluster, batch=workers.batch)
+        most = most_decoders(cpus, present("memory"))
+        n_tasks = len(segments) // segments_a_block(segments, workers.decoders)
+        probe = Probe(workers, limits, cpus=cpus, decoders=most, n_images=sum(images), n_tasks=n_tasks)
         reports = ReportQueue()
         try:
-            # A lost block must not end a night's run: what is missing afterwards is found by comparing with the plan.
-            with graph_settings(block_bytes=block_bytes, may_lose_blocks=True):
-                graph: Any = self._graph(segments, workers, reports)
-                # Nothing is fetched ahead, or a receipt would lie about until the next one is there.
-                for rows in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                    yield from reports.told()
-                    yield from written_of(rows)
-            yield from reports.told()
+            yield from self._through(segments, workers, reports, probe)
+            rest = probe.rest(segments)
+            if probe.wanted is not None and len(rest):
+                yield Resized(probe.capacity)
+                reports.go_on(True)
+                yield from self._through(rest, probe.wanted, reports)
         finally:
             reports.close()
+
+    def _through(
+        self, segments: pa.Table, workers: Workers, reports: ReportQueue, probe: Probe | None = None
+    ) -> Generator[Receipt, None, None]:
+        """These segments through a graph with these workers; no more of them than the probe has decoded when it knows
+        better."""
+        self.capacity = workers.capacity(total_cpus())
+        block_bytes = max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in self._specs))
+        # A lost block must not end a night's run: what is missing afterwards is found by comparing with the plan.
+        with graph_settings(block_bytes=block_bytes, may_lose_blocks=True):
+            graph: Any = self._graph(segments, workers, reports)
+            # Nothing is fetched ahead, or a receipt would lie about until the next one is there.
+            for rows in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                receipts: list[Receipt] = [*reports.told(), *written_of(rows)]
+                yield from receipts
+                if probe is not None and probe.knows_better(receipts):
+                    reports.go_on(False)
+        # A cluster that grows has had this many, and not all that it may have.
+        self.capacity = workers.capacity(present("CPU"), present("GPU"))
+        receipts = [*reports.told()]
+        yield from receipts
+        if probe is not None:
+            probe.knows_better(receipts)
 
     def _graph(self, segments: pa.Table, workers: Workers, reports: ReportQueue) -> ray.data.Dataset:
         n_together = segments_a_block(segments, workers.decoders)
@@ -109,7 +156,7 @@ class RayStages:
                 },
                 batch_size=1,
                 batch_format="pyarrow",
-                num_cpus=DECODER_CPUS,
+                num_cpus=workers.decoder_cpus,
                 compute=TaskPoolStrategy(size=workers.decoders),
             )
             .map_batches(
