@@ -9,7 +9,7 @@ sample into a cell of SIDE / GRID pixels of a super image.
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,9 +26,8 @@ def ours(path: str, fps: float, grid: int, side: int, sampling: str) -> dict[str
     if sampling == "keyframes":
         raise SystemExit("not yet")
     inside = {"scale": 0.0, "draw": 0.0}
-    with _timed(FramePainter, "_scaled", inside, "scale"), _timed(FramePainter, "draw", inside, "draw"):
-        with _cpu() as used:
-            n = sum(image.n_valid for image in tile.tile(path, tiling))
+    with _timed(FramePainter, "_scaled", inside, "scale"), _timed(FramePainter, "draw", inside, "draw"), _cpu() as used:
+        n = sum(image.n_valid for image in tile.tile(path, tiling))
     total = used[0]
     shares = {
         "decode": 1.0 - inside["draw"] / total,
@@ -159,7 +158,13 @@ def _timed(kind: type, name: str, into: dict[str, float], key: str) -> Iterator[
     setattr(kind, name, method)
 
 
-WAYS = {"ours": ours, "pyav": pyav, "opencv": opencv, "torchcodec": torchcodec, "decord": decord}
+WAYS: dict[str, Callable[..., dict[str, Any]]] = {
+    "ours": ours,
+    "pyav": pyav,
+    "opencv": opencv,
+    "torchcodec": torchcodec,
+    "decord": decord,
+}
 
 if __name__ == "__main__":
     asked, file, rate, n, pixels, *rest = sys.argv[1:]
