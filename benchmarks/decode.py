@@ -122,6 +122,9 @@ def _in_python(python: str, way: str, file: File, fps: float, *more: str) -> dic
         print(f"{way} {' '.join(more)}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
         return None
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if not result["n_samples"]:
+        print(f"{way} {' '.join(more)}: decodes nothing of {file.path}", file=sys.stderr)
+        return None
     return result
 
 
