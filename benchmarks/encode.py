@@ -456,10 +456,10 @@ def hours(work: Path, footage: Path | None) -> Any:
     rows = []
     for (name, folder), model_name in itertools.product(corpora.items(), ("qasir-tiny", "ViT-B-32")):
         model, vlm = loaded(model_name, work)
-        for grid, sampling in itertools.product((1, 3), ("uniform", "keyframes")):
-            spec = replace(
-                spec_of(model, vlm, grid), sampling=sampling, max_gap_s=4.0 if sampling != "uniform" else 0.0
-            )
+        choices: list[tuple[int, Sampling]] = [(grid, sampling) for grid in (1, 3) for sampling in SAMPLINGS]
+        for grid, sampling in choices:
+            max_gap_s = MAX_GAP_S if sampling == "keyframes" else 0.0
+            spec = replace(spec_of(model, vlm, grid), sampling=sampling, max_gap_s=max_gap_s)
             rate, startup_s, bound = _hours_an_hour(work, folder, model, spec)
             print(
                 f"| {name} | {model_name} | {grid} | {sampling} | {rate:,.0f} | {startup_s:.1f} | {bound} |", flush=True
