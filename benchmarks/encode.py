@@ -40,6 +40,7 @@ from pipelines.encode import encode_corpus
 from qasir.demo.corpus import FRAME_RATE, frames, plan_corpus
 from qasir.encoding.decode import decode_segments
 from qasir.encoding.models import Target
+from qasir.encoding.options import MAX_GAP_S
 from qasir.encoding.prepare import library_version
 from qasir.encoding.rows import plan_table, whole_video
 from qasir.index.index import Index
