@@ -34,13 +34,13 @@ _early: "_Early | None" = None
 def connect() -> None:
     """Start or join Ray once a process, quietly: logs of workers go to Ray's session folder. What the program does on
     SIGTERM, which Ray would replace, stays."""
+    before = signal.getsignal(signal.SIGTERM)
     if _early is not None:
         _early.wait()
     if not ray.is_initialized():
-        before = signal.getsignal(signal.SIGTERM)
         _init()
-        if callable(before) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # under which Ray has put one of its own, whatever thread started it
 
 
 def connect_early() -> None:
