@@ -51,7 +51,7 @@ from qasir.video.corpus import Corpus
 
 _PLAN_ROWS = 16
 _BLOCK_BYTES = 4 << 20
-_BLOCK_S, _BLOCKS_A_DECODER, _MOST_BLOCKS = 80, 16, 20_000
+_BLOCK_S, _BLOCKS_A_DECODER, _MOST_BLOCKS = 160, 16, 20_000
 """What decoders get at a time: a block costs about as much of a CPU as decoding ten seconds of video, so clips share
 one, as long as there are enough blocks to go round."""
 

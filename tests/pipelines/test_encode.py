@@ -127,8 +127,8 @@ def test_clips_share_blocks_as_long_as_there_are_enough_to_go_round():
         segments = pa.table({"stated_s": [float(each_s * n_segments)] * n, "n_segments": [n_segments] * n})
         return segments_a_block(segments, n_decoders=3)
 
-    assert [together(n, 20) for n in (1, 95, 96, 150, 10_000)] == [1, 1, 2, 3, 4]
-    assert [together(1000, s) for s in (0, 2, 50, 3600)] == [20, 20, 1, 1]
+    assert [together(n, 20) for n in (1, 95, 96, 150, 10_000)] == [1, 1, 2, 3, 8]
+    assert [together(1000, s) for s in (0, 2, 50, 3600)] == [20, 20, 3, 1]
     assert together(1000, 300, n_segments=36) == 1
     assert together(100_000, 3600) == 5
 
