@@ -19,7 +19,8 @@ class Report:
 
     duration_s is known only where the segment reached the end of the video, media_offset_s where it read a frame.
     n_sampled and n_super_images count the segment's own, n_new the super images sent on to be encoded; seconds is the
-    time decoding took, told once a segment.
+    time decoding took, decoder what decoded it ("cpu" or "cuda") and fallback why that was not the GPU where one was
+    asked for (`qasir.video.hardware.FALLBACKS`): told once a segment.
     """
 
     video_id: str
@@ -44,6 +45,8 @@ class Report:
     recorded_at: datetime | None = None
     media_offset_s: float | None = None
     seconds: float = 0.0
+    decoder: str | None = None
+    fallback: str | None = None
 
     @property
     def failed(self) -> bool:

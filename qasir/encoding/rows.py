@@ -84,6 +84,8 @@ REPORT_SCHEMA = pa.schema(
         ("recorded_at", TIME),
         ("media_offset_s", pa.float64()),
         ("seconds", pa.float64()),
+        ("decoder", pa.string()),
+        ("fallback", pa.string()),
     ]
 )
 """`qasir.encoding.receipts.Report`, which says what its columns mean."""

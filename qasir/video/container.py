@@ -22,8 +22,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from qasir.errors import VideoError
+from qasir.video.hardware import BROKEN_OFF, CPU, CUDA, REFUSED, Fallback, Gpu, check_first_frame, on_cpu
 from qasir.video.limits import check_length, check_size, decoding, longest_s
-from qasir.video.lookahead import Inexact, Lookahead
+from qasir.video.lookahead import FrameDecoder, Inexact, Lookahead
 from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container, packets_until
 from qasir.video.recorded import recorded_at
 
@@ -118,6 +119,9 @@ class Video:
 
     uri: a path, or a URI of any filesystem pyarrow knows. alive() is called as the file is read, so that a caller can
     tell a slow video from one that hangs. Raises VideoError with a kind of `qasir.errors.ERROR_KINDS`.
+
+    gpu: set it, or `fallback` in its place, to have `samples` decode there as long as that goes well; `decoder` is what
+    decoded the last sample, and `fallback` why that was not the GPU.
     """
 
     def __init__(self, uri: str, *, alive: Callable[[], None] = lambda: None) -> None:
@@ -125,14 +129,16 @@ class Video:
         self._alive = alive
         self._rate = 1.0
         self._first: int | None = None
+        self.gpu: Gpu | None = None
+        self.fallback: str | None = None
         self._open()
         context = self._stream.codec_context
         self.width, self.height = context.width, context.height
         self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
         self.codec = context.name
 
-    def _open(self) -> None:
-        self._container = open_container(self.uri)
+    def _open(self, gpu: Gpu | None = None) -> None:
+        self._container = open_container(self.uri, None if gpu is None else gpu.accel)
         try:
             self._stream = video_stream(self._container)
             assert self._stream.time_base is not None
@@ -147,6 +153,8 @@ class Video:
         context = self._stream.codec_context
         context.options = dict(DECODER_OPTIONS)
         context.thread_count = 1  # many videos are decoded at once; a decoder's own threads only wait
+        self.decoder = CPU if gpu is None else CUDA
+        self._decoder: FrameDecoder = context if gpu is None else gpu.decoder(context)
 
     def __enter__(self) -> "Video":
         return self
@@ -206,17 +214,43 @@ class Video:
             return End(None, 0)
         self._rate = float(max(clock.rate for clock in clocks))
         check_length(self._promised_s(), self._n_bytes, "the header promises", self._rate)
+        if self.gpu is not None:
+            end = yield from self._samples_on(self.gpu, hands)
+            if end is not None:
+                return end
         reading = _Reading()
         try:
             yield from self._shown(self._sampled_frames(hands, reading), hands)
             return reading.end()
         except Inexact as reason:
             log.debug("%s: decoding every frame: %s", self.uri, reason)
-        self._container.close()
-        self._open()
+        self._reopen()
         reading = _Reading()
         yield from self._shown(self._every_frame(hands, reading, allow_partial), hands)
         return reading.end()
+
+    def _samples_on(self, gpu: Gpu, hands: list[_Hand]) -> Generator[Sample, None, End | None]:
+        """The samples that a GPU gives; None where the CPU has to go on from there, for the reason in `fallback`."""
+        reading, reason = _Reading(), REFUSED
+        try:
+            check_first_frame(self.codec, self._first_frame)
+            self._reopen(gpu)
+            for sample in self._shown(self._sampled_frames(hands, reading), hands):
+                reason = BROKEN_OFF
+                yield sample
+            return reading.end()
+        except Exception as error:  # whatever a driver does: the file can be read without it
+            self.fallback = error.reason if isinstance(error, Fallback) else reason
+            log.info("%s: decoding on the CPU: %s: %s", self.uri, type(error).__name__, error)
+        self._reopen()
+        return None
+
+    def _reopen(self, gpu: Gpu | None = None) -> None:
+        self._container.close()
+        self._open(gpu)
+
+    def _first_frame(self) -> VideoFrame | None:
+        return next(self._decoded([], _Reading(), allow_partial=True), None)
 
     def seeks_exactly(self, at_s: Sequence[float]) -> bool:
         """Whether seconds from the middle can be decoded without all that comes before them, tried at each of these."""
@@ -225,8 +259,7 @@ class Video:
                 hands = [_Hand(Clock(Fraction(1), int(at), int(at) + 1), self._time_base)]
                 for _ in self._shown(self._sampled_frames(hands, _Reading()), hands):
                     pass
-                self._container.close()
-                self._open()
+                self._reopen()
         except Inexact:
             return False
         return True
@@ -238,6 +271,7 @@ class Video:
                 self._check_end(until)
             for clock, hand in enumerate(hands):
                 while hand.tick < until and not hand.done:  # until is whole, so a rounded-down time compares exactly
+                    frame = on_cpu(frame)
                     yield Sample(clock, hand.index, frame)
                     hand.advance()
             if all(hand.done for hand in hands):
@@ -272,7 +306,7 @@ class Video:
 
         lookahead = Lookahead(
             self._container, self._stream, next_sample, alive=self._alive, max_gap=int(MAX_GAP_S / self._time_base),
-            start=min(hand.tick for hand in hands) if self.stated_duration_s is not None else 0,
+            start=min(hand.tick for hand in hands) if self.stated_duration_s is not None else 0, decoder=self._decoder,
         )  # fmt: skip
         last = 0
         for frame, at, until in lookahead.frames():
