@@ -53,7 +53,7 @@ def encode(
     given: Given,
 ) -> None:
     """Encode new and changed videos into an index. Nothing is deleted; run it again to go on where it stopped."""
-    from jobs.progress import EncodingProgress, throughput_lines
+    from jobs.progress import EncodingProgress, decoder_lines, throughput_lines
     from pipelines.encode import encode_corpus
     from qasir.encoding.corpus_config import IndexConfig, load_corpus_config
     from qasir.encoding.failures import too_many_failed
@@ -80,6 +80,8 @@ def encode(
         )
     for done, summary in zip(targets, summaries, strict=True):
         _print(summary, done.index.uri)
+    for line in decoder_lines(summaries[0]):
+        say(line)
     for line in throughput_lines(
         summaries[0].throughput,
         super_images=sum(s.super_images for s in summaries),

@@ -22,7 +22,7 @@ from pipelines.cluster import (
 )
 from pipelines.decoding import ReportQueue, decode_and_report
 from pipelines.workers import CUTTER_CPUS, DECODER_CPUS, SUSPECT_CPUS, SUSPECT_MEMORY, WRITER_CPUS, Workers
-from qasir.encoding.child import Decode, Task
+from qasir.encoding.child import Decode, Task, on_cpu
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
 from qasir.encoding.encoder import Encoder
@@ -36,6 +36,7 @@ from qasir.encoding.write import write_rows
 from qasir.errors import ModelError
 from qasir.index.spec import EncoderSpec
 from qasir.video.corpus import Corpus
+from qasir.video.hardware import CPU, CUDA, no_gpu_in
 
 _PLAN_ROWS = 16
 _BLOCK_BYTES = 4 << 20
@@ -55,9 +56,18 @@ def encode_corpus(
 ) -> list[EncodeSummary]:
     """`qasir.encoding.run.run_encoding` on Ray. gpus_per_encoder: as `Workers.for_cluster` takes it."""
     options = options or EncodeOptions()
+    check_gpus(options)
     stages = RayStages(targets, options, gpus_per_encoder)
     indexes = [target.index for target in targets]
     return run_encoding(corpus, indexes, stages, options, job=job, on_progress=on_progress)
+
+
+def check_gpus(options: EncodeOptions) -> None:
+    """Raises SpecError when GPUs must decode and the cluster neither has one nor may get one."""
+    if options.decoder == CUDA:
+        connect()
+        if not total_gpus() and not may_grow():
+            raise no_gpu_in("the cluster")
 
 
 class RayStages:
@@ -86,7 +96,7 @@ class RayStages:
         connect()
         cluster = Workers.for_cluster(
             total_cpus(), total_gpus(), node_cpus(), self._gpus_per_encoder, may_grow=may_grow()
-        )
+        ).decoding_with(self._options.decoder, total_gpus())
         segments = _segments(plan, self._options, cluster.decoders)
         workers = cluster.for_work([_n_images(segments, spec) for spec in self._specs], self._gflops)
         self.workers = {"decode": workers.decoders, "encode": workers.encoders}
@@ -116,7 +126,7 @@ class RayStages:
                     "decode": self._decode,
                     "queue": reports,
                     "specs": self._specs,
-                    **self._options.decode_limits,
+                    **self._decode_limits(workers),
                 },
                 batch_size=1,
                 batch_format="pyarrow",
@@ -142,11 +152,16 @@ class RayStages:
             )
         )
 
+    def _decode_limits(self, workers: Workers) -> dict[str, Any]:
+        limits = self._options.decode_limits
+        return {**limits, "decoder": CPU} if limits["decoder"] == "auto" and not workers.encoder_gpus else limits
+
     def alone(self, segments: Sequence[pa.Table]) -> list[Death | None]:
         """As `Stages.alone`; each with a CPU and memory of its own, so that what the others take ends none of them."""
         memory = min(SUSPECT_MEMORY, node_memory())
         task = ray.remote(num_cpus=SUSPECT_CPUS, memory=memory, max_retries=2)(death_of)
-        how = Task(self._decode, self._specs, self._options)
+        how = on_cpu(Task(self._decode, self._specs, self._options))
+        self._options = how.options
         results: list[Death | None] = []
         for ref in _a_few_at_once(segments, lambda each: task.remote(each, how), int(total_cpus())):
             try:

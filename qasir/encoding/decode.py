@@ -193,12 +193,13 @@ class _Stopwatch:
 
 
 def _encoded(video: Video, end: End) -> dict[str, Any]:
-    """The columns of a report about a segment that decoded."""
+    """The columns of a report about a segment that decoded; of one that nothing was wanted of, nothing was."""
+    was_decoded = video.media_offset_s is not None
     return {
         "status": ENCODED, "duration_s": end.duration_s, "width": video.width, "height": video.height,
         "fps": video.frame_rate, "codec": video.codec, "decode_errors": end.decode_errors,
-        "recorded_at": video.recorded_at, "media_offset_s": video.media_offset_s, "decoder": video.decoder,
-        "fallback": video.fallback,
+        "recorded_at": video.recorded_at, "media_offset_s": video.media_offset_s,
+        "decoder": video.decoder if was_decoded else None, "fallback": video.fallback if was_decoded else None,
     }  # fmt: skip
 
 

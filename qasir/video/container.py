@@ -233,9 +233,11 @@ class Video:
         """The samples that a GPU gives; None where the CPU has to go on from there, for the reason in `fallback`."""
         reading, reason = _Reading(), REFUSED
         try:
-            check_first_frame(self.codec, self._first_frame)
+            first = self._first_on_cpu()
             self._reopen(gpu)
             for sample in self._shown(self._sampled_frames(hands, reading), hands):
+                if self._first != first:  # all times count from it, and nothing but a decoder tells which it is
+                    raise Fallback(REFUSED, "the first frame did not come out")
                 reason = BROKEN_OFF
                 yield sample
             return reading.end()
@@ -249,8 +251,12 @@ class Video:
         self._container.close()
         self._open(gpu)
 
-    def _first_frame(self) -> VideoFrame | None:
-        return next(self._decoded([], _Reading(), allow_partial=True), None)
+    def _first_on_cpu(self) -> int | None:
+        """The timestamp of the first displayed frame. Raises Fallback."""
+        for frame in self._decoded([], _Reading(), allow_partial=True):
+            check_first_frame(self.codec, frame)
+            return frame.pts
+        raise Fallback(REFUSED, "not one frame could be decoded")
 
     def seeks_exactly(self, at_s: Sequence[float]) -> bool:
         """Whether seconds from the middle can be decoded without all that comes before them, tried at each of these."""

@@ -148,13 +148,10 @@ def check_worth(decoder: str, codec: str, width: int, height: int) -> None:
         raise Fallback(SMALL, f"{width}x{height}")
 
 
-def check_first_frame(codec: str, first: Callable[[], VideoFrame | None]) -> None:
+def check_first_frame(codec: str, frame: VideoFrame) -> None:
     """Whether another decoder than the container's own would lose what only the container says: how a frame is turned,
-    and the brightness of HDR. Raises Fallback."""
-    if _DECODERS.get(codec) in (codec, None):
-        return
-    frame = first()
-    if frame is not None and (frame.rotation or frame.color_trc in _HDR):
+    and the brightness of HDR. frame: as the container's own gives it. Raises Fallback."""
+    if _DECODERS.get(codec) != codec and (frame.rotation or frame.color_trc in _HDR):
         raise Fallback(CODEC, f"{codec}, turned or HDR")
 
 
