@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import av.error
 from av.codec import Codec
@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 
 Decoder = Literal["auto", "cpu", "cuda"]
 DECODERS = get_args(Decoder)
-CPU, CUDA = "cpu", "cuda"
+CPU: Final = "cpu"
+CUDA: Final = "cuda"
 
 SMALL, CODEC, NO_GPU, NO_PLACE, REFUSED, BROKEN_OFF = "small", "codec", "no_gpu", "no_place", "refused", "broken_off"
 FALLBACKS = {
