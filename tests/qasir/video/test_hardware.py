@@ -7,6 +7,7 @@ from fractions import Fraction
 import av.error
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 
 from qasir.errors import SpecError, VideoError
 from qasir.video.container import Clock, Video
@@ -26,6 +27,8 @@ from qasir.video.hardware import (
     gpu_names,
     on_cpu,
 )
+from qasir.video.painter import FramePainter
+from qasir.video.super_image import Cell
 from tests.videos import write_video
 
 THREE_A_SECOND = Clock(Fraction(3))
@@ -200,6 +203,17 @@ def test_a_frame_of_a_cpu_stays_as_it_is(video):
     with Video(str(video)) as opened:
         frame = next(opened.samples([Clock(Fraction(1))])).frame
     assert on_cpu(frame) is frame
+
+
+@pytest.mark.parametrize(("here", "there"), [("yuv420p", "nv12"), ("yuv420p10le", "p010le")])
+def test_a_gpu_hands_out_pixels_in_another_order_and_cells_are_the_same(here, there):
+    noise = np.random.default_rng(0).integers(0, 255, (90, 162, 3), np.uint8)
+    frame = VideoFrame.from_ndarray(noise, format="rgb24").reformat(format=here)
+    for side in (9, 37, 74, 224):
+        drawn = [np.zeros((side, side, 3), np.uint8) for _ in range(2)]
+        for image, each in zip(drawn, (frame, frame.reformat(format=there)), strict=True):
+            FramePainter("squash").draw(each, image, Cell(0, 0, side, side))
+        np.testing.assert_array_equal(*drawn)
 
 
 def gpus(folder, names=("a",), **how):
