@@ -393,7 +393,7 @@ class Bench:
             row: dict[str, Any] = {"clip": path.name, f"{name} alone, images a second": round(alone)}
             for some in kinds:
                 try:
-                    rate = self._encoded(vlm, self._looped(path), some, batch, max(2.0, 2 * self._seconds))
+                    rate = self._encoded(vlm, self._looped(path), some, batch, max(3.0, 3 * self._seconds))
                     row[" + ".join(f"{kind} x {n}" for kind, n in some)] = round(rate)
                 except Exception as error:
                     row[str(some)] = _last_line(error)
@@ -402,12 +402,12 @@ class Bench:
         return rows
 
     def _encoded(self, vlm: Any, path: str, kinds: Sequence[tuple[str, int]], most: int, seconds: float) -> float:
-        """Hours of video an hour that decoders and the encoder manage together, after a second."""
+        """Hours of video an hour that decoders and the encoder manage together, once they are at it."""
         context = multiprocessing.get_context("spawn")
         with context.Manager() as manager:
             out = manager.Queue(2 * most)
             decoders = [(kind, process) for kind, n in kinds for process in self._some(kind, n)]
-            begin = time.monotonic() + 1.5
+            begin = time.monotonic() + 2.0
             until = begin + seconds
             for kind, process in decoders:
                 process.ask("into", path, kind, out, until)
