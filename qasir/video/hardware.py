@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-import av.error
 from av.codec import Codec
 from av.codec.context import CodecContext
 from av.codec.hwaccel import HWAccel
@@ -210,14 +209,13 @@ class Gpus:
                 self._found = self.names()
             if not self._found:
                 raise Fallback(NO_GPU)
-            device = self._take_place(self._found)
-            self._gpu = self.start(device)
-        except (av.error.FFmpegError, OSError, Fallback) as error:
+            self._gpu = self.start(self._take_place(self._found))
+        except Exception as error:  # whatever a driver raises: videos can be read without it
             if isinstance(error, Fallback) and error.reason == NO_PLACE:
                 raise
             self._broken = str(error)
             self._give_back()
-            log.warning("no GPU decodes here: %s", error)
+            log.log(logging.INFO if isinstance(error, Fallback) else logging.WARNING, "no GPU decodes here: %s", error)
             raise Fallback(NO_GPU, self._broken) from None
         return self._gpu
 
