@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 
-from qasir.encoding.options import MAX_GAP_S, EncoderOptions
+from qasir.encoding.options import EncoderOptions, settled_gap_s
 from qasir.errors import ModelError, SpecError
 from qasir.index.index import Index
 from qasir.index.spec import EncoderSpec, check_fit, check_fps, check_grid, check_precision, check_sampling
@@ -31,7 +31,7 @@ def prepare(
     check_fit(options.fit)
     check_sampling(options.sampling)
     check_precision(options.precision)
-    max_gap_s = _max_gap_s(options)
+    max_gap_s = settled_gap_s(options)
     existing = Index.find(index_uri)
     source = resolve(options.model, options.pretrained)
     precision = options.precision
@@ -61,25 +61,16 @@ def prepare(
     return Index.open_or_new(index_uri, spec, corpus.root, corpus.source), source
 
 
-def _max_gap_s(options: EncoderOptions) -> float:
-    """As an encoder spec holds it. Raises SpecError."""
-    if options.sampling == "uniform":
-        if options.max_gap_s is not None:
-            raise SpecError(
-                "--max-gap goes with --sampling keyframes: uniform samples are 1 / fps apart"
-            )
-        return 0.0
-    gap = MAX_GAP_S if options.max_gap_s is None else options.max_gap_s
-    if not gap > 0.0:
-        raise SpecError(f"max gap {gap:g} s: choose a time above 0")
-    return gap
-
-
 def check_options(options: EncoderOptions, index: Index) -> None:
     """Whether an index was made with these options, as far as can be told without loading a model. Raises SpecError."""
+    check_fps(options.fps)
+    check_sampling(options.sampling)
     # `pretrained` says where weights are, not what they are.
-    names = [field.name for field in fields(EncoderOptions) if field.name != "pretrained"]
+    names = [field.name for field in fields(EncoderOptions) if field.name not in ("pretrained", "max_gap_s")]
     asked = {name: getattr(options, name) for name in names if getattr(options, name) not in (None, "auto")}
+    max_gap_s = settled_gap_s(options)
+    if options.sampling == index.spec.sampling:
+        asked["max_gap_s"] = max_gap_s
     differences = [
         f"  {name}: {getattr(index.spec, name)} in the index, {value} asked for"
         for name, value in asked.items()

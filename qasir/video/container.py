@@ -9,6 +9,7 @@ decoding that no sample depends on. Damage that touches no frame a sample depend
 """
 
 import logging
+from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 import av.error
+import numpy as np
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -27,6 +29,9 @@ from qasir.video.limits import check_length, check_size, decoding, longest_s
 from qasir.video.lookahead import FrameDecoder, Inexact, Lookahead
 from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container, packets_until
 from qasir.video.recorded import recorded_at
+from qasir.video.schedule import KeyframeRule, Schedule, ScheduleHand, Timeline
+from qasir.video.scheduled import ScheduledFrames
+from qasir.video.survey import survey
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +55,14 @@ class Clock:
 
 @dataclass(frozen=True)
 class Sample:
-    """Sample `index` of the clock numbered `clock`: the frame on display at index / rate."""
+    """Sample `index` of the clock numbered `clock`: the frame on display at time_s. next_s: when that clock's next
+    sample is, if there is one; None where a schedule ends."""
 
     clock: int
     index: int
     frame: VideoFrame
+    time_s: float
+    next_s: float | None
 
 
 @dataclass(frozen=True)
@@ -68,14 +76,15 @@ class End:
 
 @dataclass
 class _Reading:
-    """What one pass over the file has found so far."""
+    """What one pass over the file has found so far. tick: when the frame is shown that is being decoded."""
 
+    tick: int = 0
     duration_s: float | None = None
     decode_errors: int = 0
     first_error: str | None = None
 
-    def end(self) -> End:
-        return End(self.duration_s, self.decode_errors)
+    def end(self, scheduled_s: float | None) -> End:
+        return End(self.duration_s if scheduled_s is None else scheduled_s, self.decode_errors)
 
 
 class _Hand:
@@ -89,6 +98,14 @@ class _Hand:
         self.tick = self._floor(self.index)
 
     @property
+    def time_s(self) -> float:
+        return float(self.index / self._clock.rate)
+
+    @property
+    def next_s(self) -> float:
+        return float((self.index + 1) / self._clock.rate)
+
+    @property
     def done(self) -> bool:
         return self._clock.stop is not None and self.index >= self._clock.stop
 
@@ -96,8 +113,7 @@ class _Hand:
     def to_the_end(self) -> bool:
         return self._clock.stop is None
 
-    @property
-    def within(self) -> bool:
+    def within(self, _tick: int) -> bool:
         """Whether the frame on display now belongs to this clock's stretch of the video."""
         return (self.index > self._clock.start or self.index == 0) and not self.done
 
@@ -112,6 +128,9 @@ class _Hand:
         """The tick (rounded down) of the first sample not yet taken whose time is >= `tick`."""
         index = max(self.index, -(-tick * self._den // self._num))
         return None if self._clock.stop is not None and index >= self._clock.stop else self._floor(index)
+
+
+_Hands = Sequence[_Hand | ScheduleHand]
 
 
 class Video:
@@ -131,13 +150,24 @@ class Video:
         self._first: int | None = None
         self.gpu: Gpu | None = None
         self.fallback: str | None = None
+        self._timeline: Timeline | None = None
         self._open()
         context = self._stream.codec_context
         self.width, self.height = context.width, context.height
         self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
         self.codec = context.name
 
+    def _rewind(self) -> None:
+        """Have the container stand at its beginning."""
+        if not self._at_start:
+            self._reopen()
+
+    def _reopen(self, gpu: Gpu | None = None) -> None:
+        self._container.close()
+        self._open(gpu)
+
     def _open(self, gpu: Gpu | None = None) -> None:
+        self._at_start = True
         self._container = open_container(self.uri, None if gpu is None else gpu.accel)
         try:
             self._stream = video_stream(self._container)
@@ -163,6 +193,11 @@ class Video:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._container.close()
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds a tick of the stream's timestamps."""
+        return self._time_base
 
     @property
     def frame_rate(self) -> float:
@@ -203,56 +238,132 @@ class Video:
         stated = self._stream.duration
         return self.stated_duration_s if stated is None else float(stated * self._time_base)
 
-    def samples(self, clocks: Sequence[Clock], *, allow_partial: bool = False) -> Generator[Sample, None, End]:
+    def samples(
+        self, clocks: Sequence[Clock | Schedule], *, allow_partial: bool = False
+    ) -> Generator[Sample, None, End]:
         """Every clock's samples, each clock's in order; what the generator returns is how the reading ended. To be
-        iterated once.
+        iterated once. Schedules are this video's own.
 
         Damage raises VideoError("decode"), or with allow_partial is counted and passed over.
         """
-        hands = [_Hand(clock, self._time_base) for clock in clocks]
+        hands = [
+            ScheduleHand(clock) if isinstance(clock, Schedule) else _Hand(clock, self._time_base) for clock in clocks
+        ]
+        schedules = [clock for clock in clocks if isinstance(clock, Schedule)]
+        scheduled_s = self._scheduled_end_s(schedules)
         if all(hand.done for hand in hands):
-            return End(None, 0)
-        self._rate = float(max(clock.rate for clock in clocks))
+            return End(scheduled_s, 0)
+        self._rate = max([self._rate, *(float(clock.rate) for clock in clocks if isinstance(clock, Clock))])
         check_length(self._promised_s(), self._n_bytes, "the header promises", self._rate)
         if self.gpu is not None:
-            end = yield from self._samples_on(self.gpu, hands)
-            if end is not None:
-                return end
+            read = yield from self._samples_on(self.gpu, clocks, hands)
+            if read is not None:
+                return read.end(scheduled_s)
         reading = _Reading()
         try:
-            yield from self._shown(self._sampled_frames(hands, reading), hands)
-            return reading.end()
+            yield from self._shown(self._few_frames(clocks, hands, reading), hands)
+            return reading.end(scheduled_s)
         except Inexact as reason:
             log.debug("%s: decoding every frame: %s", self.uri, reason)
-        self._reopen()
+        self._rewind()
         reading = _Reading()
         yield from self._shown(self._every_frame(hands, reading, allow_partial), hands)
-        return reading.end()
+        return reading.end(scheduled_s)
 
-    def _samples_on(self, gpu: Gpu, hands: list[_Hand]) -> Generator[Sample, None, End | None]:
+    def _few_frames(
+        self, clocks: Sequence[Clock | Schedule], hands: _Hands, reading: _Reading
+    ) -> Iterator[tuple[VideoFrame, int]]:
+        """Those that samples depend on, and not many more. Raises `Inexact` where that cannot be told."""
+        schedules = [clock for clock in clocks if isinstance(clock, Schedule)]
+        if not all(schedule.by_packets for schedule in schedules):
+            raise Inexact("packets do not tell the frames' times")
+        by_schedule = len(schedules) == len(clocks)
+        if not (by_schedule and self.stated_duration_s is not None):
+            self._rewind()
+        self._at_start = False
+        yield from self._scheduled_frames(schedules) if by_schedule else self._sampled_frames(hands, reading)
+
+    def _scheduled_end_s(self, schedules: Sequence[Schedule]) -> float | None:
+        """The duration by a schedule that holds the last sample: the same however the video is read."""
+        ends = [schedule.end for schedule in schedules if schedule.end is not None]
+        return float(ends[0] * self._time_base) if ends else None
+
+    def schedule(self, rule: KeyframeRule, *, allow_partial: bool = False) -> Schedule:
+        """The samples that a rule takes of this video. Where packets do not tell the frames' times, all frames are
+        decoded for it, and keyframes are those that the decoder calls so. Raises VideoError as `samples` does."""
+        self._rate = max(self._rate, float(rule.rate))
+        if self._timeline is None:
+            try:
+                self._timeline = self.timeline()
+            except Inexact as reason:
+                log.debug("%s: decoding every frame for the times: %s", self.uri, reason)
+                self._timeline = self._decoded_timeline(allow_partial)
+        return self._timeline.schedule(rule)
+
+    def timeline(self) -> Timeline:
+        """The frames' times by their packets: the whole file is read, and not decoded. Raises `Inexact` where they do
+        not tell."""
+        self._rewind()
+        self._at_start = False
+        found = survey(self._container, self._stream, alive=self._alive)
+        if self._is_cut():
+            raise Inexact("cut short")
+        origin = int(found.shown[0]) if found.begins_plainly else self._first_timestamp()
+        shown = found.shown[found.shown >= origin] - origin
+        if len(shown) == 0 or shown[0] > 0:
+            raise Inexact("a frame that no packet announced")
+        if np.diff(shown, prepend=0).max() > MAX_GAP_S / self._time_base:
+            raise Inexact("a jump in the timestamps")
+        end = int(shown[-1]) + (found.step or self._usual_step() or 1)
+        check_length(float(end * self._time_base), self._n_bytes, "timestamps go on for", self._rate)
+        keys = array("q", (found.keys - origin).tobytes())
+        return Timeline(self._time_base, origin, array("q", shown.tobytes()), keys, end)
+
+    def _first_timestamp(self) -> int:
+        with Video(self.uri, alive=self._alive) as other:
+            other.read_first()
+            assert other._first is not None
+            return other._first
+
+    def _decoded_timeline(self, allow_partial: bool) -> Timeline:
+        """The same by decoding every frame."""
+        reading = _Reading()
+        shown, keys = array("q"), array("q")
+        at = 0
+        with Video(self.uri, alive=self._alive) as other:
+            for frame, until in other._every_frame([], reading, allow_partial):
+                if not shown or at > shown[-1]:
+                    shown.append(at)
+                if frame.key_frame and (not keys or at > keys[-1]):
+                    keys.append(at)
+                at = until
+            assert other._first is not None
+            return Timeline(self._time_base, other._first, shown, keys, at, by_packets=False)
+
+    def _samples_on(
+        self, gpu: Gpu, clocks: Sequence[Clock | Schedule], hands: _Hands
+    ) -> Generator[Sample, None, _Reading | None]:
         """The samples that a GPU gives; None where the CPU has to go on from there, for the reason in `fallback`."""
         reading, reason = _Reading(), REFUSED
         try:
             first = self._first_on_cpu()
             self._reopen(gpu)
-            for sample in self._shown(self._sampled_frames(hands, reading), hands):
+            for sample in self._shown(self._few_frames(clocks, hands, reading), hands):
                 if self._first != first:  # all times count from it, and nothing but a decoder tells which it is
                     raise Fallback(REFUSED, "the first frame did not come out")
                 reason = BROKEN_OFF
                 yield sample
-            return reading.end()
+            return reading
         except Exception as error:  # whatever a driver does: the file can be read without it
             self.fallback = error.reason if isinstance(error, Fallback) else reason
             log.info("%s: decoding on the CPU: %s: %s", self.uri, type(error).__name__, error)
         self._reopen()
         return None
 
-    def _reopen(self, gpu: Gpu | None = None) -> None:
-        self._container.close()
-        self._open(gpu)
-
     def _first_on_cpu(self) -> int | None:
         """The timestamp of the first displayed frame. Raises Fallback."""
+        self._rewind()
+        self._at_start = False
         for frame in self._decoded([], _Reading(), allow_partial=True):
             check_first_frame(self.codec, frame)
             return frame.pts
@@ -265,22 +376,23 @@ class Video:
                 hands = [_Hand(Clock(Fraction(1), int(at), int(at) + 1), self._time_base)]
                 for _ in self._shown(self._sampled_frames(hands, _Reading()), hands):
                     pass
-                self._reopen()
+                self._at_start = False
+                self._rewind()
         except Inexact:
             return False
         return True
 
-    def _shown(self, frames: Iterator[tuple[VideoFrame, int]], hands: list[_Hand]) -> Iterator[Sample]:
+    def _shown(self, frames: Iterator[tuple[VideoFrame, int]], hands: _Hands) -> Iterator[Sample]:
         """Gives every sample its frame; frames come as (frame, tick until which it is on display)."""
         for frame, until in frames:
             if until > self._checked_until:
                 self._check_end(until)
             for clock, hand in enumerate(hands):
-                while hand.tick < until and not hand.done:  # until is whole, so a rounded-down time compares exactly
+                while not hand.done and hand.tick < until:  # until is whole, so a rounded-down time compares exactly
                     frame = on_cpu(frame)
-                    yield Sample(clock, hand.index, frame)
+                    yield Sample(clock, hand.index, frame, hand.time_s, hand.next_s)
                     hand.advance()
-            if all(hand.done for hand in hands):
+            if all(hand.done and not hand.to_the_end for hand in hands):
                 return
 
     def _check_end(self, tick: int) -> None:
@@ -306,13 +418,14 @@ class Video:
                 pass  # whoever decodes it meets that too
         return float((end - first) * self._time_base) if first is not None and end is not None else 0.0
 
-    def _sampled_frames(self, hands: list[_Hand], reading: _Reading) -> Iterator[tuple[VideoFrame, int]]:
+    def _sampled_frames(self, hands: _Hands, reading: _Reading) -> Iterator[tuple[VideoFrame, int]]:
         def next_sample(tick: int) -> int | None:
             return min((t for t in (hand.next_from(tick) for hand in hands) if t is not None), default=None)
 
         lookahead = Lookahead(
             self._container, self._stream, next_sample, alive=self._alive, max_gap=int(MAX_GAP_S / self._time_base),
-            start=min(hand.tick for hand in hands) if self.stated_duration_s is not None else 0, decoder=self._decoder,
+            start=min((hand.tick for hand in hands if not hand.done), default=0) if self.stated_duration_s else 0,
+            decoder=self._decoder,
         )  # fmt: skip
         last = 0
         for frame, at, until in lookahead.frames():
@@ -327,9 +440,20 @@ class Video:
             else:
                 yield frame, self._ends_at(reading, frame, at, at - last)
 
-    def _every_frame(
-        self, hands: list[_Hand], reading: _Reading, allow_partial: bool
-    ) -> Iterator[tuple[VideoFrame, int]]:
+    def _scheduled_frames(self, schedules: Sequence[Schedule]) -> Iterator[tuple[VideoFrame, int]]:
+        origin = self._first = schedules[0].origin
+        starts = {tick: start for each in schedules for tick, start in zip(each.ticks, each.starts, strict=True)}
+        wanted = [(origin + tick, origin + starts[tick]) for tick in sorted(starts)]
+        seeks = self.stated_duration_s is not None
+        frames = ScheduledFrames(
+            self._container, self._stream, wanted, seeks=seeks, decoder=self._decoder, alive=self._alive
+        )
+        for frame in frames.frames():
+            check_size(frame.width, frame.height)
+            assert frame.pts is not None
+            yield frame, frame.pts - origin + 1
+
+    def _every_frame(self, hands: _Hands, reading: _Reading, allow_partial: bool) -> Iterator[tuple[VideoFrame, int]]:
         held: VideoFrame | None = None
         first = held_at = 0
         step = self._usual_step()
@@ -360,9 +484,9 @@ class Video:
         rate = self._stream.average_rate or self._stream.guessed_rate
         return max(1, round(1 / (rate * self._time_base))) if rate else 0
 
-    def _decoded(self, hands: list[_Hand], reading: _Reading, allow_partial: bool) -> Iterator[VideoFrame]:
+    def _decoded(self, hands: _Hands, reading: _Reading, allow_partial: bool) -> Iterator[VideoFrame]:
         def damage(text: str, *, is_mine: bool | None = None) -> None:
-            reading.decode_errors += any(hand.within for hand in hands) if is_mine is None else is_mine
+            reading.decode_errors += any(hand.within(reading.tick) for hand in hands) if is_mine is None else is_mine
             reading.first_error = reading.first_error or text
             if not allow_partial:
                 raise VideoError("decode", text)
@@ -374,6 +498,8 @@ class Video:
                 self._alive()
                 if packet.size > 0:
                     n_packets, last = n_packets + 1, packet
+                if packet.pts is not None and self._first is not None:
+                    reading.tick = packet.pts - self._first
                 if packet.is_corrupt:
                     damage("a packet is cut short or marked corrupt")
                 try:

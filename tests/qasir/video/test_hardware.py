@@ -28,6 +28,7 @@ from qasir.video.hardware import (
     on_cpu,
 )
 from qasir.video.painter import FramePainter
+from qasir.video.schedule import KeyframeRule
 from qasir.video.super_image import Cell
 from tests.videos import write_video
 
@@ -114,6 +115,24 @@ def test_frames_at_uneven_times_too(changing):
     for clock in (Clock(Fraction(5)), Clock(Fraction(7, 2), 2, 6)):
         expected = samples_of(changing, clock=clock)[0]
         assert samples_of(changing, OneGpu(delay=3), clock=clock) == (expected, "cuda", None)
+
+
+@pytest.mark.parametrize("how", [{}, {"delay": 4, "skips": False}, {"breaks_at": 1}, {"breaks_at": 8}, {"loses": 2}])
+def test_keyframes_are_sampled_alike(video, how):
+    rule = KeyframeRule(Fraction(1), Fraction(3, 5))
+    found = []
+    for gpu in (None, OneGpu(**how)):
+        with Video(str(video)) as opened:
+            opened.gpu = gpu
+            schedule, clock = opened.schedule(rule), Clock(Fraction(2), 3, 7)
+            alone = [(s.index, s.frame.pts, s.time_s) for s in opened.samples([schedule])]
+        with Video(str(video)) as opened:
+            opened.gpu = gpu
+            both = [(s.clock, s.index, s.frame.pts) for s in opened.samples([schedule, clock])]
+            found.append((alone, both))
+        if gpu is not None and not how.keys() & {"breaks_at", "loses"}:
+            assert (opened.decoder, opened.fallback) == ("cuda", None)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("breaks_at", [1, 2, 9, 20, 30])
