@@ -62,7 +62,7 @@ class FrameMaker:
         footage = self._open.pop(key, None) or Footage(wanted.uri)
         try:
             frame = footage.frame_at(Fraction(wanted.at_ms, 1000) + _HALF_MS)
-            picture = _jpeg(frame, footage.pixel_aspect, wanted.height)
+            picture = _jpeg(frame, footage, wanted.height)
         except BaseException:
             footage.close()
             raise
@@ -72,10 +72,11 @@ class FrameMaker:
         return picture
 
 
-def _jpeg(frame: VideoFrame, pixel_aspect: float, height: int) -> bytes:
-    width, height = upright_size(frame, pixel_aspect, height, _MAX_WIDTH)
+def _jpeg(frame: VideoFrame, footage: Footage, height: int) -> bytes:
+    width, height = upright_size(frame, footage.pixel_aspect, height, _MAX_WIDTH)
     pixels = np.empty((height, width, 3), np.uint8)
-    FramePainter("squash", pixel_aspect).draw(frame, pixels, Cell(0, 0, height, width))
+    painter = FramePainter("squash", footage.pixel_aspect, tone_map=True, peak_nits=footage.peak_nits)
+    painter.draw(frame, pixels, Cell(0, 0, height, width))
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, format="JPEG", quality=_QUALITY)
     return out.getvalue()

@@ -14,7 +14,7 @@ from qasir.video.tile import Tiling
 def tiling_of(spec: EncoderSpec) -> Tiling:
     """How a video's frames become an index's super images."""
     max_gap = Fraction(str(spec.max_gap_s)) if spec.sampling == "keyframes" else None
-    return Tiling(spec.rate, spec.grid, spec.image_size, spec.fit, max_gap)
+    return Tiling(spec.rate, spec.grid, spec.image_size, spec.fit, max_gap, tone_map=spec.tone_map)
 
 
 def keyframe_rules(specs: Sequence[EncoderSpec]) -> dict[KeyframeRule, int]:

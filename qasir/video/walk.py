@@ -18,12 +18,15 @@ from qasir.video.video_file import Look, VideoFile, id_of
 
 VIDEO_SUFFIXES = frozenset(
     [
+        ".3g2",
         ".3gp",
         ".asf",
         ".avi",
         ".divx",
+        ".dv",
         ".f4v",
         ".flv",
+        ".m2t",
         ".m2ts",
         ".m2v",
         ".m4v",
