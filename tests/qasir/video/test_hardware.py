@@ -9,6 +9,7 @@ import av.error
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorTrc
 
 from qasir.errors import SpecError, VideoError
 from qasir.video.container import Clock, Video
@@ -226,14 +227,16 @@ def test_a_frame_of_a_cpu_stays_as_it_is(video):
     assert on_cpu(frame) is frame
 
 
+@pytest.mark.parametrize("transfer", [ColorTrc.BT709, ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67])
 @pytest.mark.parametrize(("here", "there"), [("yuv420p", "nv12"), ("yuv420p10le", "p010le")])
-def test_a_gpu_hands_out_pixels_in_another_order_and_cells_are_the_same(here, there):
+def test_a_gpu_hands_out_pixels_in_another_order_and_cells_are_the_same(here, there, transfer):
     noise = np.random.default_rng(0).integers(0, 255, (90, 162, 3), np.uint8)
     frame = VideoFrame.from_ndarray(noise, format="rgb24").reformat(format=here)
+    frame.color_trc, frame.color_primaries, frame.colorspace = transfer, ColorPrimaries.BT2020, 9
     for side in (9, 37, 74, 224):
         drawn = [np.zeros((side, side, 3), np.uint8) for _ in range(2)]
         for image, each in zip(drawn, (frame, frame.reformat(format=there)), strict=True):
-            FramePainter("squash").draw(each, image, Cell(0, 0, side, side))
+            FramePainter("squash", tone_map=True).draw(each, image, Cell(0, 0, side, side))
         np.testing.assert_array_equal(*drawn)
 
 
