@@ -41,7 +41,8 @@ def test_the_python_of_the_readme_runs(demo, demo_index, dense_index, tmp_path, 
 def test_the_examples_are_there():
     assert [title for title, _ in examples(README)] == ["Tables", "Library"]
     assert [title for title, _ in examples(DOC)] == [
-        "Dates", "pandas", "Polars", "DuckDB", "LanceDB", "Two versions compared", "Searching from Python",
+        "When cells are", "Dates", "pandas", "Polars", "DuckDB", "LanceDB", "Two versions compared",
+        "Searching from Python",
     ]  # fmt: skip
     assert DATA_TABLES == ("videos", "super_images")
 

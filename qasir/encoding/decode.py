@@ -2,10 +2,8 @@
 
 import io
 import logging
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -19,13 +17,15 @@ from qasir.encoding.memory import MemoryLimit
 from qasir.encoding.reports import CHANGED, Report, report_rows
 from qasir.encoding.rows import REPORT_SCHEMA, TILE_SCHEMA
 from qasir.encoding.schedules import scheduled, tiling_of
+from qasir.encoding.stopwatch import Stopwatch, Taken
 from qasir.errors import VideoError
 from qasir.index.schemas import ENCODED, FAILED
 from qasir.index.spec import EncoderSpec
-from qasir.video.container import End, Video
+from qasir.video.container import End
 from qasir.video.corpus import MISSING, VideoFile, current_fingerprint
 from qasir.video.hardware import CPU, THIS_PROCESS, Fallback, Gpus, check_worth
 from qasir.video.limits import out_of_memory
+from qasir.video.open_video import SampledVideo, open_video
 from qasir.video.schedule import Schedule
 from qasir.video.tile import SuperImage, Tiler, Tiling, Wanted, super_images
 from qasir.video.video_file import is_same_version
@@ -102,7 +102,7 @@ class _How:
     decoder: str
     gpus: Gpus
 
-    def choose(self, video: Video, memory: MemoryLimit) -> None:
+    def choose(self, video: SampledVideo, memory: MemoryLimit) -> None:
         """Have a video decoded on a GPU, where it may be."""
         if self.decoder == CPU:
             return
@@ -122,14 +122,14 @@ def _decode_segment(
     groups = _groups(needs)
     tiles: list[dict[str, Any]] = []
     n_bytes = 0
-    clock = _Stopwatch()
+    clock = Stopwatch()
     outcome: dict[str, Any]
     try:
         if file.problem is not None:
             raise VideoError("io", file.problem)
         alarm.set()
         _check_unchanged(file)
-        with Video(file.uri, alive=alarm.set) as video:
+        with open_video(file.uri, alive=alarm.set) as video:
             how.choose(video, memory)
             for group in groups:
                 schedule = scheduled(group.tiling, row["schedules"], video, allow_partial=how.allow_partial)
@@ -165,7 +165,7 @@ def _decode_segment(
             outcome = _failed(file, error)
     outcome |= {"segment": row["segment"], "n_segments": row["n_segments"]}
     yield Decoded(
-        pa.Table.from_pylist(tiles, schema=TILE_SCHEMA), report_rows(_reports(file, groups, outcome, clock.seconds()))
+        pa.Table.from_pylist(tiles, schema=TILE_SCHEMA), report_rows(_reports(file, groups, outcome, clock.taken()))
     )
 
 
@@ -180,23 +180,7 @@ def _check_unchanged(file: VideoFile) -> None:
         raise VideoError("io", f"{CHANGED}: {how}")
 
 
-class _Stopwatch:
-    """Seconds since it was made, without those in which it was stopped."""
-
-    def __init__(self) -> None:
-        self._since = time.perf_counter()
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self._since
-
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
-        at = time.perf_counter()
-        yield
-        self._since += time.perf_counter() - at
-
-
-def _encoded(video: Video, end: End) -> dict[str, Any]:
+def _encoded(video: SampledVideo, end: End) -> dict[str, Any]:
     """The columns of a report about a segment that decoded; of one that nothing was wanted of, nothing was."""
     was_decoded = video.media_offset_s is not None
     return {
@@ -213,15 +197,15 @@ def _failed(file: VideoFile, error: VideoError) -> dict[str, Any]:
     return {"status": FAILED, "error_kind": error.kind, "error": str(error)}
 
 
-def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], seconds: float) -> Iterator[Report]:
+def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], taken: Taken) -> Iterator[Report]:
     for group in groups:
         counts: dict[str, Any] = {}
         if group.tiler is not None:
             counts = {"n_sampled": group.tiler.n_sampled, "n_super_images": group.tiler.n_super_images}
         for need in group.needs:
-            yield Report(**file.columns, **outcome, **counts, index=need.index, n_new=need.n_new, seconds=seconds)
+            yield Report(**file.columns, **outcome, **counts, index=need.index, n_new=need.n_new, **asdict(taken))
             # What one segment took is told once.
-            seconds, outcome = 0.0, {**outcome, "decoder": None, "fallback": None}
+            taken, outcome = Taken(0.0, 0.0, 0.0), {**outcome, "decoder": None, "fallback": None}
 
 
 def _groups(needs: list[_Need]) -> list[_Group]:

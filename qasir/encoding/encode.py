@@ -50,10 +50,15 @@ def encode(
 def plain_stages(targets: Sequence[Target], options: EncodeOptions, *, isolate: bool = True) -> PlainLoop:
     """The plain loop for these indexes, each with the model that made it. Raises SpecError when a GPU must decode and
     there is none."""
+    has_gpu = torch.cuda.is_available()
     if options.decoder == CUDA and not gpu_names():
         raise no_gpu_in("this machine")
-    if options.decoder == "auto" and not torch.cuda.is_available():
+    if options.decoder == "auto" and not has_gpu:
         options = replace(options, decoder=CPU)
-    batch = GPU_BATCH if torch.cuda.is_available() else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
+    batch = GPU_BATCH if has_gpu else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
+    threads = 0 if has_gpu else torch.get_num_threads()
     indexes = [target.index for target in targets]
-    return PlainLoop(indexes, lambda: load_models(targets), options, batch=batch, isolate=isolate)
+    sources, specs = [target.source for target in targets], [index.spec for index in indexes]
+    return PlainLoop(
+        indexes, lambda: load_models(sources, specs), options, batch=batch, encoder_threads=threads, isolate=isolate
+    )

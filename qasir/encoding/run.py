@@ -11,7 +11,7 @@ from typing import Any
 from qasir.encoding.commit import Committer
 from qasir.encoding.decoders import Decoders
 from qasir.encoding.options import EncodeOptions
-from qasir.encoding.receipts import Written
+from qasir.encoding.receipts import Resized, Written
 from qasir.encoding.reports import Report
 from qasir.encoding.rows import plan_table, whole_video
 from qasir.encoding.stages import Stages
@@ -152,7 +152,8 @@ class Encoding:
         options: EncodeOptions,
         on_progress: OnProgress = ignore,
     ) -> None:
-        self.throughput = Throughput()
+        grids = {lease.index.spec.grid for lease in leases}
+        self.throughput = Throughput(grid=grids.pop() if len(grids) == 1 else None)
         self.decoders = Decoders()
         self._stages = stages
         self._options = options
@@ -238,6 +239,9 @@ class Encoding:
         try:
             with closing(self._stages.run(plan)) as receipts:
                 for receipt in receipts:
+                    if isinstance(receipt, Resized):
+                        self.throughput.begin_again(receipt.before)
+                        continue
                     self._committers[receipt.index].add(receipt)
                     self.throughput.add(receipt)
                     if isinstance(receipt, Report):
@@ -248,8 +252,8 @@ class Encoding:
                     if isinstance(receipt, Written):
                         self._tell()
         finally:
-            if not self.throughput.workers:  # a second pass, over what was lost, is small
-                self.throughput.workers = self._stages.workers
+            if self.throughput.capacity is None:  # a second pass, over what was lost, is small
+                self.throughput.capacity = self._stages.capacity
             self._commit()
             self._tell()
 

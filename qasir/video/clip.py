@@ -12,7 +12,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from qasir.video.footage import Footage, Shown, upright_size
+from qasir.video.footage import Shown, upright_size
+from qasir.video.frame_footage import open_footage
 from qasir.video.painter import matrix_of, quarter_turns
 from qasir.video.sound import RATE, sound
 from qasir.video.tone_map import Transfer, transfer_of
@@ -67,7 +68,7 @@ def write_clip(
     is passed over. alive() is called with every picture. Raises VideoError when there is no picture to begin with,
     and what `out` raises.
     """
-    with Footage(uri, threads=threads) as footage:
+    with open_footage(uri, threads=threads) as footage:
         pictures = _paced(footage.frames(start_s), start_s, end_s - start_s, footage.usual_step_s)
         first = next(pictures, None)
         if first is None:

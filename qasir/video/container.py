@@ -137,6 +137,11 @@ class _Hand:
 _Hands = Sequence[_Hand | ScheduleHand]
 
 
+def hand_of(clock: Clock | Schedule, time_base: Fraction) -> _Hand | ScheduleHand:
+    """Where the samples of a clock or a schedule begin to be taken."""
+    return ScheduleHand(clock) if isinstance(clock, Schedule) else _Hand(clock, time_base)
+
+
 class Video:
     """An open video file, whose frames are read by `samples`.
 
@@ -263,9 +268,7 @@ class Video:
 
         Damage raises VideoError("decode"), or with allow_partial is counted and passed over.
         """
-        hands = [
-            ScheduleHand(clock) if isinstance(clock, Schedule) else _Hand(clock, self._time_base) for clock in clocks
-        ]
+        hands = [hand_of(clock, self._time_base) for clock in clocks]
         schedules = [clock for clock in clocks if isinstance(clock, Schedule)]
         scheduled_s = self._scheduled_end_s(schedules)
         if all(hand.done for hand in hands):

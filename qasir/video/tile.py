@@ -8,8 +8,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from qasir.video.container import Clock, End, Sample, Video
+from qasir.video.container import Clock, End, Sample
 from qasir.video.dolby_vision import unread_profile
+from qasir.video.open_video import SampledVideo, open_video
 from qasir.video.painter import FramePainter
 from qasir.video.schedule import KeyframeRule, Schedule
 from qasir.video.super_image import Fit, cells
@@ -87,7 +88,7 @@ class Tiler:
         self._times: list[float] = []
         self._pixels: NDArray[np.uint8] | None = None
 
-    def expect(self, video: Video) -> None:
+    def expect(self, video: SampledVideo) -> None:
         """Learn, before the first sample, how bright the video's light is."""
         if self._tiling.tone_map:
             self._painter.peak_nits = video.peak_nits
@@ -157,7 +158,7 @@ class Tiler:
 
 
 def super_images(
-    video: Video, tilers: Sequence[Tiler], *, allow_partial: bool = False
+    video: SampledVideo, tilers: Sequence[Tiler], *, allow_partial: bool = False
 ) -> Generator[tuple[int, SuperImage], None, End]:
     """(number of the tiler, super image), each tiler's in order; returns how the reading ended. Raises VideoError as
     `Video.samples` does."""
@@ -182,7 +183,7 @@ def super_images(
     return end
 
 
-def _tell_of_colours(video: Video, first: Sample) -> None:
+def _tell_of_colours(video: SampledVideo, first: Sample) -> None:
     profile = unread_profile(first.frame, video.codec)
     if profile is not None and first.clock == 0:
         log.warning("%s: %s has colours that cannot be read: it is encoded with wrong ones", video.uri, profile)
@@ -190,7 +191,7 @@ def _tell_of_colours(video: Video, first: Sample) -> None:
 
 def tile(uri: str, tiling: Tiling) -> Iterator[SuperImage]:
     """All super images of one file. Raises VideoError."""
-    with Video(uri) as video:
+    with open_video(uri) as video:
         schedule = None if tiling.rule is None else video.schedule(tiling.rule)
         for _, image in super_images(video, [Tiler(Wanted(tiling), video.pixel_aspect, schedule)]):
             yield image

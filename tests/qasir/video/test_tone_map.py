@@ -86,7 +86,7 @@ def test_bt2020_becomes_bt709_as_bt2087_has_it():
 def test_it_equals_the_formulas_pixel_by_pixel(transfer, peak):
     codes = np.random.default_rng(1).integers(0, 65536, (3, 150, 61), dtype=np.uint16)  # more than a block
     codes[:, 0, :3] = [[0, 65535, 65535], [0, 65535, 0], [0, 65535, 0]]  # black, white, red
-    mapped = standard_range(codes, transfer, peak_nits=peak).astype(int)
+    mapped = standard_range(list(codes), transfer, peak_nits=peak).astype(int)
     to_bt709 = tone_map._to_bt709(ColorPrimaries.BT2020).astype(float)
     for y, x in [(0, 0), (0, 1), (0, 2), *np.random.default_rng(2).integers(0, [150, 61], (300, 2))]:
         code = codes[:, y, x] / 65535
