@@ -78,7 +78,7 @@ def check_gpus(options: EncodeOptions) -> None:
     """Raises SpecError when GPUs must decode and the cluster neither has one nor may get one."""
     if options.decoder == CUDA:
         connect()
-        if not total_gpus() and not may_grow():
+        if not total_gpus() and not grows_untold():
             raise no_gpu_in("the cluster")
 
 

@@ -91,4 +91,4 @@ def test_a_gpu_that_is_not_there_is_an_error_before_anything_is_written(videos, 
         qasir.encode(videos, tmp_path / "index", model=EncoderOptions(grid=2), options=EncodeOptions(decoder="cuda"))
     assert Index.find(str(tmp_path / "index")) is None
     with pytest.raises(SpecError, match="unknown decoder 'gpu'"):
-        EncodeOptions(decoder="gpu")
+        EncodeOptions(decoder="gpu")  # type: ignore[arg-type]

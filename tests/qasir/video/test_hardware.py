@@ -178,7 +178,7 @@ def test_frames_of_another_size_than_the_header_states_are_left_to_the_cpu(video
             return [Resized()]
 
     with Video(str(video)) as opened, pytest.raises(Fallback, match="64x64"):
-        OnGpu(Resizing(opened._stream.codec_context)).decode(None)
+        OnGpu(Resizing(opened._stream.codec_context)).decode(None)  # type: ignore[arg-type]
 
 
 def test_a_gpu_that_cannot_open_a_file_is_not_used(video):
@@ -237,7 +237,7 @@ def test_a_gpu_hands_out_pixels_in_another_order_and_cells_are_the_same(here, th
         drawn = [np.zeros((side, side, 3), np.uint8) for _ in range(2)]
         for image, each in zip(drawn, (frame, frame.reformat(format=there)), strict=True):
             FramePainter("squash", tone_map=True).draw(each, image, Cell(0, 0, side, side))
-        np.testing.assert_array_equal(*drawn)
+        np.testing.assert_array_equal(drawn[0], drawn[1])
 
 
 def gpus(folder, names=("a",), **how):
