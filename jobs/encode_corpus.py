@@ -76,7 +76,7 @@ def encode(
         from pipelines.cluster import connect_early
 
         connect_early()
-    from jobs.progress import EncodingProgress, throughput_lines
+    from jobs.progress import EncodingProgress, decoder_lines, throughput_lines
     from pipelines.encode import encode_corpus
 
     targets = [target(entry, corpus, gpus_per_encoder, named=config is not None) for entry in wanted]
@@ -91,6 +91,8 @@ def encode(
         )
     for done, summary in zip(targets, summaries, strict=True):
         _print(summary, done.index.uri)
+    for line in decoder_lines(summaries[0]):
+        say(line)
     for line in throughput_lines(
         summaries[0].throughput,
         super_images=sum(s.super_images for s in summaries),
