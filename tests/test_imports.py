@@ -43,7 +43,7 @@ def test_a_worker_that_decodes_or_writes_waits_for_no_torch(stage):
 def test_a_worker_that_encodes_waits_for_no_lance():
     loaded = loaded_by("import pipelines.encoding")
     assert "torch" in loaded
-    assert not loaded & {"av", "lance", "pandas", *NOT_FOR_READERS}
+    assert not loaded & {"lance", "pandas", *NOT_FOR_READERS}
 
 
 def test_a_models_sizes_and_cost_wait_for_no_compiler():
