@@ -15,7 +15,8 @@ from pipelines.attempts import twice_at_most
 from pipelines.cluster import (
     connect,
     graph_settings,
-    may_grow,
+    grows,
+    grows_untold,
     node_cpus,
     node_memory,
     present,
@@ -24,10 +25,10 @@ from pipelines.cluster import (
 )
 from pipelines.decoding import ReportQueue, decode_and_report
 from pipelines.encoding import EncoderActor
+from pipelines.growth import UNTOLD
 from pipelines.probe import Probe
 from pipelines.workers import (
     CUTTER_CPUS,
-    DECODER_CPUS,
     SUSPECT_CPUS,
     SUSPECT_MEMORY,
     WRITER_CPUS,
@@ -77,7 +78,7 @@ def check_gpus(options: EncodeOptions) -> None:
     """Raises SpecError when GPUs must decode and the cluster neither has one nor may get one."""
     if options.decoder == CUDA:
         connect()
-        if not total_gpus() and not may_grow():
+        if not total_gpus() and not grows_untold():
             raise no_gpu_in("the cluster")
 
 
@@ -105,10 +106,11 @@ class RayStages:
 
     def run(self, plan: pa.Table) -> Generator[Receipt | Resized, None, None]:
         connect()
-        cpus, decoder = total_cpus(), self._options.decoder
+        cpus, gpus, decoder = total_cpus(), total_gpus(), self._options.decoder
+        untold_gpus = UNTOLD["GPU"] if grows_untold() else 0.0
         cluster = Workers.for_cluster(
-            cpus, total_gpus(), node_cpus(), self._gpus_per_encoder, may_grow=may_grow()
-        ).decoding_with(decoder, total_gpus())
+            cpus, gpus, node_cpus(), self._gpus_per_encoder, grows=grows(), untold_gpus=untold_gpus
+        ).decoding_with(decoder, max(gpus, untold_gpus))
         segments = _segments(plan, self._specs, self._options, cluster.decoders)
         images = [_n_images(segments, spec) for spec in self._specs]
         workers = cluster.for_work(images, self._gflops)
@@ -163,7 +165,7 @@ class RayStages:
                 },
                 batch_size=1,
                 batch_format="pyarrow",
-                num_cpus=DECODER_CPUS,
+                num_cpus=workers.decoder_cpus,
                 compute=TaskPoolStrategy(size=workers.decoders),
             )
             .map_batches(
