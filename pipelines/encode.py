@@ -106,11 +106,11 @@ class RayStages:
 
     def run(self, plan: pa.Table) -> Generator[Receipt | Resized, None, None]:
         connect()
-        cpus, decoder = total_cpus(), self._options.decoder
+        cpus, gpus, decoder = total_cpus(), total_gpus(), self._options.decoder
         untold_gpus = UNTOLD["GPU"] if grows_untold() else 0.0
         cluster = Workers.for_cluster(
-            cpus, total_gpus(), node_cpus(), self._gpus_per_encoder, grows=grows(), untold_gpus=untold_gpus
-        ).decoding_with(decoder, total_gpus())
+            cpus, gpus, node_cpus(), self._gpus_per_encoder, grows=grows(), untold_gpus=untold_gpus
+        ).decoding_with(decoder, max(gpus, untold_gpus))
         segments = _segments(plan, self._specs, self._options, cluster.decoders)
         images = [_n_images(segments, spec) for spec in self._specs]
         workers = cluster.for_work(images, self._gflops)
