@@ -7,7 +7,7 @@ import torch
 
 from qasir.index.index import Index
 from qasir.vlm.flops import architecture_gflops
-from qasir.vlm.model import Vlm
+from qasir.vlm.image_tower import ImageTower
 from qasir.vlm.weights import VlmSource
 
 CPU_BATCH, GPU_BATCH = 16, 128
@@ -24,16 +24,18 @@ class Target:
     source: VlmSource
 
 
-def load_models(targets: Sequence[Target], threads: int | None = None) -> list[Vlm]:
-    """Each target's model, one copy for all that share it. `threads` bounds what torch takes of a shared CPU. Raises
-    ModelError."""
+def load_models(targets: Sequence[Target], threads: int | None = None) -> list[ImageTower]:
+    """Each target's image tower, one copy for all that share it. `threads` bounds what torch takes of a shared CPU.
+
+    Raises ModelError.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
-    loaded: dict[tuple[VlmSource, int, str], Vlm] = {}
+    loaded: dict[tuple[VlmSource, int, str], ImageTower] = {}
     keys = [(target.source, target.index.spec.image_size, target.index.spec.precision) for target in targets]
     for source, image_size, precision in keys:
         if (source, image_size, precision) not in loaded:
-            loaded[source, image_size, precision] = Vlm(source, image_size=image_size, precision=precision)
+            loaded[source, image_size, precision] = ImageTower.load(source, image_size=image_size, precision=precision)
     return [loaded[key] for key in keys]
 
 
