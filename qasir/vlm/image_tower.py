@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,7 @@ class ImageTower:
         self.module: Any = tower.to(self.device).eval()
         self.image_size = tower_side(self.module)
         mean, std = (torch.tensor(values, device=self.device) for values in self.pixel_scale)
-        self._scale = (1.0 / (255.0 * std)).view(1, 3, 1, 1)
-        self._shift = (-mean / std).view(1, 3, 1, 1)
+        self._scale, self._shift = (each.repeat(self.image_size) for each in (1.0 / (255.0 * std), -mean / std))
         self._transfer = transfer_for(self.device)
         self._pools: dict[int, Tensor] = {}
         self._launching = threading.Lock()
@@ -53,6 +53,11 @@ class ImageTower:
         """
         on = torch.device(device) if device else default_device()
         return cls(build(source, image_size).visual, source, precision=precision, device=on)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the images that its module takes."""
+        return self._cast.dtype
 
     @property
     def pixel_scale(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -85,7 +90,7 @@ class ImageTower:
         there = self._transfer.put(pixels)
         # Not inference_mode: autocast would cast what is left to cast at every call. One thread at a time, since an
         # attribute of the tower says whether it gives tokens.
-        with self._launching, torch.no_grad(), self._cast.computing(self.device, self.precision):
+        with self._launching, torch.no_grad(), self.computing():
             results = self._embeddings(self._normalised(there), grid)
             fetched = self._transfer.fetch([F.normalize(each.float(), dim=-1) for each in results])
 
@@ -95,14 +100,21 @@ class ImageTower:
 
         return result
 
+    def computing(self) -> AbstractContextManager[object]:
+        """The context that its module computes in."""
+        return self._cast.computing(self.device, self.precision)
+
     def _normalised(self, pixels: Tensor) -> Tensor:
-        """(B, S, S, 3) uint8 -> (B, 3, S, S), laid out as it came, of what the tower takes."""
-        images = pixels.permute(0, 3, 1, 2)
-        if self._cast.dtype == torch.float32:
-            return images.float() * self._scale + self._shift
-        # In float32, rounded as it is written: one pass over the pixels.
-        out = torch.empty_like(images, dtype=self._cast.dtype)
-        return torch.addcmul(self._shift, images, self._scale, out=out)
+        """(B, S, S, 3) uint8 -> (B, 3, S, S), laid out as it came, of what the tower takes.
+
+        Row by row of the picture, (B, S, 3 S), which is several times faster than channel by channel.
+        """
+        rows = pixels.flatten(2)
+        if self.dtype == torch.float32:
+            images = rows.float().mul_(self._scale).add_(self._shift)
+        else:  # in float32, rounded as it is written: one pass
+            images = torch.addcmul(self._shift, rows, self._scale, out=torch.empty_like(rows, dtype=self.dtype))
+        return images.view(pixels.shape).permute(0, 3, 1, 2)
 
     def _embeddings(self, images: Tensor, grid: int | None) -> list[Tensor]:
         """Not normalised: (B, D), and with `grid` (B, N^2, D)."""
