@@ -10,6 +10,7 @@ once --budget-s are spent, and the tables say what was left out.
 
 import argparse
 import copy
+import itertools
 import json
 import logging
 import platform
@@ -35,6 +36,7 @@ from qasir.vlm.build import build
 from qasir.vlm.flops import architecture_gflops
 from qasir.vlm.image_tower import ImageTower
 from qasir.vlm.open_clip_import import open_clip
+from qasir.vlm.sizes import model_sizes
 from qasir.vlm.weights import VlmSource, resolve
 
 PACKAGED = "qasir-tiny"
@@ -44,7 +46,8 @@ HOST_BATCHES = 4
 """Different batches in this process's memory that a stream takes in turn."""
 AT_ONCE = 2
 """Threads that share a tower, as the two calls at once of an encoder on Ray do."""
-CHECKED = 24
+_DEAR_GFLOPS = 200.0
+CHECKED = 8
 """Batches whose results must not depend on what else is under way."""
 
 Pixels = NDArray[np.uint8]
@@ -153,8 +156,9 @@ def tower_of(name: str, precision: str, bench: Bench) -> ImageTower:
 
 
 @cache
-def gflops(name: str, side: int) -> float:
-    return architecture_gflops(source_of(name), side)
+def gflops(name: str) -> float:
+    """Of encoding one picture."""
+    return architecture_gflops(source_of(name), model_sizes(source_of(name)).image_size)
 
 
 def pictures(n: int, side: int, seed: int = 0) -> Pixels:
@@ -251,14 +255,23 @@ def _repeated(once: Callable[[], object]) -> Call:
 
 
 def encode(bench: Bench, chosen: argparse.Namespace) -> None:
-    """The library's ways against the same tower's bare forward pass."""
+    """The library's ways against the same tower's bare forward pass.
+
+    All batches in the first precision; in the others the middle one, of models that are not too dear.
+    """
+    first, *others = chosen.precision
     for name in chosen.model:
-        for precision in chosen.precision:
-            tower = bench.tried(f"{name} {precision}", partial(tower_of, name, precision, bench))
-            if tower is None:
-                continue
-            for batch in chosen.batch:
-                bench.tried(f"encode {name} {precision} {batch}", partial(_encode, bench, name, tower, batch))
+        _encode_all(bench, name, first, chosen.batch)
+    for name, precision in itertools.product(chosen.model, others):
+        if gflops(name) < _DEAR_GFLOPS:
+            _encode_all(bench, name, precision, chosen.batch[len(chosen.batch) // 2 :][:1])
+
+
+def _encode_all(bench: Bench, name: str, precision: str, batches: Sequence[int]) -> None:
+    tower = bench.tried(f"{name} {precision}", partial(tower_of, name, precision, bench))
+    if tower is not None:
+        for batch in batches:
+            bench.tried(f"encode {name} {precision} {batch}", partial(_encode, bench, name, tower, batch))
 
 
 def _encode(bench: Bench, name: str, tower: ImageTower, batch: int) -> None:
@@ -275,7 +288,7 @@ def _encode(bench: Bench, name: str, tower: ImageTower, batch: int) -> None:
     if tower.gives_cells:
         calls["with cells"] = a_batch_later(tower, batches, GRID)
     rates = bench.rates(calls, batch)
-    achieved = middle(rates["bare"]) * gflops(name, tower.image_size) / 1e3
+    achieved = middle(rates["bare"]) * gflops(name) / 1e3
     most = bench.facts.get(f"{tower.precision} TFLOP/s")
     row: Row = {"model": name, "precision": tower.precision, "batch": batch, "bare images/s": middle(rates["bare"])}
     row |= {f"{way} / bare": ratio(rates[way], rates["bare"]) for way in calls if way != "bare"}
@@ -289,7 +302,7 @@ def costs(bench: Bench, chosen: argparse.Namespace) -> None:
     """What each thing that was removed gave: from encoding as it was, one change after another."""
     batch = chosen.batch[-1] if not bench.on_gpu else 64
     for name in chosen.model:
-        for precision in chosen.precision:
+        for precision in chosen.precision[: 1 if bench.on_gpu else None]:
             bench.tried(f"costs {name} {precision}", partial(_costs, bench, name, precision, batch))
 
 
@@ -328,22 +341,19 @@ def compiled(bench: Bench, chosen: argparse.Namespace) -> None:
 
 
 def _variants(bench: Bench, chosen: argparse.Namespace, *, compiled: bool) -> None:
-    batch = 64 if bench.on_gpu else chosen.batch[-1]
-    for name in reversed(chosen.model) if compiled else chosen.model:
-        for precision in chosen.precision[:1]:
-            ways = forwards(origin(name, bench.device), precision, bench.device)
-            for way in ways:
-                if way.startswith(COMPILED) == compiled:
-                    bench.tried(
-                        f"{name} {precision} {way}",
-                        partial(_variant, bench, name, precision, way, ways[way], batch),
-                    )
+    batch, precision = 64 if bench.on_gpu else chosen.batch[-1], chosen.precision[0]
+    names = [name for name in chosen.model if gflops(name) < _DEAR_GFLOPS]
+    for name in reversed(names) if compiled else names:
+        for way, make in forwards(origin(name, bench.device), precision, bench.device).items():
+            if way.startswith(COMPILED) == compiled:
+                torch.compiler.reset()
+                bench.tried(f"{name} {precision} {way}", partial(_variant, bench, name, precision, way, make, batch))
 
 
 def _variant(bench: Bench, name: str, precision: str, way: str, make: Callable[[], Forward], batch: int) -> None:
     tower = tower_of(name, precision, bench)
-    exact, today = _judges(name, precision, bench, batch)
-    images = _judged_on(name, bench, batch)
+    exact, today = _judges(name, precision, bench.device, batch)
+    images = _judged_on(name, bench.device, batch)
     forward = make()
     given = images if way.startswith("autocast") else images.to(dtype_of(precision))
     since = time.perf_counter()
@@ -363,34 +373,23 @@ def _variant(bench: Bench, name: str, precision: str, way: str, make: Callable[[
 
 
 @cache
-def _judged_on_host(name: str, batch: int, side: int) -> Tensor:
-    return torch.from_numpy(pictures(batch, side))
-
-
-def _judged_on(name: str, bench: Bench, batch: int) -> Tensor:
+def _judged_on(name: str, device: torch.device, batch: int) -> Tensor:
     """(B, 3, S, S) float32, normalised, of pictures."""
-    tower: Any = origin(name, bench.device)
-    side = tower.image_size[0]
-    config = tower.preprocess_cfg
-    mean, std = (torch.tensor(config[key], device=bench.device) for key in ("mean", "std"))
-    pixels = _judged_on_host(name, batch, side).to(bench.device)
+    tower: Any = origin(name, device)
+    mean, std = (torch.tensor(tower.preprocess_cfg[key], device=device) for key in ("mean", "std"))
+    pixels = torch.from_numpy(pictures(batch, tower.image_size[0])).to(device)
     return ((pixels / 255.0 - mean) / std).permute(0, 3, 1, 2)
 
 
 @cache
-def _judged(name: str, precision: str, device: torch.device) -> dict[str, Tensor]:
-    return {}
-
-
-def _judges(name: str, precision: str, bench: Bench, batch: int) -> tuple[Tensor, Tensor]:
+def _judges(name: str, precision: str, device: torch.device, batch: int) -> tuple[Tensor, Tensor]:
     """Embeddings in float32, and those under autocast with weights kept, as they were computed before."""
-    kept = _judged(name, precision, bench.device)
-    if not kept:
-        tower, images = origin(name, bench.device), _judged_on(name, bench, batch)
-        for key, low in (("exact", False), ("today", precision != "fp32")):
-            with torch.no_grad(), torch.autocast(bench.device.type, dtype_of(precision), enabled=low):
-                kept[key] = F.normalize(tower(images).float(), dim=-1)
-    return kept["exact"], kept["today"]
+    tower, images = origin(name, device), _judged_on(name, device, batch)
+    found = []
+    for low in (False, precision != "fp32"):
+        with torch.no_grad(), torch.autocast(device.type, dtype_of(precision), enabled=low):
+            found.append(F.normalize(tower(images).float(), dim=-1))
+    return found[0], found[1]
 
 
 def check(bench: Bench, chosen: argparse.Namespace) -> None:
@@ -403,8 +402,8 @@ def check(bench: Bench, chosen: argparse.Namespace) -> None:
 def _check(bench: Bench, name: str, precision: str) -> None:
     tower = tower_of(name, precision, bench)
     grid = GRID if tower.gives_cells else None
-    small = 8 if bench.on_gpu else 2
-    batches = [pictures(small, tower.image_size, seed) for seed in range(CHECKED if bench.on_gpu else 2)]
+    small = 8 if bench.on_gpu else 1
+    batches = [pictures(small, tower.image_size, seed) for seed in range(CHECKED)]
     alone = [tower.encode_images(pixels, grid=grid) for pixels in batches]
     later = list(_later(tower, batches, grid))
     with ThreadPoolExecutor(AT_ONCE) as threads:
