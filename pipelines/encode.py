@@ -26,7 +26,7 @@ from qasir.encoding.child import Decode, Task
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
 from qasir.encoding.encoder import Encoder
-from qasir.encoding.models import Target, gflops_an_image, load_models
+from qasir.encoding.models import GPU_CALLS, Target, gflops_an_image, load_models
 from qasir.encoding.options import EncodeOptions
 from qasir.encoding.receipts import Receipt, written_of
 from qasir.encoding.rows import ENCODED_SCHEMA, failure_row, whole_video
@@ -129,7 +129,7 @@ class RayStages:
                 fn_constructor_kwargs={"targets": self._targets, "threads": workers.threads},
                 batch_size=workers.batch,
                 batch_format="pyarrow",
-                compute=ActorPoolStrategy(min_size=1, max_size=workers.encoders, initial_size=workers.first_encoders),
+                compute=encoder_pool(workers),
                 num_cpus=workers.encoder_cpus,
                 num_gpus=workers.encoder_gpus,
             )
@@ -169,6 +169,15 @@ class EncoderActor:
 
     def __call__(self, tiles: pa.Table) -> pa.Table:
         return self._encoder(tiles) if self._failure is None else failure_row(self._failure, ENCODED_SCHEMA)
+
+
+def encoder_pool(workers: Workers) -> ActorPoolStrategy:
+    """On a GPU with several batches under way in each, since it would stand still between two calls."""
+    calls = GPU_CALLS if workers.encoder_gpus else 1
+    return ActorPoolStrategy(
+        min_size=1, max_size=workers.encoders, initial_size=workers.first_encoders,
+        max_concurrent_calls_per_actor=calls, enable_true_multi_threading=calls > 1,
+    )  # fmt: skip
 
 
 def _segments(plan: pa.Table, options: EncodeOptions, n_at_once: int) -> pa.Table:

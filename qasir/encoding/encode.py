@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from qasir.encoding.models import GPU_BATCH, Target, cpu_batch, gflops_an_image, load_models
+from qasir.encoding.models import GPU_BATCH, GPU_CALLS, Target, cpu_batch, gflops_an_image, load_models
 from qasir.encoding.options import EncodeOptions, EncoderOptions
 from qasir.encoding.plain_loop import PlainLoop
 from qasir.encoding.prepare import prepare
@@ -47,6 +47,9 @@ def encode(
 
 def plain_stages(targets: Sequence[Target], options: EncodeOptions, *, isolate: bool = True) -> PlainLoop:
     """The plain loop for these indexes, each with the model that made it."""
-    batch = GPU_BATCH if torch.cuda.is_available() else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
+    on_gpu = torch.cuda.is_available()
+    batch = GPU_BATCH if on_gpu else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
     indexes = [target.index for target in targets]
-    return PlainLoop(indexes, lambda: load_models(targets), options, batch=batch, isolate=isolate)
+    return PlainLoop(
+        indexes, lambda: load_models(targets), options, batch=batch, calls=GPU_CALLS if on_gpu else 1, isolate=isolate
+    )

@@ -1,6 +1,7 @@
 """Stage 3: turns tiles into embeddings, for every index that wants them."""
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -28,11 +29,16 @@ class ImageModel(Protocol):
 
 
 class Encoder:
-    """Encodes tiles for a list of indexes: specs[i] is what index i holds, models[i] encodes for it."""
+    """Encodes tiles for a list of indexes: specs[i] is what index i holds, models[i] encodes for it.
+
+    Threads may call it where they may call its models.
+    """
 
     def __init__(self, specs: Sequence[EncoderSpec], models: Sequence[ImageModel]) -> None:
         self.specs = specs
         self._models = models
+        self._timing = threading.Lock()
+        self._free_since = 0.0
 
     def __call__(self, tiles: pa.Table) -> pa.Table:
         """TILE_SCHEMA -> ENCODED_SCHEMA; one failure row where a model raises."""
@@ -45,8 +51,15 @@ class Encoder:
         table = pa.concat_tables(
             [ENCODED_SCHEMA.empty_table(), *(part for part in rows if part is not None)], promote_options="default"
         )
-        took = np.full(len(table), (time.perf_counter() - since) / max(1, len(table)))
+        took = np.full(len(table), self._busy_s(since) / max(1, len(table)))
         return _with(table, encode_s=took, began=np.full(len(table), began))
+
+    def _busy_s(self, since: float) -> float:
+        """Seconds that this was busy with a call that began then and ends now: what passed while an earlier one was
+        under way is that one's."""
+        with self._timing:
+            since, self._free_since = max(since, self._free_since), time.perf_counter()
+            return self._free_since - since
 
     def _encoded(self, index: int, images: pa.Table) -> pa.Table | None:
         if not len(images):

@@ -11,6 +11,9 @@ from qasir.vlm.image_tower import ImageTower
 from qasir.vlm.weights import VlmSource
 
 CPU_BATCH, GPU_BATCH = 16, 128
+GPU_CALLS = 2
+"""Batches that an encoder on a GPU has under way: while it computes one, the next is copied there, and the last one's
+results are fetched and become rows."""
 _GFLOPS_A_BATCH = 500
 """Ten seconds of a thread of a CPU: no encoder works alone for long on the last batch, and what is done is soon
 committed."""
