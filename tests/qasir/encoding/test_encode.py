@@ -109,7 +109,8 @@ def test_an_unchanged_corpus_is_left_alone_and_a_changed_file_is_encoded_again(v
 
 def test_batches_under_way_together_fill_the_same_rows(videos, tmp_path):
     indexes = [encode_stubbed(videos, tmp_path / str(calls), calls=calls)[1] for calls in (1, 2)]
-    one, two = (index.snapshot().super_images([]).sort_by("start_s").to_pylist() for index in indexes)
+    order = [("video_id", "ascending"), ("position", "ascending")]
+    one, two = (index.snapshot().super_images(["embedding"]).sort_by(order).to_pylist() for index in indexes)
     assert one == two != []
 
 
