@@ -87,11 +87,11 @@ class ImageTower:
         still computes, so that the next batch can be submitted; on a CPU all is computed by then."""
         if grid is not None:
             self.check_cells()
-        there = self._transfer.put(pixels)
+        staged = self._transfer.staged(pixels)
         # Not inference_mode: autocast would cast what is left to cast at every call. One thread at a time, since an
-        # attribute of the tower says whether it gives tokens.
+        # attribute of the tower says whether it gives tokens, and no batch should wait for the copy of the next.
         with self._launching, torch.no_grad(), self.computing():
-            results = self._embeddings(self._normalised(there), grid)
+            results = self._embeddings(self._normalised(self._transfer.put(staged)), grid)
             fetched = self._transfer.fetch([F.normalize(each.float(), dim=-1) for each in results])
 
         def result() -> Encoded:

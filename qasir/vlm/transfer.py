@@ -15,7 +15,11 @@ Fetched = Callable[[], list[NDArray[np.float32]]]
 class Transfer(Protocol):
     """Between this process's memory and a device's; several threads may share one."""
 
-    def put(self, pixels: NDArray[np.uint8]) -> Tensor:
+    def staged(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """The same in memory that the device copies from."""
+        ...
+
+    def put(self, staged: Tensor) -> Tensor:
         """The same on the device, for the thread's current stream."""
         ...
 
@@ -27,8 +31,11 @@ class Transfer(Protocol):
 class Direct:
     """To and from a CPU, which computes what it is asked before it goes on."""
 
-    def put(self, pixels: NDArray[np.uint8]) -> Tensor:
+    def staged(self, pixels: NDArray[np.uint8]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(pixels))
+
+    def put(self, staged: Tensor) -> Tensor:
+        return staged
 
     def fetch(self, results: Sequence[Tensor]) -> Fetched:
         arrays = [tensor.numpy() for tensor in results]
@@ -45,11 +52,13 @@ class Overlapped:
     def __init__(self, device: torch.device) -> None:
         self._in, self._out = torch.cuda.Stream(device), torch.cuda.Stream(device)
 
-    def put(self, pixels: NDArray[np.uint8]) -> Tensor:
+    def staged(self, pixels: NDArray[np.uint8]) -> Tensor:
         pinned = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
-        pinned.copy_(torch.from_numpy(np.ascontiguousarray(pixels)))
+        return pinned.copy_(torch.from_numpy(np.ascontiguousarray(pixels)))
+
+    def put(self, staged: Tensor) -> Tensor:
         with torch.cuda.stream(self._in):
-            there = pinned.to(self._in.device, non_blocking=True)
+            there = staged.to(self._in.device, non_blocking=True)
         computing = torch.cuda.current_stream(self._in.device)
         computing.wait_stream(self._in)
         there.record_stream(computing)
