@@ -1,8 +1,9 @@
 """The half of a vision-language model that encodes super images: all of it that an encoder needs."""
 
+import ctypes
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,9 @@ class ImageTower:
         image_size: pixels a side; another size than the model's own interpolates its position embeddings.
         """
         on = torch.device(device) if device else default_device()
-        return cls(build(source, image_size).visual, source, precision=precision, device=on)
+        tower = cls(build(source, image_size).visual, source, precision=precision, device=on)
+        _give_back_memory()
+        return tower
 
     @property
     def dtype(self) -> torch.dtype:
@@ -135,6 +138,13 @@ class ImageTower:
             weights = cell_overlap(self.image_size, grid, self.module.grid_size[0])
             self._pools[grid] = torch.from_numpy(weights).to(self.device, dtype)
         return self._pools[grid]
+
+
+def _give_back_memory() -> None:
+    """Have the C library return what is free to the system: of a checkpoint and a text tower, glibc keeps all pieces
+    below 32 MiB, 180 to 320 MiB for ViT-B-32. Other C libraries have no such call."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def default_device() -> torch.device:
