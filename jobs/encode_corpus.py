@@ -25,6 +25,10 @@ MAX_FAILED = 0.1
 MaxFailed = Annotated[
     float, typer.Option(help="Largest share of new and changed files that may fail, from 20 of them up.")
 ]
+FrameRate = Annotated[
+    str | None,
+    typer.Option(help="Pictures a second, where the videos are folders of numbered pictures: 3 or 30000/1001."),
+]
 GpusPerEncoder = Annotated[
     float | None,
     typer.Option(
@@ -38,6 +42,7 @@ def encode(
     videos: Annotated[
         str | None, typer.Option(help="Folder (searched recursively), glob, or manifest (.csv, .jsonl, .parquet).")
     ] = None,
+    frame_rate: FrameRate = None,
     index: Annotated[
         str | None, typer.Option(help="Folder or object-store URI of the index; made if it is not there.")
     ] = None,
@@ -53,21 +58,27 @@ def encode(
     given: Given,
 ) -> None:
     """Encode new and changed videos into an index. Nothing is deleted; run it again to go on where it stopped."""
-    from jobs.progress import EncodingProgress, throughput_lines
-    from pipelines.encode import encode_corpus
     from qasir.encoding.corpus_config import IndexConfig, load_corpus_config
     from qasir.encoding.failures import too_many_failed
+    from qasir.index.index import Index
     from qasir.video.corpus import list_videos
 
     if config is not None:
-        named = ["videos", "index", *(option.field for option in options_of(EncoderOptions))]
+        named = ["videos", "frame_rate", "index", *(option.field for option in options_of(EncoderOptions))]
         given.refuse(named, "--config names the videos, the indexes and their encoders")
         loaded = load_corpus_config(config)
-        corpus, wanted = list_videos(loaded.videos), loaded.indexes
+        corpus, wanted = list_videos(loaded.videos, rate=loaded.rate), loaded.indexes
     elif videos is None or index is None:
         raise typer.BadParameter("give --videos and --index, or --config")
     else:
-        corpus, wanted = list_videos(videos), (IndexConfig(**asdict(encoder), uri=index),)
+        corpus, wanted = list_videos(videos, rate=frame_rate), (IndexConfig(**asdict(encoder), uri=index),)
+    if any(Index.find(entry.uri) is None for entry in wanted):  # there is work, for which Ray starts meanwhile
+        from pipelines.cluster import connect_early
+
+        connect_early()
+    from jobs.progress import EncodingProgress, throughput_lines
+    from pipelines.encode import encode_corpus
+
     targets = [target(entry, corpus, gpus_per_encoder, named=config is not None) for entry in wanted]
     if any(t.source.model == "qasir-tiny" for t in targets) and not _is_demo(corpus):
         log.warning(

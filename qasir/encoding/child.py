@@ -96,7 +96,7 @@ def _listen(asked: "queue.SimpleQueue[Any]") -> None:
 
 def _answer(request: Cut | DecodeRequest, task: Task, answers: IO[bytes]) -> None:
     if isinstance(request, Cut):
-        _send(answers, SEGMENTS, cut_videos(request.plan, **task.options.cut_limits))
+        _send(answers, SEGMENTS, cut_videos(request.plan, task.specs, **task.options.cut_limits))
     else:
         for part in task.decode(request.segments, task.specs, **task.options.decode_limits):
             for letter, rows in ((TILES, part.tiles), (REPORTS, part.reports)):

@@ -2,10 +2,8 @@
 
 import io
 import logging
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -18,12 +16,16 @@ from qasir.encoding.alarm import Alarm
 from qasir.encoding.memory import MemoryLimit
 from qasir.encoding.reports import CHANGED, Report, report_rows
 from qasir.encoding.rows import REPORT_SCHEMA, TILE_SCHEMA
+from qasir.encoding.schedules import scheduled, tiling_of
+from qasir.encoding.stopwatch import Stopwatch, Taken
 from qasir.errors import VideoError
 from qasir.index.schemas import ENCODED, FAILED
 from qasir.index.spec import EncoderSpec
-from qasir.video.container import End, Video
+from qasir.video.container import End
 from qasir.video.corpus import MISSING, VideoFile, current_fingerprint
 from qasir.video.limits import out_of_memory
+from qasir.video.open_video import SampledVideo, open_video
+from qasir.video.schedule import Schedule
 from qasir.video.tile import SuperImage, Tiler, Tiling, Wanted, super_images
 from qasir.video.video_file import is_same_version
 
@@ -95,16 +97,18 @@ def _decode_segment(
     groups = _groups(needs)
     tiles: list[dict[str, Any]] = []
     n_bytes = 0
-    clock = _Stopwatch()
+    clock = Stopwatch()
     outcome: dict[str, Any]
     try:
         if file.problem is not None:
             raise VideoError("io", file.problem)
         alarm.set()
         _check_unchanged(file)
-        with Video(file.uri, alive=alarm.set) as video:
+        with open_video(file.uri, alive=alarm.set) as video:
             for group in groups:
-                group.tiler = Tiler(_wanted(group, row["start_s"], row["stop_s"]), video.pixel_aspect)
+                schedule = scheduled(group.tiling, row["schedules"], video, allow_partial=allow_partial)
+                wanted = _wanted(group, schedule, row["start_s"], row["stop_s"])
+                group.tiler = Tiler(wanted, video.pixel_aspect, schedule)
             images = super_images(video, [g.tiler for g in groups if g.tiler is not None], allow_partial=allow_partial)
             while True:
                 try:
@@ -133,7 +137,7 @@ def _decode_segment(
             outcome = _failed(file, error)
     outcome |= {"segment": row["segment"], "n_segments": row["n_segments"]}
     yield Decoded(
-        pa.Table.from_pylist(tiles, schema=TILE_SCHEMA), report_rows(_reports(file, groups, outcome, clock.seconds()))
+        pa.Table.from_pylist(tiles, schema=TILE_SCHEMA), report_rows(_reports(file, groups, outcome, clock.taken()))
     )
 
 
@@ -148,23 +152,7 @@ def _check_unchanged(file: VideoFile) -> None:
         raise VideoError("io", f"{CHANGED}: {how}")
 
 
-class _Stopwatch:
-    """Seconds since it was made, without those in which it was stopped."""
-
-    def __init__(self) -> None:
-        self._since = time.perf_counter()
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self._since
-
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
-        at = time.perf_counter()
-        yield
-        self._since += time.perf_counter() - at
-
-
-def _encoded(video: Video, end: End) -> dict[str, Any]:
+def _encoded(video: SampledVideo, end: End) -> dict[str, Any]:
     """The columns of a report about a segment that decoded."""
     return {
         "status": ENCODED, "duration_s": end.duration_s, "width": video.width, "height": video.height,
@@ -179,30 +167,36 @@ def _failed(file: VideoFile, error: VideoError) -> dict[str, Any]:
     return {"status": FAILED, "error_kind": error.kind, "error": str(error)}
 
 
-def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], seconds: float) -> Iterator[Report]:
+def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], taken: Taken) -> Iterator[Report]:
     for group in groups:
         counts: dict[str, Any] = {}
         if group.tiler is not None:
             counts = {"n_sampled": group.tiler.n_sampled, "n_super_images": group.tiler.n_super_images}
         for need in group.needs:
-            yield Report(**file.columns, **outcome, **counts, index=need.index, n_new=need.n_new, seconds=seconds)
-            seconds = 0.0  # one segment's time is told once
+            yield Report(**file.columns, **outcome, **counts, index=need.index, n_new=need.n_new, **asdict(taken))
+            taken = Taken(0.0, 0.0, 0.0)  # one segment's time is told once
 
 
 def _groups(needs: list[_Need]) -> list[_Group]:
     groups: dict[Tiling, _Group] = {}
     for need in needs:
-        tiling = Tiling(need.spec.rate, need.spec.grid, need.spec.image_size, need.spec.fit)
+        tiling = tiling_of(need.spec)
         groups.setdefault(tiling, _Group(tiling)).needs.append(need)
     return list(groups.values())
 
 
-def _wanted(group: _Group, start_s: int, stop_s: int | None) -> Wanted:
+def _wanted(group: _Group, schedule: Schedule | None, start_s: int, stop_s: int | None) -> Wanted:
     """A super image belongs to the segment of its first sample."""
+
+    def first_position(seconds: int) -> int:
+        if schedule is None:
+            return group.tiling.first_position(Fraction(seconds))
+        return -(-schedule.index_at(Fraction(seconds)) // group.tiling.per_image)
+
     return Wanted(
         group.tiling,
-        start=group.tiling.first_position(Fraction(start_s)),
-        stop=None if stop_s is None else group.tiling.first_position(Fraction(stop_s)),
+        start=first_position(start_s),
+        stop=None if stop_s is None else first_position(stop_s),
         skip=frozenset.intersection(*(need.committed for need in group.needs)),
     )
 

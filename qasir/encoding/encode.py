@@ -47,9 +47,18 @@ def encode(
 
 def plain_stages(targets: Sequence[Target], options: EncodeOptions, *, isolate: bool = True) -> PlainLoop:
     """The plain loop for these indexes, each with the model that made it."""
-    on_gpu = torch.cuda.is_available()
-    batch = GPU_BATCH if on_gpu else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
+    has_gpu = torch.cuda.is_available()
+    batch = GPU_BATCH if has_gpu else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
+    threads = 0 if has_gpu else torch.get_num_threads()
     indexes = [target.index for target in targets]
+    sources, specs = [target.source for target in targets], [index.spec for index in indexes]
+    calls = GPU_CALLS if has_gpu else 1
     return PlainLoop(
-        indexes, lambda: load_models(targets), options, batch=batch, calls=GPU_CALLS if on_gpu else 1, isolate=isolate
+        indexes,
+        lambda: load_models(sources, specs),
+        options,
+        batch=batch,
+        calls=calls,
+        encoder_threads=threads,
+        isolate=isolate,
     )

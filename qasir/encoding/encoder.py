@@ -38,11 +38,11 @@ class Encoder:
         self.specs = specs
         self._models = models
         self._timing = threading.Lock()
-        self._free_since = 0.0
+        self._ended = self._cpu_ended = 0.0
 
     def __call__(self, tiles: pa.Table) -> pa.Table:
         """TILE_SCHEMA -> ENCODED_SCHEMA; one failure row where a model raises."""
-        began, since = time.time(), time.perf_counter()
+        began, since, cpu_since = time.time(), time.perf_counter(), time.process_time()
         try:
             rows = [self._encoded(index, images) for index, images in enumerate(_by_index(tiles, len(self.specs)))]
         except Exception as error:
@@ -51,15 +51,17 @@ class Encoder:
         table = pa.concat_tables(
             [ENCODED_SCHEMA.empty_table(), *(part for part in rows if part is not None)], promote_options="default"
         )
-        took = np.full(len(table), self._busy_s(since) / max(1, len(table)))
-        return _with(table, encode_s=took, began=np.full(len(table), began))
+        took_s, cpu_s = self._busy_s(since, cpu_since)
+        told = {"encode_s": took_s / max(1, len(table)), "encode_cpu_s": cpu_s / max(1, len(table)), "began": began}
+        return _with(table, **{name: np.full(len(table), value) for name, value in told.items()})
 
-    def _busy_s(self, since: float) -> float:
-        """Seconds that this was busy with a call that began then and ends now: what passed while an earlier one was
-        under way is that one's."""
+    def _busy_s(self, since: float, cpu_since: float) -> tuple[float, float]:
+        """Seconds, of the clock and of this process's CPUs, of a call that began then and ends now: what passed while
+        an earlier one was under way is that one's."""
         with self._timing:
-            since, self._free_since = max(since, self._free_since), time.perf_counter()
-            return self._free_since - since
+            began, cpu_began = max(since, self._ended), max(cpu_since, self._cpu_ended)
+            self._ended, self._cpu_ended = time.perf_counter(), time.process_time()
+            return self._ended - began, self._cpu_ended - cpu_began
 
     def _encoded(self, index: int, images: pa.Table) -> pa.Table | None:
         if not len(images):

@@ -1,5 +1,6 @@
 """The stages of encoding one after another, without Ray: what a library user with ten videos runs, and most tests."""
 
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,6 +9,7 @@ from functools import cached_property, partial
 import pyarrow as pa
 
 from qasir.encoding.ahead import Ahead
+from qasir.encoding.bounds import Capacity
 from qasir.encoding.child import Decode, Task
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import Decoded, decode_segments
@@ -29,8 +31,9 @@ class PlainLoop:
     """`Stages` that cut and decode in one watched child, and encode and write in this process.
 
     models: makes what encodes for each index, called when there is something to encode. batch: how many super images
-    are encoded at once; calls: how many batches are under way, each in a thread. isolate: whether there is a child;
-    without one no limit of time or memory holds, and a file that kills its decoder kills this process.
+    are encoded at once; calls: how many batches are under way, each in a thread. encoder_threads: cores that a model
+    computes on, 0 where it has a GPU. isolate: whether there is a child; without one no limit of time or memory holds,
+    and a file that kills its decoder kills this process.
     """
 
     def __init__(
@@ -41,10 +44,11 @@ class PlainLoop:
         *,
         batch: int = _BATCH,
         calls: int = 1,
+        encoder_threads: int = 1,
         isolate: bool = True,
         decode: Decode = decode_segments,
     ) -> None:
-        self.workers = {"decode": 1, "encode": 1}
+        self.capacity = Capacity(os.cpu_count() or 1, 1, 1, encoder_threads)
         self._indexes = indexes
         self._models = models
         self._task = Task(decode, [index.spec for index in indexes], options)
@@ -89,7 +93,7 @@ class PlainLoop:
         if not self._isolate:
             # An alarm would end this process, and a limit would leave it without memory for the rest of its work.
             options = replace(task.options, decode_timeout_s=None, decode_memory=None)
-            yield task.decode(cut_videos(plan, **options.cut_limits), task.specs, **options.decode_limits)
+            yield task.decode(cut_videos(plan, task.specs, **options.cut_limits), task.specs, **options.decode_limits)
             return
         with (
             WatchedDecoder(task) as decoder,

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 
-from qasir.encoding.options import MAX_GAP_S, EncoderOptions
+from qasir.encoding.options import EncoderOptions, settled_gap_s
 from qasir.errors import ModelError, SpecError
 from qasir.index.index import Index
-from qasir.index.spec import EncoderSpec, check_fit, check_fps, check_grid, check_precision, check_sampling
+from qasir.index.spec import TONE_MAPPED, EncoderSpec, check_fit, check_fps, check_grid, check_precision, check_sampling
 from qasir.video.corpus import Corpus
 from qasir.vlm.precision import resolve_precision
 from qasir.vlm.sizes import model_sizes
@@ -24,21 +24,22 @@ def prepare(
     source is pinned to the weights that are here: whoever loads others, on another machine say, is told.
 
     "auto" precision follows an index that is there already, so that one made on a GPU can be kept up to date without
-    one; for a new one device_type() tells what encoders will run on ("cuda" or "cpu"). Raises SpecError, ModelError.
+    one; for a new one device_type() tells what encoders will run on ("cuda" or "cpu"). So does the handling of colours,
+    which is that of this version only in a new one. Raises SpecError, ModelError.
     """
     check_grid(options.grid)
     check_fps(options.fps)
     check_fit(options.fit)
     check_sampling(options.sampling)
     check_precision(options.precision)
-    max_gap_s = _max_gap_s(options)
+    max_gap_s = settled_gap_s(options)
     existing = Index.find(index_uri)
     source = resolve(options.model, options.pretrained)
+    sizes = model_sizes(source, options.image_size, cells=options.cells)
     precision = options.precision
     if precision == "auto" and existing is not None:
         precision = existing.spec.precision
     precision = resolve_precision(precision, device_type=device_type)
-    sizes = model_sizes(source, options.image_size, cells=options.cells)
     source = source.pinned()
     if existing is not None and (existing.spec.model, existing.spec.pretrained) == (source.model, source.pretrained):
         _check_weights(existing, source)
@@ -56,28 +57,22 @@ def prepare(
         max_gap_s=max_gap_s,
         cells=options.cells,
         thumbnails=options.thumbnails,
+        colour=TONE_MAPPED if existing is None else existing.spec.colour,
         library_version=library_version(),
     )
     return Index.open_or_new(index_uri, spec, corpus.root, corpus.source), source
 
 
-def _max_gap_s(options: EncoderOptions) -> float:
-    """As an encoder spec holds it. Raises SpecError."""
-    if options.sampling == "uniform":
-        if options.max_gap_s is not None:
-            raise SpecError("--max-gap goes with --sampling keyframes: uniform samples are 1 / fps apart")
-        return 0.0
-    gap = MAX_GAP_S if options.max_gap_s is None else options.max_gap_s
-    if not gap > 0.0:
-        raise SpecError(f"max gap {gap:g} s: choose a time above 0")
-    return gap
-
-
 def check_options(options: EncoderOptions, index: Index) -> None:
     """Whether an index was made with these options, as far as can be told without loading a model. Raises SpecError."""
+    check_fps(options.fps)
+    check_sampling(options.sampling)
     # `pretrained` says where weights are, not what they are.
-    names = [field.name for field in fields(EncoderOptions) if field.name != "pretrained"]
+    names = [field.name for field in fields(EncoderOptions) if field.name not in ("pretrained", "max_gap_s")]
     asked = {name: getattr(options, name) for name in names if getattr(options, name) not in (None, "auto")}
+    max_gap_s = settled_gap_s(options)
+    if options.sampling == index.spec.sampling:
+        asked["max_gap_s"] = max_gap_s
     differences = [
         f"  {name}: {getattr(index.spec, name)} in the index, {value} asked for"
         for name, value in asked.items()

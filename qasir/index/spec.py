@@ -11,11 +11,16 @@ from qasir.video.super_image import Fit, Sampling, cell_edges
 PIXELS_VERSION = 1
 """Raised whenever the same video under the same settings would give other pixels or other embeddings."""
 
+AS_CODED = "tagged matrix and range, else BT.709 from 720 lines and BT.601 below; no transfer conversion"
+TONE_MAPPED = (
+    "tagged matrix and range, else BT.709 from 720 lines and BT.601 below; PQ and HLG to BT.709 by Hable's curve"
+)
+"""How colours became RGB: that of indexes as they were first made, and of new ones."""
 FITS = ("squash", "letterbox")
 SAMPLINGS = ("uniform", "keyframes")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _INFORMATION = frozenset({"library_version", "pretrained", "finetuned"})
-_MAX_GRID = 16
+MAX_GRID = 16
 _MAX_FPS = 240.0
 
 
@@ -52,7 +57,7 @@ class EncoderSpec:
     cells: bool = True
     thumbnails: bool = True
     interpolation: str = "bicubic"
-    colour: str = "tagged matrix and range, else BT.709 from 720 lines and BT.601 below; no transfer conversion"
+    colour: str = AS_CODED
     pixels_version: int = PIXELS_VERSION
     sampling: Sampling = "uniform"
     max_gap_s: float = 0.0
@@ -72,9 +77,21 @@ class EncoderSpec:
             cell_edges(self.image_size, self.grid)
 
     @property
+    def sampled(self) -> str:
+        """Which frames are taken, in words."""
+        if self.sampling == "uniform":
+            return f"{self.fps:g} frame{'' if self.fps == 1.0 else 's'} a second"
+        return f"keyframes, at most {self.fps:g} a second, and frames between those over {self.max_gap_s:g} s apart"
+
+    @property
     def rate(self) -> Fraction:
         """fps as the exact rational its decimal form means."""
         return Fraction(str(self.fps))
+
+    @property
+    def tone_map(self) -> bool:
+        """Whether frames of a high dynamic range are mapped to the standard one."""
+        return self.colour == TONE_MAPPED
 
     @property
     def has_model(self) -> bool:
@@ -103,6 +120,8 @@ class EncoderSpec:
         which they were loaded do not differ, as far as can be told."""
         mine, theirs = self.identity, other.identity
         found = {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+        if "sampling" in found:
+            found.pop("max_gap_s", None)  # which only one of them has
         if "weights" in found and (self._is_named_by(other.weights) or other._is_named_by(self.weights)):
             del found["weights"]
         return found
@@ -112,8 +131,8 @@ class EncoderSpec:
 
 
 def check_grid(grid: int) -> None:
-    if not 1 <= grid <= _MAX_GRID:
-        raise SpecError(f"grid {grid}: choose a whole number from 1 to {_MAX_GRID}")
+    if not 1 <= grid <= MAX_GRID:
+        raise SpecError(f"grid {grid}: choose a whole number from 1 to {MAX_GRID}")
 
 
 def check_fps(fps: float) -> None:

@@ -9,14 +9,17 @@ decoding that no sample depends on. Damage that touches no frame a sample depend
 """
 
 import logging
+from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
 import av.error
+import numpy as np
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -26,6 +29,10 @@ from qasir.video.limits import check_length, check_size, decoding, longest_s
 from qasir.video.lookahead import Inexact, Lookahead
 from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container, packets_until
 from qasir.video.recorded import recorded_at
+from qasir.video.schedule import KeyframeRule, Schedule, ScheduleHand, Timeline
+from qasir.video.scheduled import ScheduledFrames
+from qasir.video.survey import survey
+from qasir.video.tone_map import DEFAULT_PEAK_NITS, is_high_range, stated_peak
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +41,8 @@ MAX_GAP_S = 3600
 _LOOKED_AHEAD_S, _LOOKED_AHEAD_BYTES = 3600, 64 << 20
 """A file of so few bytes that goes on for so long, and for longer than its header promises, has its timestamps read to
 the end before more of it is decoded. A larger one is stopped where it is too long."""
+_CLOCK_RATE = 10_000
+"""An average rate from which on it is that of the clock, not of frames: DV's demuxer says so."""
 _SOUGHT_EXACTLY = ("mov", "matroska")
 """Demuxers with an index of keyframes by exact time."""
 
@@ -49,11 +58,14 @@ class Clock:
 
 @dataclass(frozen=True)
 class Sample:
-    """Sample `index` of the clock numbered `clock`: the frame on display at index / rate."""
+    """Sample `index` of the clock numbered `clock`: the frame on display at time_s. next_s: when that clock's next
+    sample is, if there is one; None where a schedule ends."""
 
     clock: int
     index: int
     frame: VideoFrame
+    time_s: float
+    next_s: float | None
 
 
 @dataclass(frozen=True)
@@ -67,14 +79,15 @@ class End:
 
 @dataclass
 class _Reading:
-    """What one pass over the file has found so far."""
+    """What one pass over the file has found so far. tick: when the frame is shown that is being decoded."""
 
+    tick: int = 0
     duration_s: float | None = None
     decode_errors: int = 0
     first_error: str | None = None
 
-    def end(self) -> End:
-        return End(self.duration_s, self.decode_errors)
+    def end(self, scheduled_s: float | None) -> End:
+        return End(self.duration_s if scheduled_s is None else scheduled_s, self.decode_errors)
 
 
 class _Hand:
@@ -88,6 +101,14 @@ class _Hand:
         self.tick = self._floor(self.index)
 
     @property
+    def time_s(self) -> float:
+        return float(self.index / self._clock.rate)
+
+    @property
+    def next_s(self) -> float:
+        return float((self.index + 1) / self._clock.rate)
+
+    @property
     def done(self) -> bool:
         return self._clock.stop is not None and self.index >= self._clock.stop
 
@@ -95,8 +116,7 @@ class _Hand:
     def to_the_end(self) -> bool:
         return self._clock.stop is None
 
-    @property
-    def within(self) -> bool:
+    def within(self, _tick: int) -> bool:
         """Whether the frame on display now belongs to this clock's stretch of the video."""
         return (self.index > self._clock.start or self.index == 0) and not self.done
 
@@ -113,6 +133,14 @@ class _Hand:
         return None if self._clock.stop is not None and index >= self._clock.stop else self._floor(index)
 
 
+_Hands = Sequence[_Hand | ScheduleHand]
+
+
+def hand_of(clock: Clock | Schedule, time_base: Fraction) -> _Hand | ScheduleHand:
+    """Where the samples of a clock or a schedule begin to be taken."""
+    return ScheduleHand(clock) if isinstance(clock, Schedule) else _Hand(clock, time_base)
+
+
 class Video:
     """An open video file, whose frames are read by `samples`.
 
@@ -125,13 +153,21 @@ class Video:
         self._alive = alive
         self._rate = 1.0
         self._first: int | None = None
+        self._timeline: Timeline | None = None
         self._open()
         context = self._stream.codec_context
         self.width, self.height = context.width, context.height
         self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
         self.codec = context.name
 
+    def _rewind(self) -> None:
+        """Have the container stand at its beginning."""
+        if not self._at_start:
+            self._container.close()
+            self._open()
+
     def _open(self) -> None:
+        self._at_start = True
         self._container = open_container(self.uri)
         try:
             self._stream = video_stream(self._container)
@@ -157,10 +193,14 @@ class Video:
         self._container.close()
 
     @property
+    def time_base(self) -> Fraction:
+        """Seconds a tick of the stream's timestamps."""
+        return self._time_base
+
+    @property
     def frame_rate(self) -> float:
         """Average frames a second as the container states or guesses it; 0 where it says nothing."""
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        return float(rate) if rate else 0.0
+        return float(stated_rate(self._stream))
 
     @property
     def stated_duration_s(self) -> float | None:
@@ -179,14 +219,28 @@ class Video:
         """What a player's time is at t = 0 (`qasir.video.media_time`); None as long as no frame was read."""
         return None if self._first is None else float(self._first * self._time_base)
 
-    def read_first(self) -> None:
-        """Decode the first displayed frame, and no more; `samples` is for another Video then. Damage before it is
-        passed over. Raises VideoError("no_frames")."""
+    def read_first(self) -> VideoFrame:
+        """The first displayed frame, of which no more is decoded; `samples` is for another Video then. Damage before it
+        is passed over. Raises VideoError("no_frames")."""
         reading = _Reading()
         frame = next(self._decoded([], reading, allow_partial=True), None)
         if frame is None:
             raise _no_frames(reading)
         self._first = frame.pts if frame.pts is not None else 0
+        return frame
+
+    @cached_property
+    def peak_nits(self) -> float:
+        """The brightest light that a video of a high dynamic range states (`qasir.video.tone_map`). Its first frame
+        tells, so that it is the same wherever reading begins."""
+        if not is_high_range(self._stream.codec_context.color_trc):
+            return DEFAULT_PEAK_NITS
+        try:
+            with Video(self.uri, alive=self._alive) as again:
+                return stated_peak(again.read_first()) or DEFAULT_PEAK_NITS
+        except VideoError as error:  # whoever reads on meets it too
+            log.debug("%s: no first frame: %s", self.uri, error)
+            return DEFAULT_PEAK_NITS
 
     def _promised_s(self) -> float:
         """How long the header says that the video stream is, or else the file; 0 where it does not say."""
@@ -195,28 +249,101 @@ class Video:
         stated = self._stream.duration
         return self.stated_duration_s if stated is None else float(stated * self._time_base)
 
-    def samples(self, clocks: Sequence[Clock], *, allow_partial: bool = False) -> Generator[Sample, None, End]:
+    def samples(
+        self, clocks: Sequence[Clock | Schedule], *, allow_partial: bool = False
+    ) -> Generator[Sample, None, End]:
         """Every clock's samples, each clock's in order; what the generator returns is how the reading ended. To be
-        iterated once.
+        iterated once. Schedules are this video's own.
 
         Damage raises VideoError("decode"), or with allow_partial is counted and passed over.
         """
-        hands = [_Hand(clock, self._time_base) for clock in clocks]
+        hands = [hand_of(clock, self._time_base) for clock in clocks]
+        schedules = [clock for clock in clocks if isinstance(clock, Schedule)]
+        scheduled_s = self._scheduled_end_s(schedules)
         if all(hand.done for hand in hands):
-            return End(None, 0)
-        self._rate = float(max(clock.rate for clock in clocks))
+            return End(scheduled_s, 0)
+        self._rate = max([self._rate, *(float(clock.rate) for clock in clocks if isinstance(clock, Clock))])
         check_length(self._promised_s(), self._n_bytes, "the header promises", self._rate)
         reading = _Reading()
         try:
-            yield from self._shown(self._sampled_frames(hands, reading), hands)
-            return reading.end()
+            yield from self._shown(self._few_frames(clocks, hands, reading), hands)
+            return reading.end(scheduled_s)
         except Inexact as reason:
             log.debug("%s: decoding every frame: %s", self.uri, reason)
-        self._container.close()
-        self._open()
+        self._rewind()
         reading = _Reading()
         yield from self._shown(self._every_frame(hands, reading, allow_partial), hands)
-        return reading.end()
+        return reading.end(scheduled_s)
+
+    def _few_frames(
+        self, clocks: Sequence[Clock | Schedule], hands: _Hands, reading: _Reading
+    ) -> Iterator[tuple[VideoFrame, int]]:
+        """Those that samples depend on, and not many more. Raises `Inexact` where that cannot be told."""
+        schedules = [clock for clock in clocks if isinstance(clock, Schedule)]
+        if not all(schedule.by_packets for schedule in schedules):
+            raise Inexact("packets do not tell the frames' times")
+        by_schedule = len(schedules) == len(clocks)
+        if not (by_schedule and self.stated_duration_s is not None):
+            self._rewind()
+        self._at_start = False
+        yield from self._scheduled_frames(schedules) if by_schedule else self._sampled_frames(hands, reading)
+
+    def _scheduled_end_s(self, schedules: Sequence[Schedule]) -> float | None:
+        """The duration by a schedule that holds the last sample: the same however the video is read."""
+        ends = [schedule.end for schedule in schedules if schedule.end is not None]
+        return float(ends[0] * self._time_base) if ends else None
+
+    def schedule(self, rule: KeyframeRule, *, allow_partial: bool = False) -> Schedule:
+        """The samples that a rule takes of this video. Where packets do not tell the frames' times, all frames are
+        decoded for it, and keyframes are those that the decoder calls so. Raises VideoError as `samples` does."""
+        self._rate = max(self._rate, float(rule.rate))
+        if self._timeline is None:
+            try:
+                self._timeline = self.timeline()
+            except Inexact as reason:
+                log.debug("%s: decoding every frame for the times: %s", self.uri, reason)
+                self._timeline = self._decoded_timeline(allow_partial)
+        return self._timeline.schedule(rule)
+
+    def timeline(self) -> Timeline:
+        """The frames' times by their packets: the whole file is read, and not decoded. Raises `Inexact` where they do
+        not tell."""
+        self._rewind()
+        self._at_start = False
+        found = survey(self._container, self._stream, alive=self._alive)
+        if self._is_cut():
+            raise Inexact("cut short")
+        origin = int(found.shown[0]) if found.begins_plainly else self._first_timestamp()
+        shown = found.shown[found.shown >= origin] - origin
+        if len(shown) == 0 or shown[0] > 0:
+            raise Inexact("a frame that no packet announced")
+        if np.diff(shown, prepend=0).max() > MAX_GAP_S / self._time_base:
+            raise Inexact("a jump in the timestamps")
+        end = int(shown[-1]) + (found.step or self._usual_step() or 1)
+        check_length(float(end * self._time_base), self._n_bytes, "timestamps go on for", self._rate)
+        keys = array("q", (found.keys - origin).tobytes())
+        return Timeline(self._time_base, origin, array("q", shown.tobytes()), keys, end)
+
+    def _first_timestamp(self) -> int:
+        with Video(self.uri, alive=self._alive) as other:
+            other.read_first()
+            assert other._first is not None
+            return other._first
+
+    def _decoded_timeline(self, allow_partial: bool) -> Timeline:
+        """The same by decoding every frame."""
+        reading = _Reading()
+        shown, keys = array("q"), array("q")
+        at = 0
+        with Video(self.uri, alive=self._alive) as other:
+            for frame, until in other._every_frame([], reading, allow_partial):
+                if not shown or at > shown[-1]:
+                    shown.append(at)
+                if frame.key_frame and (not keys or at > keys[-1]):
+                    keys.append(at)
+                at = until
+            assert other._first is not None
+            return Timeline(self._time_base, other._first, shown, keys, at, by_packets=False)
 
     def seeks_exactly(self, at_s: Sequence[float]) -> bool:
         """Whether seconds from the middle can be decoded without all that comes before them, tried at each of these."""
@@ -225,22 +352,22 @@ class Video:
                 hands = [_Hand(Clock(Fraction(1), int(at), int(at) + 1), self._time_base)]
                 for _ in self._shown(self._sampled_frames(hands, _Reading()), hands):
                     pass
-                self._container.close()
-                self._open()
+                self._at_start = False
+                self._rewind()
         except Inexact:
             return False
         return True
 
-    def _shown(self, frames: Iterator[tuple[VideoFrame, int]], hands: list[_Hand]) -> Iterator[Sample]:
+    def _shown(self, frames: Iterator[tuple[VideoFrame, int]], hands: _Hands) -> Iterator[Sample]:
         """Gives every sample its frame; frames come as (frame, tick until which it is on display)."""
         for frame, until in frames:
             if until > self._checked_until:
                 self._check_end(until)
             for clock, hand in enumerate(hands):
-                while hand.tick < until and not hand.done:  # until is whole, so a rounded-down time compares exactly
-                    yield Sample(clock, hand.index, frame)
+                while not hand.done and hand.tick < until:  # until is whole, so a rounded-down time compares exactly
+                    yield Sample(clock, hand.index, frame, hand.time_s, hand.next_s)
                     hand.advance()
-            if all(hand.done for hand in hands):
+            if all(hand.done and not hand.to_the_end for hand in hands):
                 return
 
     def _check_end(self, tick: int) -> None:
@@ -266,13 +393,13 @@ class Video:
                 pass  # whoever decodes it meets that too
         return float((end - first) * self._time_base) if first is not None and end is not None else 0.0
 
-    def _sampled_frames(self, hands: list[_Hand], reading: _Reading) -> Iterator[tuple[VideoFrame, int]]:
+    def _sampled_frames(self, hands: _Hands, reading: _Reading) -> Iterator[tuple[VideoFrame, int]]:
         def next_sample(tick: int) -> int | None:
             return min((t for t in (hand.next_from(tick) for hand in hands) if t is not None), default=None)
 
         lookahead = Lookahead(
             self._container, self._stream, next_sample, alive=self._alive, max_gap=int(MAX_GAP_S / self._time_base),
-            start=min(hand.tick for hand in hands) if self.stated_duration_s is not None else 0,
+            start=min(hand.tick for hand in hands if not hand.done) if self.stated_duration_s is not None else 0,
         )  # fmt: skip
         last = 0
         for frame, at, until in lookahead.frames():
@@ -287,9 +414,17 @@ class Video:
             else:
                 yield frame, self._ends_at(reading, frame, at, at - last)
 
-    def _every_frame(
-        self, hands: list[_Hand], reading: _Reading, allow_partial: bool
-    ) -> Iterator[tuple[VideoFrame, int]]:
+    def _scheduled_frames(self, schedules: Sequence[Schedule]) -> Iterator[tuple[VideoFrame, int]]:
+        origin = self._first = schedules[0].origin
+        starts = {tick: start for each in schedules for tick, start in zip(each.ticks, each.starts, strict=True)}
+        wanted = [(origin + tick, origin + starts[tick]) for tick in sorted(starts)]
+        seeks = self.stated_duration_s is not None
+        for frame in ScheduledFrames(self._container, self._stream, wanted, seeks=seeks, alive=self._alive).frames():
+            check_size(frame.width, frame.height)
+            assert frame.pts is not None
+            yield frame, frame.pts - origin + 1
+
+    def _every_frame(self, hands: _Hands, reading: _Reading, allow_partial: bool) -> Iterator[tuple[VideoFrame, int]]:
         held: VideoFrame | None = None
         first = held_at = 0
         step = self._usual_step()
@@ -317,12 +452,12 @@ class Video:
 
     def _usual_step(self) -> int:
         """Ticks a frame lasts by the stated frame rate; 0 when none is stated."""
-        rate = self._stream.average_rate or self._stream.guessed_rate
+        rate = stated_rate(self._stream)
         return max(1, round(1 / (rate * self._time_base))) if rate else 0
 
-    def _decoded(self, hands: list[_Hand], reading: _Reading, allow_partial: bool) -> Iterator[VideoFrame]:
+    def _decoded(self, hands: _Hands, reading: _Reading, allow_partial: bool) -> Iterator[VideoFrame]:
         def damage(text: str, *, is_mine: bool | None = None) -> None:
-            reading.decode_errors += any(hand.within for hand in hands) if is_mine is None else is_mine
+            reading.decode_errors += any(hand.within(reading.tick) for hand in hands) if is_mine is None else is_mine
             reading.first_error = reading.first_error or text
             if not allow_partial:
                 raise VideoError("decode", text)
@@ -334,6 +469,8 @@ class Video:
                 self._alive()
                 if packet.size > 0:
                     n_packets, last = n_packets + 1, packet
+                if packet.pts is not None and self._first is not None:
+                    reading.tick = packet.pts - self._first
                 if packet.is_corrupt:
                     damage("a packet is cut short or marked corrupt")
                 try:
@@ -369,6 +506,14 @@ def video_stream(container: Any) -> VideoStream:
         raise VideoError("unsupported_codec", "no decoder for the video stream")
     check_size(stream.codec_context.width, stream.codec_context.height)
     return stream
+
+
+def stated_rate(stream: VideoStream) -> Fraction:
+    """Frames a second, on average, as the container states or guesses it; 0 where it says nothing."""
+    average = stream.average_rate
+    if average and average < _CLOCK_RATE:
+        return average
+    return stream.guessed_rate or average or Fraction(0)
 
 
 def _no_frames(reading: _Reading) -> VideoError:

@@ -25,7 +25,7 @@ from qasir.encoding.run import run_encoding
 from qasir.errors import QasirError
 from qasir.video.corpus import VideoFile, list_videos
 from qasir.vlm.weights import VlmSource
-from tests.qasir.encoding.decoders import crash_on_b, note_when
+from tests.qasir.encoding.decoders import crash_on_b, from_slow_storage, note_when
 from tests.videos import write_video
 
 # In fp32, since batches differ in size, and bf16 with them.
@@ -54,7 +54,8 @@ def assert_same(one, other):
 def test_a_graph_fills_the_tables_that_the_loop_fills(local_ray, videos, tmp_path):
     (videos / "bad.mp4").write_bytes(b"nothing")
     corpus = list_videos(str(videos))
-    wanted = [OPTIONS, replace(OPTIONS, grid=1, fps=10.0, cells=False, thumbnails=False)]
+    small = replace(OPTIONS, grid=1, cells=False, thumbnails=False)
+    wanted = [OPTIONS, replace(small, fps=10.0), replace(small, sampling="keyframes", fps=1.0, max_gap_s=1.0)]
     options = EncodeOptions(segment_s=1, segment_bytes=0, commit_every_s=0.0)
     seen = []
     targets = {}
@@ -65,7 +66,7 @@ def test_a_graph_fills_the_tables_that_the_loop_fills(local_ray, videos, tmp_pat
         seen.append(targets["ray"][1].index.table("super_images").count_rows())
 
     summaries = encode_corpus(corpus, targets["ray"], options, on_progress=look)
-    assert [(s.encoded, s.failures_by_kind) for s in summaries] == [(3, {"not_a_video": 1})] * 2
+    assert [(s.encoded, s.failures_by_kind) for s in summaries] == [(3, {"not_a_video": 1})] * 3
     assert summaries[0].throughput["workers"] == {"decode": 3, "encode": 1}  # no second encoder for so few
     assert summaries[0].throughput["busy_s"]["decode"] > 0
     assert any(0 < n < 67 for n in seen), "what is done is committed while the rest is encoded"
@@ -163,3 +164,35 @@ def test_an_encoder_on_a_gpu_has_the_next_batch_before_it_is_done(local_ray):
         )  # fmt: skip
         seen[gpus] = {row["calls"] for row in rows.take_all()}
     assert seen == {0.0: {1}, 1.0: {1, 2}}
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_decoders_that_wait_for_storage_become_more_and_what_the_first_made_is_kept(local_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.probe._LEAST_S", 2.0)
+    monkeypatch.setattr("pipelines.probe._WORTH", 0.0)
+    monkeypatch.setattr("pipelines.encode.most_decoders", lambda cpus, memory: 8)  # whatever memory this machine has
+    write_video(tmp_path / "videos" / "v00.mp4", 4)
+    for i in range(1, 80):
+        shutil.copy(tmp_path / "videos" / "v00.mp4", tmp_path / "videos" / f"v{i:02}.mp4")
+    corpus, options = list_videos(str(tmp_path / "videos")), EncodeOptions(commit_every_s=1.0)
+    model = replace(OPTIONS, grid=1, cells=False, thumbnails=False)
+    target = Target(*prepare(model, str(tmp_path / "index"), corpus))
+    written = []
+
+    def look(progress):
+        written.append(progress.super_images)
+
+    stages = RayStages([target], options, decode=from_slow_storage)
+    (summary,) = run_encoding(corpus, [target.index], stages, options, on_progress=look)
+    assert (summary.encoded, summary.failed) == (80, 0)
+    facts = summary.throughput
+    assert facts["probe"]["workers"]["decode"] == 3
+    assert facts["workers"]["decode"] == 8
+    assert facts["probe"]["seconds"] < facts["startup_s"] < summary.seconds
+    assert facts["bounds"].startswith(("decoding bounds this", "start-up took"))
+    assert written == sorted(written), "nothing is thrown away"
+    rows = target.index.table("super_images").to_table(columns=["video_id", "position"]).to_pylist()
+    n_each = len(rows) // 80
+    expected = [(f"v{i:02}", position) for i in range(80) for position in range(n_each)]
+    assert sorted((row["video_id"], row["position"]) for row in rows) == expected

@@ -97,7 +97,7 @@ export class Administration {
   }
 
   run(run) {
-    return element("tr", {}, element("th", { scope: "row", text: run.job }), element("td", {}, element("span", { class: `state ${run.live ? "live" : run.status}`, text: run.status })), element("td", { text: moment(run.started_at) }), element("td", { class: "right", text: took(run) }), element("td", { class: "right", text: rate(run) ?? "" }), element("td", { text: run.bottleneck ?? "" }));
+    return element("tr", {}, element("th", { scope: "row", text: run.job }), element("td", {}, element("span", { class: `state ${run.live ? "live" : run.status}`, text: run.status })), element("td", { text: moment(run.started_at) }), element("td", { class: "right", text: took(run) }), element("td", { class: "right", text: rate(run) ?? "" }), element("td", { text: run.bottleneck ?? "", title: run.seconds.bounds ?? "" }));
   }
 
   versions(versions, tags) {
@@ -129,4 +129,5 @@ function took({ started_at: start, ended_at: end, live }) {
   return until && start ? length((until - new Date(start)) / 1000) : "";
 }
 
-const encoder = (spec) => (spec?.model ? `, encoded by ${spec.model}, ${spec.grid} × ${spec.grid} frames a super image, ${spec.fps} a second` : "");
+const sampled = (spec) => (spec.sampling === "keyframes" ? `keyframes, at most ${spec.fps} a second` : `${spec.fps} a second`);
+const encoder = (spec) => (spec?.model ? `, encoded by ${spec.model}, ${spec.grid} × ${spec.grid} frames a super image, ${sampled(spec)}` : "");

@@ -1,6 +1,7 @@
-"""Stage: the evenly spaced frames, or super images, of videos, as rows of the table of clips."""
+"""Stage: evenly spread ones of the sampled frames, or super images, of videos, as rows of the table of clips."""
 
 import logging
+from dataclasses import replace
 from fractions import Fraction
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from qasir.encoding.alarm import Alarm
 from qasir.encoding.memory import MemoryLimit
+from qasir.encoding.schedules import scheduled
 from qasir.errors import VideoError
-from qasir.video.container import Video
 from qasir.video.limits import out_of_memory
+from qasir.video.open_video import SampledVideo, open_video
 from qasir.video.tile import Tiler, Tiling, Wanted, super_images
 
 log = logging.getLogger(__name__)
@@ -69,8 +71,9 @@ def _read(video_id: str, uri: str, tiling: Tiling, n_frames: int, alarm: Alarm) 
     n_there = n_bytes = 0
     try:
         # How many there are shows at the end, and a long video's do not fit into memory.
-        with Video(uri, alive=alarm.set) as video, TemporaryFile() as kept:
-            tiler = Tiler(Wanted(_fast_enough(video, tiling, n_frames)), video.pixel_aspect)
+        with open_video(uri, alive=alarm.set) as video, TemporaryFile() as kept:
+            often = _fast_enough(video, tiling, n_frames)
+            tiler = Tiler(Wanted(often), video.pixel_aspect, scheduled(often, [], video, allow_partial=False))
             for _, image in super_images(video, [tiler]):
                 n_bytes = kept.write(image.pixels.tobytes())
                 n_there += 1
@@ -96,10 +99,11 @@ def _row(video_id: str, **values: Any) -> pa.Table:
     return pa.Table.from_pylist([row], schema=READ_SCHEMA)
 
 
-def _fast_enough(video: Video, tiling: Tiling, n_frames: int) -> Tiling:
+def _fast_enough(video: SampledVideo, tiling: Tiling, n_frames: int) -> Tiling:
     """Samples a short video more often, so that it has as many super images as asked for."""
     stated_s = Fraction(video.stated_duration_s or 0).limit_denominator(1000)
     if not stated_s:
         return tiling
     needed = min(_MOST_A_SECOND, Fraction(n_frames * tiling.per_image) / stated_s)
-    return Tiling(max(tiling.rate, needed), tiling.grid, tiling.image_size, tiling.fit)
+    max_gap = None if tiling.max_gap is None else min(tiling.max_gap, 1 / needed)
+    return replace(tiling, rate=max(tiling.rate, needed), max_gap=max_gap)
