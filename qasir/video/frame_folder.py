@@ -39,7 +39,7 @@ class FrameFolder:
     media_offset_s = 0.0
     peak_nits = DEFAULT_PEAK_NITS
     gpu: Gpu | None = None
-    """None can decode pictures."""
+    """No GPU decodes pictures."""
     fallback: str | None = None
     decoder = CPU
 
