@@ -58,10 +58,9 @@ def encode(
     given: Given,
 ) -> None:
     """Encode new and changed videos into an index. Nothing is deleted; run it again to go on where it stopped."""
-    from jobs.progress import EncodingProgress, throughput_lines
-    from pipelines.encode import encode_corpus
     from qasir.encoding.corpus_config import IndexConfig, load_corpus_config
     from qasir.encoding.failures import too_many_failed
+    from qasir.index.index import Index
     from qasir.video.corpus import list_videos
 
     if config is not None:
@@ -73,6 +72,13 @@ def encode(
         raise typer.BadParameter("give --videos and --index, or --config")
     else:
         corpus, wanted = list_videos(videos, rate=frame_rate), (IndexConfig(**asdict(encoder), uri=index),)
+    if any(Index.find(entry.uri) is None for entry in wanted):  # there is work, for which Ray starts meanwhile
+        from pipelines.cluster import connect_early
+
+        connect_early()
+    from jobs.progress import EncodingProgress, decoder_lines, throughput_lines
+    from pipelines.encode import encode_corpus
+
     targets = [target(entry, corpus, gpus_per_encoder, named=config is not None) for entry in wanted]
     if any(t.source.model == "qasir-tiny" for t in targets) and not _is_demo(corpus):
         log.warning(
@@ -85,6 +91,8 @@ def encode(
         )
     for done, summary in zip(targets, summaries, strict=True):
         _print(summary, done.index.uri)
+    for line in decoder_lines(summaries[0]):
+        say(line)
     for line in throughput_lines(
         summaries[0].throughput,
         super_images=sum(s.super_images for s in summaries),

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from qasir.encoding.reindex import ReindexSummary
 from qasir.encoding.run import EncodeSummary, RunProgress
+from qasir.video.hardware import CPU
 
 log = logging.getLogger("qasir")
 
@@ -69,18 +70,33 @@ def failure_lines(summary: EncodeSummary | ReindexSummary) -> list[str]:
     return lines
 
 
+def decoder_lines(summary: EncodeSummary | ReindexSummary) -> list[str]:
+    """What decoded the videos, and why not the GPU, where a GPU was asked for."""
+    if not summary.fallbacks and set(summary.decoded_by) <= {CPU}:
+        return []
+    counts = ", ".join(f"{n:,} on {name}" for name, n in sorted(summary.decoded_by.items(), reverse=True))
+    reasons = ", ".join(f"{name} {n:,}" for name, n in sorted(summary.fallbacks.items()))
+    return [f"segments decoded: {counts}" + (f"; not on a GPU: {reasons}" if reasons else "")]
+
+
 def throughput_lines(facts: Mapping[str, Any], *, super_images: int, video_seconds: float) -> list[str]:
-    """What each stage did per second it was busy, and which one held the others up."""
+    """What each stage did per second it was busy, which one held the others up, and what that means."""
     if facts["bottleneck"] is None:
         return []
     amounts = {"decode": (video_seconds, "video-seconds"), "encode": (super_images, "super images")}
     amounts |= {"write": (super_images, "super images"), "commit": (super_images, "super images")}
-    lines = [f"start-up {facts['startup_s']:.1f} s; then, by stage:"]
+    probe = facts["probe"]
+    probed = f", {probe['seconds']:.1f} s of it a probe with {_sizes(probe['workers'])}" if probe else ""
+    lines = [f"start-up {facts['startup_s']:.1f} s{probed}; then, by stage:"]
     for stage, busy in facts["busy_s"].items():
         amount, unit = amounts[stage]
         n = facts["workers"].get(stage)
         workers = f" x {n}" if n else ""
         rate = f"{amount / busy:,.1f} {unit} a second" if busy else "-"
         lines.append(f"  {stage + workers:<12} {busy:8.1f} s busy ({100 * facts['utilisation'][stage]:3.0f} %)  {rate}")
-    lines.append(f"bottleneck: {facts['bottleneck']}")
+    lines.append(facts["bounds"] or f"bottleneck: {facts['bottleneck']}")
     return lines
+
+
+def _sizes(workers: Mapping[str, int]) -> str:
+    return f"{workers['decode']} decoders and {workers['encode']} encoders"

@@ -113,7 +113,7 @@ def _mended_or_made(entry: "IndexConfig", corpus: "Corpus", gpus_per_encoder: fl
 
 
 def _print(summary: "ReindexSummary", uri: str, *, plan: bool) -> None:
-    from jobs.progress import failure_lines
+    from jobs.progress import decoder_lines, failure_lines
 
     would = "would be " if plan else ""
     say(
@@ -122,7 +122,7 @@ def _print(summary: "ReindexSummary", uri: str, *, plan: bool) -> None:
     )
     if summary.failed:
         say(f"{summary.failed} failed")
-    for line in failure_lines(summary):
+    for line in [*failure_lines(summary), *decoder_lines(summary)]:
         say(line)
     if summary.repaired is not None:
         say(_mended(summary.repaired))
@@ -130,6 +130,8 @@ def _print(summary: "ReindexSummary", uri: str, *, plan: bool) -> None:
         say(_held(summary.holding))
     else:
         say(f"version {summary.version}, {summary.seconds:.1f} s")
+        if summary.throughput is not None and summary.throughput["bounds"] is not None:
+            say(summary.throughput["bounds"])
 
 
 def _mended(done: "Repaired") -> str:

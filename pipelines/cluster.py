@@ -1,17 +1,20 @@
 """Connects to Ray: the cluster that RAY_ADDRESS or a submitted job names, else a local one that ends with the
 process."""
 
+import atexit
 import logging
 import os
 import signal
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import ray
-from ray.data import DataContext
+
+from pipelines.growth import UNTOLD, has_bare_head, node_groups
+from pipelines.local_ray import few_daemons
 
 _RAY_SETTINGS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -25,23 +28,66 @@ _RAY_SETTINGS = {
 _LOUD = ("ray.data", "ray.data._internal.progress")
 
 
+_early: "_Early | None" = None
+
+
 def connect() -> None:
     """Start or join Ray once a process, quietly: logs of workers go to Ray's session folder. What the program does on
     SIGTERM, which Ray would replace, stays."""
+    before = signal.getsignal(signal.SIGTERM)
+    if _early is not None:
+        _early.wait()
     if not ray.is_initialized():
-        local = not os.environ.get("RAY_ADDRESS")
-        with warnings.catch_warnings(), _environment(_RAY_SETTINGS if local else {}):
-            # Ray starts its daemons from this process; they use none of Lance, which warns of any fork.
-            warnings.filterwarnings("ignore", message="lance is not fork-safe")
-            before = signal.getsignal(signal.SIGTERM)
-            ray.init(
-                "local" if local else None,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                include_dashboard=False if local else None,
-            )
-        if callable(before) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+        _init()
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # under which Ray has put one of its own, whatever thread started it
+
+
+def connect_early() -> None:
+    """Begin to start or join Ray, which takes seconds, beside what this process does next; `connect` waits for it."""
+    global _early
+    if _early is None and not ray.is_initialized():
+        _early = _Early()
+
+
+class _Early:
+    """A thread that starts Ray. It stays until the process ends, since Linux ends Ray's daemons with the thread that
+    started them; and the process does not end before Ray is there to be ended."""
+
+    def __init__(self) -> None:
+        self._is_done = threading.Event()
+        self._error: BaseException | None = None
+        atexit.register(self._is_done.wait)
+        threading.Thread(target=self._run, name="ray.init", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            _init()
+        except BaseException as error:  # which whoever waits is to see
+            self._error = error
+        self._is_done.set()
+        threading.Event().wait()
+
+    def wait(self) -> None:
+        self._is_done.wait()
+        if self._error is not None:
+            raise self._error
+
+
+def _init() -> None:
+    is_local = not os.environ.get("RAY_ADDRESS")
+    # Ray starts its daemons from this process; they use none of Lance, which warns of any fork.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
+    with ExitStack() as settings:
+        if is_local:
+            settings.enter_context(_environment(_RAY_SETTINGS))
+            settings.enter_context(few_daemons())
+        ray.init(
+            "local" if is_local else None,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            include_dashboard=False if is_local else None,
+        )
 
 
 @contextmanager
@@ -68,6 +114,8 @@ def graph_settings(
     what came back.
     in_order: blocks come out in the order in which they went in.
     """
+    from ray.data import DataContext  # which takes longer to import than Ray, and is not needed to start it
+
     context = DataContext.get_current()
     wanted: list[tuple[Any, str, Any]] = [
         (context, "enable_progress_bars", False),
@@ -84,8 +132,6 @@ def graph_settings(
     with warnings.catch_warnings():
         # Advice about small inputs, which are normal here.
         warnings.filterwarnings("ignore", module=r"ray\.data\._internal\.execution\.operators")
-        # There is no other way to bound retries yet.
-        warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")
         try:
             for owner, name, value in wanted:
                 setattr(owner, name, value)
@@ -99,44 +145,44 @@ def graph_settings(
                 logging.getLogger(name).setLevel(level)
 
 
-def retry_once() -> dict[str, int]:
-    """For tasks of a graph: Ray's default retries one whose worker dies without end."""
-    return {"max_retries": 1}
-
-
 _MOST = 10_000.0
 """What an autoscaler without a limit counts as."""
 
 
 def total_cpus() -> float:
     """CPUs of the cluster: those it has, or may grow to."""
-    return max(1.0, _total("CPU"))
+    return max(1.0, _total("CPU"), UNTOLD["CPU"] if grows_untold() else 0.0)
 
 
 def total_gpus() -> float:
+    """GPUs of the cluster: those it has, or is known to grow to."""
     return _total("GPU")
+
+
+def present(resource: str) -> float:
+    """What the nodes that are there have of a resource: "CPU", "GPU", or bytes of "memory" for tasks."""
+    return float(ray.cluster_resources().get(resource, 0.0))
 
 
 def node_cpus() -> float:
     """CPUs of the largest node that is there or may come."""
-    present = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
-    config = ray._private.state.state.get_cluster_config()
-    groups = [float(group.resources.get("CPU", 0.0)) for group in config.node_group_configs] if config else []
-    return max([1.0, *present, *groups])
+    return max([1.0, *(each.get("CPU", 0.0) for each in _nodes())])
 
 
 def node_memory() -> float:
     """Bytes of memory that a task can ask for at most: those of the largest node with a CPU that is there or may come;
     0 where nobody says."""
-    present = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    config = ray._private.state.state.get_cluster_config()
-    groups = [dict(group.resources) for group in config.node_group_configs] if config else []
-    return max([0.0, *(float(each.get("memory", 0.0)) for each in present + groups if each.get("CPU", 0.0) >= 1)])
+    return max([0.0, *(each.get("memory", 0.0) for each in _nodes() if each.get("CPU", 0.0) >= 1)])
 
 
-def may_grow() -> bool:
+def grows_untold() -> bool:
     """Whether an autoscaler may add nodes of which it does not say how many: KubeRay's, say."""
-    return bool(os.environ.get("RAY_ADDRESS")) and not ray._private.state.state.get_max_resources_from_cluster_config()
+    return bool(os.environ.get("RAY_ADDRESS")) and not node_groups() and has_bare_head()
+
+
+def grows() -> bool:
+    """Whether nodes may come that are not there."""
+    return grows_untold() or total_cpus() > max(1.0, present("CPU"))
 
 
 def encoder_device(gpus_per_encoder: float | None) -> str:
@@ -148,7 +194,10 @@ def encoder_device(gpus_per_encoder: float | None) -> str:
 
 
 def _total(resource: str) -> float:
-    present = float(ray.cluster_resources().get(resource, 0.0))
-    # What the autoscaler may add; Ray Data itself asks this way, and there is no public one.
-    limits = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-    return max(present, min(_MOST, float(limits.get(resource, 0.0))))
+    told = [each.resources.get(resource, 0.0) * (_MOST if each.most is None else each.most) for each in node_groups()]
+    return max(present(resource), min(_MOST, sum(told)))
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    """The resources of each node that is there, and of each kind that may come."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]] + [each.resources for each in node_groups()]

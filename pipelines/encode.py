@@ -1,6 +1,7 @@
 """Encodes a corpus into one or several indexes on Ray Data: cut -> decode and tile -> encode -> write, then commit."""
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -10,36 +11,48 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
+from pipelines.attempts import twice_at_most
 from pipelines.cluster import (
     connect,
     graph_settings,
-    may_grow,
+    grows,
+    grows_untold,
     node_cpus,
     node_memory,
-    retry_once,
+    present,
     total_cpus,
     total_gpus,
 )
 from pipelines.decoding import ReportQueue, decode_and_report
-from pipelines.workers import CUTTER_CPUS, DECODER_CPUS, SUSPECT_CPUS, SUSPECT_MEMORY, WRITER_CPUS, Workers
-from qasir.encoding.child import Decode, Task
+from pipelines.encoding import EncoderActor
+from pipelines.growth import UNTOLD
+from pipelines.probe import Probe
+from pipelines.workers import (
+    CUTTER_CPUS,
+    SUSPECT_CPUS,
+    SUSPECT_MEMORY,
+    WRITER_CPUS,
+    Workers,
+    most_decoders,
+)
+from qasir.encoding.bounds import Capacity
+from qasir.encoding.child import Decode, Task, on_cpu
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
-from qasir.encoding.encoder import Encoder
-from qasir.encoding.models import Target, gflops_an_image, load_models
+from qasir.encoding.models import GPU_CALLS, Target, gflops_an_image
 from qasir.encoding.options import EncodeOptions
-from qasir.encoding.receipts import Receipt, written_of
-from qasir.encoding.rows import ENCODED_SCHEMA, failure_row, whole_video
+from qasir.encoding.receipts import Receipt, Resized, written_of
+from qasir.encoding.rows import whole_video
 from qasir.encoding.run import EncodeSummary, OnProgress, ignore, run_encoding
 from qasir.encoding.watched import Death, death_of
 from qasir.encoding.write import write_rows
-from qasir.errors import ModelError
 from qasir.index.spec import EncoderSpec
 from qasir.video.corpus import Corpus
+from qasir.video.hardware import CPU, CUDA, no_gpu_in
 
 _PLAN_ROWS = 16
 _BLOCK_BYTES = 4 << 20
-_BLOCK_S, _BLOCKS_A_DECODER, _MOST_BLOCKS = 80, 16, 20_000
+_BLOCK_S, _BLOCKS_A_DECODER, _MOST_BLOCKS = 160, 16, 20_000
 """What decoders get at a time: a block costs about as much of a CPU as decoding ten seconds of video, so clips share
 one, as long as there are enough blocks to go round."""
 
@@ -55,9 +68,18 @@ def encode_corpus(
 ) -> list[EncodeSummary]:
     """`qasir.encoding.run.run_encoding` on Ray. gpus_per_encoder: as `Workers.for_cluster` takes it."""
     options = options or EncodeOptions()
+    check_gpus(options)
     stages = RayStages(targets, options, gpus_per_encoder)
     indexes = [target.index for target in targets]
     return run_encoding(corpus, indexes, stages, options, job=job, on_progress=on_progress)
+
+
+def check_gpus(options: EncodeOptions) -> None:
+    """Raises SpecError when GPUs must decode and the cluster neither has one nor may get one."""
+    if options.decoder == CUDA:
+        connect()
+        if not total_gpus() and not grows_untold():
+            raise no_gpu_in("the cluster")
 
 
 class RayStages:
@@ -71,7 +93,7 @@ class RayStages:
         *,
         decode: Decode = decode_segments,
     ) -> None:
-        self.workers: dict[str, int] = {}
+        self.capacity: Capacity | None = None
         self._targets = targets
         self._specs = [target.index.spec for target in targets]
         self._options = options
@@ -82,59 +104,85 @@ class RayStages:
     def _gflops(self) -> list[float]:
         return gflops_an_image(self._targets)
 
-    def run(self, plan: pa.Table) -> Generator[Receipt, None, None]:
+    def run(self, plan: pa.Table) -> Generator[Receipt | Resized, None, None]:
         connect()
+        cpus, gpus, decoder = total_cpus(), total_gpus(), self._options.decoder
+        untold_gpus = UNTOLD["GPU"] if grows_untold() else 0.0
         cluster = Workers.for_cluster(
-            total_cpus(), total_gpus(), node_cpus(), self._gpus_per_encoder, may_grow=may_grow()
-        )
+            cpus, gpus, node_cpus(), self._gpus_per_encoder, grows=grows(), untold_gpus=untold_gpus
+        ).decoding_with(decoder, max(gpus, untold_gpus))
         segments = _segments(plan, self._specs, self._options, cluster.decoders)
-        workers = cluster.for_work([_n_images(segments, spec) for spec in self._specs], self._gflops)
-        self.workers = {"decode": workers.decoders, "encode": workers.encoders}
-        block_bytes = max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in self._specs))
+        images = [_n_images(segments, spec) for spec in self._specs]
+        workers = cluster.for_work(images, self._gflops)
+        limits = replace(cluster, batch=workers.batch)
+        most = cluster.decoders if decoder == CUDA else most_decoders(cpus, present("memory"))
+        n_tasks = len(segments) // segments_a_block(segments, workers.decoders)
+        probe = Probe(workers, limits, cpus=cpus, decoders=most, n_images=sum(images), n_tasks=n_tasks)
         reports = ReportQueue()
         try:
-            # A lost block must not end a night's run: what is missing afterwards is found by comparing with the plan.
-            with graph_settings(block_bytes=block_bytes, may_lose_blocks=True):
-                graph: Any = self._graph(segments, workers, reports)
-                # Nothing is fetched ahead, or a receipt would lie about until the next one is there.
-                for rows in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                    yield from reports.told()
-                    yield from written_of(rows)
-            yield from reports.told()
+            yield from self._through(segments, workers, reports, probe)
+            if probe.wanted is not None and len(rest := probe.rest(segments)):
+                yield Resized(probe.capacity)
+                reports.go_on(True)
+                yield from self._through(rest, probe.wanted, reports)
         finally:
             reports.close()
 
+    def _through(
+        self, segments: pa.Table, workers: Workers, reports: ReportQueue, probe: Probe | None = None
+    ) -> Generator[Receipt, None, None]:
+        """These segments through a graph with these workers; no more of them than the probe has decoded when it knows
+        better."""
+        self.capacity = workers.capacity(total_cpus())
+        block_bytes = max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in self._specs))
+        # A lost block must not end a night's run: what is missing afterwards is found by comparing with the plan.
+        with graph_settings(block_bytes=block_bytes, may_lose_blocks=True):
+            graph: Any = self._graph(segments, workers, reports)
+            # Nothing is fetched ahead, or a receipt would lie about until the next one is there.
+            for rows in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                receipts: list[Receipt] = [*reports.told(), *written_of(rows)]
+                yield from receipts
+                if probe is not None and probe.knows_better(receipts):
+                    reports.go_on(False)
+        # A cluster that grows has had this many, and not all that it may have.
+        self.capacity = workers.capacity(present("CPU"), present("GPU"))
+        receipts = [*reports.told()]
+        yield from receipts
+        if probe is not None:
+            probe.knows_better(receipts)
+
     def _graph(self, segments: pa.Table, workers: Workers, reports: ReportQueue) -> ray.data.Dataset:
-        decode: Any = decode_and_report
-        write: Any = write_rows
         n_together = segments_a_block(segments, workers.decoders)
         return (
             ray.data.from_arrow([segments.slice(i, n_together) for i in range(0, len(segments), n_together)])
             .map_batches(
-                decode,
+                twice_at_most(decode_and_report),
                 fn_kwargs={
                     "decode": self._decode,
                     "queue": reports,
                     "specs": self._specs,
-                    **self._options.decode_limits,
+                    **self._decode_limits(workers),
                 },
                 batch_size=1,
                 batch_format="pyarrow",
-                num_cpus=DECODER_CPUS,
+                num_cpus=workers.decoder_cpus,
                 compute=TaskPoolStrategy(size=workers.decoders),
-                ray_remote_args_fn=retry_once,
             )
             .map_batches(
                 EncoderActor,
-                fn_constructor_kwargs={"targets": self._targets, "threads": workers.threads},
+                fn_constructor_kwargs={
+                    "sources": [target.source for target in self._targets],
+                    "specs": self._specs,
+                    "threads": workers.threads,
+                },
                 batch_size=workers.batch,
                 batch_format="pyarrow",
-                compute=ActorPoolStrategy(min_size=1, max_size=workers.encoders, initial_size=workers.first_encoders),
+                compute=encoder_pool(workers),
                 num_cpus=workers.encoder_cpus,
                 num_gpus=workers.encoder_gpus,
             )
             .map_batches(
-                write,
+                twice_at_most(write_rows),
                 fn_kwargs={"indexes": [target.index for target in self._targets]},
                 batch_size=None,
                 batch_format="pyarrow",
@@ -142,11 +190,16 @@ class RayStages:
             )
         )
 
+    def _decode_limits(self, workers: Workers) -> dict[str, Any]:
+        limits = self._options.decode_limits
+        return {**limits, "decoder": CPU} if limits["decoder"] == "auto" and not workers.encoder_gpus else limits
+
     def alone(self, segments: Sequence[pa.Table]) -> list[Death | None]:
         """As `Stages.alone`; each with a CPU and memory of its own, so that what the others take ends none of them."""
         memory = min(SUSPECT_MEMORY, node_memory())
         task = ray.remote(num_cpus=SUSPECT_CPUS, memory=memory, max_retries=2)(death_of)
-        how = Task(self._decode, self._specs, self._options)
+        how = on_cpu(Task(self._decode, self._specs, self._options))
+        self._options = how.options
         results: list[Death | None] = []
         for ref in _a_few_at_once(segments, lambda each: task.remote(each, how), int(total_cpus())):
             try:
@@ -156,19 +209,13 @@ class RayStages:
         return results
 
 
-class EncoderActor:
-    """An `Encoder` that loads its models where it runs. A model that cannot be loaded is told by the rows, like any
-    failure of it: what a constructor raises reaches nobody as one line."""
-
-    def __init__(self, targets: Sequence[Target], threads: int) -> None:
-        self._failure: str | None = None
-        try:
-            self._encoder = Encoder([target.index.spec for target in targets], load_models(targets, threads))
-        except ModelError as error:
-            self._failure = str(error)
-
-    def __call__(self, tiles: pa.Table) -> pa.Table:
-        return self._encoder(tiles) if self._failure is None else failure_row(self._failure, ENCODED_SCHEMA)
+def encoder_pool(workers: Workers) -> ActorPoolStrategy:
+    """On a GPU with several batches under way in each, since it would stand still between two calls."""
+    calls = GPU_CALLS if workers.encoder_gpus else 1
+    return ActorPoolStrategy(
+        min_size=1, max_size=workers.encoders, initial_size=workers.first_encoders,
+        max_concurrent_calls_per_actor=calls, enable_true_multi_threading=calls > 1,
+    )  # fmt: skip
 
 
 def _segments(plan: pa.Table, specs: Sequence[EncoderSpec], options: EncodeOptions, n_at_once: int) -> pa.Table:

@@ -1,16 +1,18 @@
 """`qasir.encode`: encodes videos into an index on this machine, without Ray."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from qasir.encoding.models import GPU_BATCH, Target, cpu_batch, gflops_an_image, load_models
+from qasir.encoding.models import GPU_BATCH, GPU_CALLS, Target, cpu_batch, gflops_an_image, load_models
 from qasir.encoding.options import EncodeOptions, EncoderOptions
 from qasir.encoding.plain_loop import PlainLoop
 from qasir.encoding.prepare import prepare
 from qasir.encoding.run import EncodeSummary, OnProgress, ignore, run_encoding
 from qasir.video.corpus import list_files, list_videos
+from qasir.video.hardware import CPU, CUDA, gpu_names, no_gpu_in
 
 
 def encode(
@@ -46,7 +48,24 @@ def encode(
 
 
 def plain_stages(targets: Sequence[Target], options: EncodeOptions, *, isolate: bool = True) -> PlainLoop:
-    """The plain loop for these indexes, each with the model that made it."""
-    batch = GPU_BATCH if torch.cuda.is_available() else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
+    """The plain loop for these indexes, each with the model that made it. Raises SpecError when a GPU must decode and
+    there is none."""
+    has_gpu = torch.cuda.is_available()
+    if options.decoder == CUDA and not gpu_names():
+        raise no_gpu_in("this machine")
+    if options.decoder == "auto" and not has_gpu:
+        options = replace(options, decoder=CPU)
+    batch = GPU_BATCH if has_gpu else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
+    threads = 0 if has_gpu else torch.get_num_threads()
     indexes = [target.index for target in targets]
-    return PlainLoop(indexes, lambda: load_models(targets), options, batch=batch, isolate=isolate)
+    sources, specs = [target.source for target in targets], [index.spec for index in indexes]
+    calls = GPU_CALLS if has_gpu else 1
+    return PlainLoop(
+        indexes,
+        lambda: load_models(sources, specs),
+        options,
+        batch=batch,
+        calls=calls,
+        encoder_threads=threads,
+        isolate=isolate,
+    )

@@ -20,7 +20,7 @@ FITS = ("squash", "letterbox")
 SAMPLINGS = ("uniform", "keyframes")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _INFORMATION = frozenset({"library_version", "pretrained", "finetuned"})
-_MAX_GRID = 16
+MAX_GRID = 16
 _MAX_FPS = 240.0
 
 
@@ -131,8 +131,8 @@ class EncoderSpec:
 
 
 def check_grid(grid: int) -> None:
-    if not 1 <= grid <= _MAX_GRID:
-        raise SpecError(f"grid {grid}: choose a whole number from 1 to {_MAX_GRID}")
+    if not 1 <= grid <= MAX_GRID:
+        raise SpecError(f"grid {grid}: choose a whole number from 1 to {MAX_GRID}")
 
 
 def check_fps(fps: float) -> None:

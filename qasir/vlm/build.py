@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from qasir.errors import ModelError
 from qasir.files.readable import reason
+from qasir.vlm.meta_device import meta_device
 from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.weights import VlmSource, register_packaged
 
@@ -91,7 +92,7 @@ def architecture(source: VlmSource, image_size: int | None = None) -> Any:
     image_size: pixels a side; None is the model's own.
     """
     register_packaged()
-    with _not_told_of_random_weights(), torch.device("meta"):
+    with _not_told_of_random_weights(), meta_device():
         model = open_clip.create_model(
             source.model, force_image_size=image_size, load_weights=False, pretrained_text=False, device="meta"
         )
@@ -116,5 +117,10 @@ def _not_told_of_random_weights() -> Iterator[None]:
 
 def side_of(model: Any) -> int:
     """Pixels a side of what an open_clip model takes."""
-    size = model.visual.image_size
+    return tower_side(model.visual)
+
+
+def tower_side(tower: Any) -> int:
+    """Pixels a side of what an image tower takes."""
+    size = tower.image_size
     return int(size[0] if isinstance(size, tuple | list) else size)

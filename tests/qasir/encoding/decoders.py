@@ -4,8 +4,10 @@ import os
 import signal
 import time
 
+import pyarrow as pa
+
 from qasir.encoding.alarm import Alarm
-from qasir.encoding.decode import decode_segments
+from qasir.encoding.decode import Decoded, decode_segments
 
 
 def crash_on_b(segments, specs, **options):
@@ -64,3 +66,38 @@ def note_when(segments, specs, **options):
     with open(f"{uri}.when", "w") as file:
         file.write(f"{began} {time.monotonic()}")
     yield from ()
+
+
+def crash_on_a_gpu(segments, specs, *, decoder, **options):
+    """A decoder whose process dies of a GPU's driver, whatever the video."""
+    if decoder != "cpu":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    yield from decode_segments(segments, specs, decoder=decoder, **options)
+
+
+def hang_on_a_gpu(segments, specs, *, decoder, time_limit_s, **options):
+    """A decoder that never comes back from a GPU's driver."""
+    if decoder != "cpu":
+        with Alarm(time_limit_s):
+            time.sleep(600)
+    yield from decode_segments(segments, specs, decoder=decoder, time_limit_s=time_limit_s, **options)
+
+
+def from_slow_storage(segments, specs, **options):
+    """A decoder that waits for each of its files for half a second."""
+    for row in range(len(segments)):
+        for part in decode_segments(segments.slice(row, 1), specs, **options):
+            if len(part.reports):
+                time.sleep(0.5)
+                rows = part.reports.to_pylist()
+                rows[0] |= {"seconds": rows[0]["seconds"] + 0.5, "wait_s": 0.5}
+                part = Decoded(part.tiles, pa.Table.from_pylist(rows, schema=part.reports.schema))
+            yield part
+
+
+def note_node(segments, specs, **options):
+    """A decoder that writes beside its video what kind of a cluster's nodes it runs on."""
+    for uri in segments["uri"].to_pylist():
+        with open(f"{uri}.node", "w") as file:
+            file.write(os.environ["RAY_NODE_TYPE_NAME"])
+    yield from decode_segments(segments, specs, **options)
