@@ -110,9 +110,9 @@ class Searcher:
         some = [video_id for video_id in self.videos().video_ids if video_id in video_ids]
         if not some:
             uris = " and ".join(side.index.uri for side in self.sides)
-            listed, there = (", ".join(sorted(ids)[:_NAMED]) for ids in (video_ids, self.videos().video_ids))
+            wanted, there = (", ".join(sorted(ids)[:_NAMED]) for ids in (video_ids, self.videos().video_ids))
             raise QueryError(
-                f"none of the {len(video_ids)} listed videos is in the index at {uris}: the first are {listed}; it has "
+                f"none of the {len(video_ids)} listed videos is in the index at {uris}: the first are {wanted}; it has "
                 f"{there}"
             )
         lists = [side.ranker.videos() for side in self.sides]
