@@ -11,6 +11,7 @@ import pyarrow as pa
 import ray
 
 from pipelines.cluster import connect, total_cpus
+from qasir.encoding.bounds import Capacity
 from qasir.encoding.feature_corpus import FeatureCorpus
 from qasir.encoding.import_features import BYTES_AT_ONCE, FeatureStages, told
 from qasir.encoding.import_options import ImportOptions
@@ -73,7 +74,7 @@ class RayFeatureStages:
     """
 
     def __init__(self, features: FeatureCorpus, index: Index, files: Files | None = None) -> None:
-        self.workers: dict[str, int] = {}
+        self.capacity: Capacity | None = None
         self._features = features
         self._files = files or Files(features.path, features.options, features.version)
         self._index = index
@@ -82,7 +83,6 @@ class RayFeatureStages:
         connect()
         n_workers = max(1, int(total_cpus()))
         size = self._videos_a_block(len(plan), n_workers)
-        self.workers = {"encode": min(n_workers, -(-len(plan) // size))}
         task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_imported)
         blocks = (task.remote(self._files, self._index, plan.slice(i, size)) for i in range(0, len(plan), size))
         yield from told(_received(blocks, n_workers))

@@ -45,7 +45,6 @@ def test_the_rows_are_those_that_one_process_writes(local_ray, arrays, tmp_path)
     path = write_hdf5(tmp_path / "f.h5", arrays)
     index, summary = on_workers(path, tmp_path / "ray")
     assert (summary.encoded, summary.failures_by_kind) == (8, {"not_finite": 1})
-    assert summary.throughput["workers"]["encode"] == 2
     features = FeatureCorpus(str(path), OPTIONS)
     plain = prepare_import(features, str(tmp_path / "here"))
     import_features(features, plain)
