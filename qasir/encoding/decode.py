@@ -217,6 +217,7 @@ def _tile(image: SuperImage, needs: list[_Need]) -> dict[str, Any]:
         "start_s": image.start_s,
         "end_s": image.end_s,
         "n_valid": image.n_valid,
+        "cell_s": image.cell_s,
         "pixels": image.pixels.tobytes(),
         "thumbnail": thumbnail(image.pixels) if any(need.spec.thumbnails for need in wanting) else None,
     }

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from qasir.encoding.memory import DECODE_MEMORY
 from qasir.errors import SpecError
 from qasir.options import Doc, Flag, Range, Shown
-from qasir.video.super_image import Fit
+from qasir.video.super_image import Fit, Sampling
 
 SEGMENT_S = 300
 """Seconds of video in a segment. Each costs a seek, the first frame and on average half a group of pictures."""
@@ -16,14 +16,27 @@ SEGMENT_BYTES = 1 << 20
 time."""
 
 
+MAX_GAP_S = 4.0
+"""The longest that keyframe sampling goes without a sample, in seconds."""
+
+
 @dataclass(frozen=True)
 class EncoderOptions:
-    """What decides an index's rows, as given; `pretrained` and `image_size` None mean the model's own."""
+    """What decides an index's rows, as given; `pretrained` and `image_size` None mean the model's own, `max_gap_s` None
+    MAX_GAP_S with keyframes."""
 
     model: Annotated[str, Doc("open_clip model name, hf-hub:ID or local-dir:PATH.")] = "qasir-tiny"
     pretrained: Annotated[str | None, Doc("open_clip tag or the path of a checkpoint.")] = None
     grid: Annotated[int, Doc("N: a super image holds N x N frames.")] = 3
     fps: Annotated[float, Doc("Frames sampled per second of video.")] = 1.0
+    sampling: Annotated[
+        Sampling, Doc("uniform, frames at even distances, or keyframes, which need no others decoded.")
+    ] = "uniform"
+    max_gap_s: Annotated[
+        float | None,
+        Doc("With --sampling keyframes: where two are further apart, frames between them are decoded."),
+        Shown("4s"),
+    ] = None
     image_size: Annotated[int | None, Doc("Pixels a side of a super image."), Shown("the model's")] = None
     fit: Annotated[Fit, Doc("How a frame fills its cell: squash or letterbox.")] = "squash"
     precision: Annotated[str, Doc("auto, fp32, bf16 or fp16.")] = "auto"

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 
-from qasir.encoding.options import EncoderOptions
+from qasir.encoding.options import MAX_GAP_S, EncoderOptions
 from qasir.errors import ModelError, SpecError
 from qasir.index.index import Index
-from qasir.index.spec import EncoderSpec, check_fit, check_fps, check_grid, check_precision
+from qasir.index.spec import EncoderSpec, check_fit, check_fps, check_grid, check_precision, check_sampling
 from qasir.video.corpus import Corpus
 from qasir.vlm.precision import resolve_precision
 from qasir.vlm.sizes import model_sizes
@@ -29,7 +29,9 @@ def prepare(
     check_grid(options.grid)
     check_fps(options.fps)
     check_fit(options.fit)
+    check_sampling(options.sampling)
     check_precision(options.precision)
+    max_gap_s = _max_gap_s(options)
     existing = Index.find(index_uri)
     source = resolve(options.model, options.pretrained)
     precision = options.precision
@@ -50,11 +52,27 @@ def prepare(
         embedding_dim=sizes.embedding_dim,
         precision=precision,
         fit=options.fit,
+        sampling=options.sampling,
+        max_gap_s=max_gap_s,
         cells=options.cells,
         thumbnails=options.thumbnails,
         library_version=library_version(),
     )
     return Index.open_or_new(index_uri, spec, corpus.root, corpus.source), source
+
+
+def _max_gap_s(options: EncoderOptions) -> float:
+    """As an encoder spec holds it. Raises SpecError."""
+    if options.sampling == "uniform":
+        if options.max_gap_s is not None:
+            raise SpecError(
+                "--max-gap goes with --sampling keyframes: uniform samples are 1 / fps apart"
+            )
+        return 0.0
+    gap = MAX_GAP_S if options.max_gap_s is None else options.max_gap_s
+    if not gap > 0.0:
+        raise SpecError(f"max gap {gap:g} s: choose a time above 0")
+    return gap
 
 
 def check_options(options: EncoderOptions, index: Index) -> None:

@@ -52,6 +52,7 @@ _SUPER_IMAGE = [
     ("start_s", pa.float64()),
     ("end_s", pa.float64()),
     ("n_valid", pa.int32()),
+    ("cell_s", pa.list_(pa.float64())),
 ]
 SUPER_IMAGE_COLUMNS = [name for name, _ in _SUPER_IMAGE]
 TILE_SCHEMA = pa.schema(

@@ -6,7 +6,7 @@ import lance
 import pyarrow as pa
 
 from qasir.index.index import Index
-from qasir.index.schemas import DATA_TABLES, FORMAT, FORMAT_KEY, format_of, videos_schema
+from qasir.index.schemas import DATA_TABLES, FORMAT, FORMAT_KEY, format_of, super_images_schema, videos_schema
 from qasir.video.video_file import modified_at
 
 MODIFIED = "modified_at"
@@ -19,7 +19,12 @@ def upgrade(index: Index, check: Callable[[], None]) -> None:
     time: `videos` carries the number last, which is where readers look for it.
     """
     videos = index.table("videos")
-    new = {field.name: field for field in videos_schema(index.spec) if field.name not in videos.schema.names}
+    super_images = index.table("super_images")
+    later = _missing(super_images, super_images_schema(index.spec))
+    if later:
+        check()
+        super_images.add_columns(list(later.values()))
+    new = _missing(videos, videos_schema(index.spec))
     modified = new.pop(MODIFIED, None)
     if new:
         check()
@@ -31,6 +36,11 @@ def upgrade(index: Index, check: Callable[[], None]) -> None:
         for name in ("runs", *reversed(DATA_TABLES)):
             check()
             _set_format(index.table(name))
+
+
+def _missing(table: lance.LanceDataset, schema: pa.Schema) -> dict[str, pa.Field]:
+    """{name: field} of the columns that an older library did not know."""
+    return {field.name: field for field in schema if field.name not in table.schema.names}
 
 
 def _modified(field: pa.Field) -> lance.udf.BatchUDF:

@@ -73,7 +73,11 @@ def videos_columns(dim: int) -> pa.Schema:
 
 
 def super_images_schema(spec: EncoderSpec) -> pa.Schema:
-    """One row a super image, key (video_id, fingerprint, position). Embeddings are L2-normalised before storage."""
+    """One row a super image, key (video_id, fingerprint, position). Embeddings are L2-normalised before storage.
+
+    `cell_s` is the time of each filled cell, n_valid of them; null in rows that an older library wrote, whose samples
+    were 1 / fps apart.
+    """
     fields = [
         pa.field("video_id", pa.string(), nullable=False),
         pa.field("fingerprint", pa.string(), nullable=False),
@@ -81,6 +85,7 @@ def super_images_schema(spec: EncoderSpec) -> pa.Schema:
         pa.field("start_s", pa.float64(), nullable=False),
         pa.field("end_s", pa.float64(), nullable=False),
         pa.field("n_valid", pa.int32(), nullable=False),
+        pa.field("cell_s", pa.list_(pa.float64())),
         pa.field("embedding", embedding_type(spec.embedding_dim), nullable=False),
     ]
     if spec.gates:

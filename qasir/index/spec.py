@@ -6,12 +6,13 @@ from fractions import Fraction
 from typing import Any
 
 from qasir.errors import SpecError
-from qasir.video.super_image import Fit, cell_edges
+from qasir.video.super_image import Fit, Sampling, cell_edges
 
 PIXELS_VERSION = 1
 """Raised whenever the same video under the same settings would give other pixels or other embeddings."""
 
 FITS = ("squash", "letterbox")
+SAMPLINGS = ("uniform", "keyframes")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _INFORMATION = frozenset({"library_version", "pretrained", "finetuned"})
 MAX_GRID = 16
@@ -25,6 +26,10 @@ class EncoderSpec:
     image_size: pixels a side of a super image; fps: samples a second; embedding_dim: D; weights: the SHA-256 of the
     weights file, or, as older versions wrote it, the open_clip tag or the hub's id; precision: what the image tower
     computes in, never "auto" here.
+
+    sampling: which frames are taken: "uniform", that on display at every k / fps, or "keyframes", those that a file
+    gives away without decoding others, at most fps a second, and decoded ones where two are further apart than
+    max_gap_s (0 for uniform).
 
     finetuned: the folder of the fine-tuned checkpoint that was applied to the rows, "" for none; finetuned_weights: its
     SHA-256; gates: whether super images also store what a text-gated interaction weighs by.
@@ -49,6 +54,8 @@ class EncoderSpec:
     interpolation: str = "bicubic"
     colour: str = "tagged matrix and range, else BT.709 from 720 lines and BT.601 below; no transfer conversion"
     pixels_version: int = PIXELS_VERSION
+    sampling: Sampling = "uniform"
+    max_gap_s: float = 0.0
     finetuned: str = ""
     finetuned_weights: str = ""
     gates: bool = False
@@ -60,6 +67,7 @@ class EncoderSpec:
         if self.fps or not self.features:
             check_fps(self.fps)
         check_fit(self.fit)
+        check_sampling(self.sampling)
         if self.image_size or not self.features:
             cell_edges(self.image_size, self.grid)
 
@@ -116,6 +124,11 @@ def check_fps(fps: float) -> None:
 def check_fit(fit: str) -> None:
     if fit not in FITS:
         raise SpecError(f"fit {fit!r}: choose one of {', '.join(FITS)}")
+
+
+def check_sampling(sampling: str) -> None:
+    if sampling not in SAMPLINGS:
+        raise SpecError(f"sampling {sampling!r}: choose one of {', '.join(SAMPLINGS)}")
 
 
 def check_precision(precision: str) -> None:

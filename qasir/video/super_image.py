@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from qasir.errors import SpecError
 
 Fit = Literal["squash", "letterbox"]
+Sampling = Literal["uniform", "keyframes"]
 
 
 @dataclass(frozen=True)

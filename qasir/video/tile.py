@@ -45,13 +45,15 @@ class Wanted:
 class SuperImage:
     """One super image. `pixels` is (S, S, 3) uint8 RGB; `n_valid` cells are filled, the rest are black.
 
-    start_s is its first sample's time; end_s = min(last sample's time + 1 / rate, duration).
+    start_s is its first sample's time; end_s = min(last sample's time + 1 / rate, duration). cell_s: the n_valid
+    samples' times.
     """
 
     position: int
     start_s: float
     end_s: float
     n_valid: int
+    cell_s: tuple[float, ...]
     pixels: NDArray[np.uint8]
 
 
@@ -121,6 +123,7 @@ class Tiler:
             start_s=float(first / self._tiling.rate),
             end_s=end_s if until is None else min(end_s, until),
             n_valid=at + 1,
+            cell_s=tuple(float(k / self._tiling.rate) for k in range(first, self._last + 1)),
             pixels=pixels,
         )
 
