@@ -1,0 +1,289 @@
+"""Looks at files of a corpus, and times how decoding goes there, by the stages that a run cuts and decodes with. To be
+called in processes that may die of a file. Imports neither torch nor Lance."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from qasir.encoding.alarm import Alarm
+from qasir.encoding.cut import cut_videos
+from qasir.encoding.decode import Decoded, decode_segments
+from qasir.encoding.memory import MemoryLimit
+from qasir.encoding.options import EncodeOptions
+from qasir.encoding.rows import PLAN_SCHEMA, SEGMENT_SCHEMA, whole_video
+from qasir.errors import VideoError
+from qasir.index.schemas import FAILED
+from qasir.index.spec import EncoderSpec
+from qasir.video.container import Video
+
+HEADER_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("duration_s", pa.float64()),  # as its header says; null where it says nothing
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("fps", pa.float64()),
+        ("codec", pa.string()),
+        ("error_kind", pa.string()),  # null where it can be opened
+    ]
+)
+TIMING_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("choice", pa.int32()),
+        ("cpu_s", pa.float64()),
+        ("wait_s", pa.float64()),
+        ("video_s", pa.float64()),
+        ("images", pa.list_(pa.float64())),
+        ("thumbnail_bytes", pa.int64()),
+        ("thumbnails", pa.int32()),
+        ("error_kind", pa.string()),
+    ]
+)
+"""`Timing`, which says what its columns mean."""
+
+_PIXELS_A_SECOND = 600e6
+"""About what a core decodes."""
+_SHORTEST_S, _LONGEST_S = 12, 60
+_WORK_S = 1.0
+"""A stretch takes about so much of a core, within these bounds in seconds of video."""
+_WHOLE = 2.0
+"""A video not longer than so many stretches is decoded whole."""
+_SCHEDULE = Path("/proc/thread-self/schedstat")
+
+_is_warm = False
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a whole file takes by one choice of settings, as far as a stretch of it tells.
+
+    cpu_s: seconds of a core to cut, decode and tile it; wait_s: those without a core, for storage say. video_s: how
+    long it is. images: super images of each index of the choice. thumbnails of so many bytes in all were made of the
+    stretch. error_kind: why it failed, None if it did not.
+    """
+
+    video_id: str
+    choice: int
+    cpu_s: float
+    wait_s: float
+    video_s: float
+    images: tuple[float, ...]
+    thumbnail_bytes: int = 0
+    thumbnails: int = 0
+    error_kind: str | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A file to time: its plan row, and what its header said."""
+
+    row: dict[str, Any]
+    duration_s: float
+    pixels_a_second: float
+
+    def stretch_s(self, spans_s: Sequence[float]) -> float:
+        """How long a stretch of it to decode: worth a second of a core, and two super images at least."""
+        wanted = _WORK_S * _PIXELS_A_SECOND / max(1.0, self.pixels_a_second)
+        return max(min(_LONGEST_S, max(_SHORTEST_S, wanted)), 2 * max(spans_s))
+
+
+def read_headers(plan: pa.Table, options: EncodeOptions) -> Iterator[pa.Table]:
+    """PLAN_SCHEMA -> HEADER_SCHEMA, a table a row."""
+    with Alarm(options.decode_timeout_s) as alarm, MemoryLimit(options.decode_memory) as memory:
+        for row in plan.to_pylist():
+            alarm.set()
+            memory.renew()
+            yield pa.Table.from_pylist([{"video_id": row["video_id"], **_header(row["uri"])}], schema=HEADER_SCHEMA)
+
+
+def _header(uri: str) -> dict[str, Any]:
+    try:
+        with Video(uri) as video:
+            return {
+                "duration_s": video.claimed_duration_s, "width": video.width, "height": video.height,
+                "fps": video.frame_rate, "codec": video.codec,
+            }  # fmt: skip
+    except VideoError as error:
+        return {"error_kind": error.kind}
+    except Exception:  # a damaged file may raise anything, and fails as one that cannot be decoded
+        return {"error_kind": "decode"}
+
+
+def time_decoding(
+    subject: Subject, choices: Sequence[Sequence[EncoderSpec]], options: EncodeOptions
+) -> Iterator[pa.Table]:
+    """TIMING_SCHEMA, one table a choice. choices: the specs of a run's indexes, by each choice; the subject's `needs`
+    are the same for all."""
+    _warm_up(subject, choices[0], options)
+    for number, specs in enumerate(choices):
+        timing = _timed(subject, number, specs, options)
+        yield pa.Table.from_pylist([vars(timing)], schema=TIMING_SCHEMA)
+
+
+def _warm_up(subject: Subject, specs: Sequence[EncoderSpec], options: EncodeOptions) -> None:
+    """What a process does once, to load a decoder say, is no part of what a file takes."""
+    global _is_warm
+    if not _is_warm:
+        (segment,) = whole_video(subject.row).to_pylist()
+        _Look.at([{**segment, "stop_s": _SHORTEST_S}], specs, options)
+        _is_warm = True
+
+
+def _timed(subject: Subject, choice: int, specs: Sequence[EncoderSpec], options: EncodeOptions) -> Timing:
+    wanted = [need["index"] for need in subject.row["needs"]]
+    spans = [_span_s(specs[index]) for index in wanted]
+    watch = Stopwatch()
+    watch.go_on()
+    segments = cut_videos(pa.Table.from_pylist([subject.row], schema=PLAN_SCHEMA), **options.cut_limits).to_pylist()
+    watch.stop()
+    stretch_s = subject.stretch_s(spans)
+    if subject.duration_s <= _WHOLE * stretch_s:
+        timing = whole(subject, choice, _Look.at(segments, specs, options), n_indexes=len(specs))
+    else:
+        middle = segments[len(segments) // 2]
+        one = _Look.at([_stretch(middle, subject, max(spans))], specs, options)
+        more = _Look.at([_stretch(middle, subject, stretch_s)], specs, options)
+        timing = extrapolated(subject, choice, one, more, n_segments=len(segments), specs=specs)
+    return replace(timing, cpu_s=timing.cpu_s + watch.cpu_s, wait_s=timing.wait_s + watch.wait_s)
+
+
+def _span_s(spec: EncoderSpec) -> float:
+    """Seconds of video on a super image, of frames evenly spaced."""
+    return spec.frames_per_super_image / spec.fps
+
+
+def _stretch(segment: dict[str, Any], subject: Subject, length_s: float) -> dict[str, Any]:
+    """So many seconds of a segment, from its start, or from the middle of a video that is one; no further than the
+    video goes."""
+    start = segment["start_s"]
+    if segment["n_segments"] == 1:
+        start = max(0, int((subject.duration_s - length_s) / 2))
+    stop = start + max(1, round(length_s))
+    return {**segment, "start_s": start, "stop_s": stop if stop < subject.duration_s else None}
+
+
+@dataclass
+class _Look:
+    """What decoding some segments took, and gave. Of each index: how many samples were taken, how many seconds of video
+    their super images cover, and how many those are."""
+
+    cpu_s: float = 0.0
+    wait_s: float = 0.0
+    samples: Counter[int] = field(default_factory=Counter)
+    covered_s: Counter[int] = field(default_factory=Counter)
+    images: Counter[int] = field(default_factory=Counter)
+    duration_s: float | None = None
+    thumbnail_bytes: int = 0
+    thumbnails: int = 0
+    error_kind: str | None = None
+
+    @classmethod
+    def at(cls, segments: Sequence[dict[str, Any]], specs: Sequence[EncoderSpec], options: EncodeOptions) -> "_Look":
+        look, watch = cls(), Stopwatch()
+        rows = pa.Table.from_pylist(list(segments), schema=SEGMENT_SCHEMA)
+        parts = decode_segments(rows, specs, **options.decode_limits)
+        while True:
+            watch.go_on()
+            part = next(parts, None)
+            watch.stop()
+            if part is None:
+                break
+            look._add(part)
+        look.cpu_s, look.wait_s = watch.cpu_s, watch.wait_s
+        return look
+
+    @property
+    def n_samples(self) -> int:
+        return sum(self.samples.values())
+
+    def _add(self, part: Decoded) -> None:
+        for tile in part.tiles.select(["indexes", "start_s", "end_s", "thumbnail"]).to_pylist():
+            if tile["thumbnail"] is not None:
+                self.thumbnails += 1
+                self.thumbnail_bytes += len(tile["thumbnail"])
+            for index in tile["indexes"]:
+                self.covered_s[index] += tile["end_s"] - tile["start_s"]
+        for report in part.reports.to_pylist():
+            self.images[report["index"]] += report["n_super_images"]
+            self.samples[report["index"]] += report["n_sampled"]
+            self.duration_s = report["duration_s"] or self.duration_s
+            if report["status"] == FAILED:
+                self.error_kind = report["error_kind"]
+
+
+def whole(subject: Subject, choice: int, look: _Look, *, n_indexes: int) -> Timing:
+    """Of a file that was decoded from its start to its end."""
+    failed = look.error_kind is not None
+    return Timing(
+        subject.row["video_id"], choice, look.cpu_s, look.wait_s,
+        video_s=0.0 if failed else look.duration_s or subject.duration_s,
+        images=tuple(0.0 if failed else float(look.images[index]) for index in range(n_indexes)),
+        thumbnail_bytes=look.thumbnail_bytes, thumbnails=look.thumbnails, error_kind=look.error_kind,
+    )  # fmt: skip
+
+
+def extrapolated(
+    subject: Subject, choice: int, one: _Look, more: _Look, *, n_segments: int, specs: Sequence[EncoderSpec]
+) -> Timing:
+    """Of a file of which two stretches from the same place were decoded, a short and a long one.
+
+    What a segment costs however long it is, to open it and to come from a keyframe to its first sample, is what the
+    short one took beyond its share of what the long one took more.
+    """
+    kind = one.error_kind or more.error_kind
+    if kind is not None or not more.n_samples:
+        return Timing(
+            subject.row["video_id"], choice, one.cpu_s + more.cpu_s, one.wait_s + more.wait_s, 0.0,
+            images=(0.0,) * len(specs), error_kind=kind,
+        )  # fmt: skip
+    samples = {index: n / more.covered_s[index] * subject.duration_s for index, n in more.samples.items() if n}
+    each = more.cpu_s / more.n_samples
+    if more.n_samples > one.n_samples and more.cpu_s > one.cpu_s:
+        each = min(each, (more.cpu_s - one.cpu_s) / (more.n_samples - one.n_samples))
+    beside = max(0.0, more.cpu_s - each * more.n_samples)
+    n_samples = sum(samples.values())
+    return Timing(
+        subject.row["video_id"], choice,
+        cpu_s=n_segments * beside + each * n_samples,
+        wait_s=more.wait_s / more.n_samples * n_samples,
+        video_s=subject.duration_s,
+        images=tuple(
+            float(ceil(samples.get(index, 0.0) / spec.frames_per_super_image)) for index, spec in enumerate(specs)
+        ),
+        thumbnail_bytes=more.thumbnail_bytes, thumbnails=more.thumbnails,
+    )  # fmt: skip
+
+
+class Stopwatch:
+    """Seconds of a core that this process took, and those in which this thread waited, though a core was to be had: for
+    a disk, a store or another device."""
+
+    def __init__(self) -> None:
+        self.cpu_s = self.wait_s = 0.0
+        self._since = (0.0, 0.0, 0.0)
+
+    def go_on(self) -> None:
+        self._since = time.process_time(), time.perf_counter(), _queued_s()
+
+    def stop(self) -> None:
+        cpu_s, wall_s, queued_s = (
+            now - then
+            for now, then in zip((time.process_time(), time.perf_counter(), _queued_s()), self._since, strict=True)
+        )
+        self.cpu_s += cpu_s
+        self.wait_s += max(0.0, wall_s - cpu_s - queued_s)
+
+
+def _queued_s() -> float:
+    """How long this thread has waited for a core; 0 where the system does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(_SCHEDULE.read_text().split()[1]) / 1e9
+    return 0.0
