@@ -70,17 +70,23 @@ def failure_lines(summary: EncodeSummary | ReindexSummary) -> list[str]:
 
 
 def throughput_lines(facts: Mapping[str, Any], *, super_images: int, video_seconds: float) -> list[str]:
-    """What each stage did per second it was busy, and which one held the others up."""
+    """What each stage did per second it was busy, which one held the others up, and what that means."""
     if facts["bottleneck"] is None:
         return []
     amounts = {"decode": (video_seconds, "video-seconds"), "encode": (super_images, "super images")}
     amounts |= {"write": (super_images, "super images"), "commit": (super_images, "super images")}
-    lines = [f"start-up {facts['startup_s']:.1f} s; then, by stage:"]
+    probe = facts["probe"]
+    probed = f", {probe['seconds']:.1f} s of it a probe with {_sizes(probe['workers'])}" if probe else ""
+    lines = [f"start-up {facts['startup_s']:.1f} s{probed}; then, by stage:"]
     for stage, busy in facts["busy_s"].items():
         amount, unit = amounts[stage]
         n = facts["workers"].get(stage)
         workers = f" x {n}" if n else ""
         rate = f"{amount / busy:,.1f} {unit} a second" if busy else "-"
         lines.append(f"  {stage + workers:<12} {busy:8.1f} s busy ({100 * facts['utilisation'][stage]:3.0f} %)  {rate}")
-    lines.append(f"bottleneck: {facts['bottleneck']}")
+    lines.append(facts["bounds"] or f"bottleneck: {facts['bottleneck']}")
     return lines
+
+
+def _sizes(workers: Mapping[str, int]) -> str:
+    return f"{workers['decode']} decoders and {workers['encode']} encoders"

@@ -132,6 +132,8 @@ def _print(summary: "ReindexSummary", uri: str, *, plan: bool) -> None:
         say(_held(summary.holding))
     else:
         say(f"version {summary.version}, {summary.seconds:.1f} s")
+        if summary.throughput is not None and summary.throughput["bounds"] is not None:
+            say(summary.throughput["bounds"])
 
 
 def _mended(done: "Repaired") -> str:

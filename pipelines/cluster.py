@@ -84,8 +84,6 @@ def graph_settings(
     with warnings.catch_warnings():
         # Advice about small inputs, which are normal here.
         warnings.filterwarnings("ignore", module=r"ray\.data\._internal\.execution\.operators")
-        # There is no other way to bound retries yet.
-        warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")
         try:
             for owner, name, value in wanted:
                 setattr(owner, name, value)
@@ -97,11 +95,6 @@ def graph_settings(
                 setattr(owner, name, value)
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
-
-
-def retry_once() -> dict[str, int]:
-    """For tasks of a graph: Ray's default retries one whose worker dies without end."""
-    return {"max_retries": 1}
 
 
 _MOST = 10_000.0

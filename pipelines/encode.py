@@ -10,18 +10,11 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-from pipelines.cluster import (
-    connect,
-    graph_settings,
-    may_grow,
-    node_cpus,
-    node_memory,
-    retry_once,
-    total_cpus,
-    total_gpus,
-)
+from pipelines.attempts import twice_at_most
+from pipelines.cluster import connect, graph_settings, may_grow, node_cpus, node_memory, total_cpus, total_gpus
 from pipelines.decoding import ReportQueue, decode_and_report
 from pipelines.workers import CUTTER_CPUS, DECODER_CPUS, SUSPECT_CPUS, SUSPECT_MEMORY, WRITER_CPUS, Workers
+from qasir.encoding.bounds import Capacity
 from qasir.encoding.child import Decode, Task
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
@@ -71,7 +64,7 @@ class RayStages:
         *,
         decode: Decode = decode_segments,
     ) -> None:
-        self.workers: dict[str, int] = {}
+        self.capacity: Capacity | None = None
         self._targets = targets
         self._specs = [target.index.spec for target in targets]
         self._options = options
@@ -89,7 +82,7 @@ class RayStages:
         )
         segments = _segments(plan, self._options, cluster.decoders)
         workers = cluster.for_work([_n_images(segments, spec) for spec in self._specs], self._gflops)
-        self.workers = {"decode": workers.decoders, "encode": workers.encoders}
+        self.capacity = workers.capacity(total_cpus())
         block_bytes = max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in self._specs))
         reports = ReportQueue()
         try:
@@ -105,13 +98,11 @@ class RayStages:
             reports.close()
 
     def _graph(self, segments: pa.Table, workers: Workers, reports: ReportQueue) -> ray.data.Dataset:
-        decode: Any = decode_and_report
-        write: Any = write_rows
         n_together = segments_a_block(segments, workers.decoders)
         return (
             ray.data.from_arrow([segments.slice(i, n_together) for i in range(0, len(segments), n_together)])
             .map_batches(
-                decode,
+                twice_at_most(decode_and_report),
                 fn_kwargs={
                     "decode": self._decode,
                     "queue": reports,
@@ -122,7 +113,6 @@ class RayStages:
                 batch_format="pyarrow",
                 num_cpus=DECODER_CPUS,
                 compute=TaskPoolStrategy(size=workers.decoders),
-                ray_remote_args_fn=retry_once,
             )
             .map_batches(
                 EncoderActor,
@@ -134,7 +124,7 @@ class RayStages:
                 num_gpus=workers.encoder_gpus,
             )
             .map_batches(
-                write,
+                twice_at_most(write_rows),
                 fn_kwargs={"indexes": [target.index for target in self._targets]},
                 batch_size=None,
                 batch_format="pyarrow",

@@ -16,7 +16,8 @@ import torch
 from ray.data import TaskPoolStrategy
 from ray.train.torch import TorchTrainer
 
-from pipelines.cluster import connect, graph_settings, node_cpus, retry_once, total_gpus
+from pipelines.attempts import twice_at_most
+from pipelines.cluster import connect, graph_settings, node_cpus, total_gpus
 from pipelines.listening import Listening
 from qasir.errors import QasirError
 from qasir.training.epochs import OnEpoch
@@ -83,17 +84,15 @@ def _work(config: dict[str, Any]) -> None:
 
 def _read(plans: Sequence[pa.Table], source: VideoRows) -> Iterator[Any]:
     """The videos of batches, by tasks some batches ahead."""
-    load: Any = load_videos
     tables: Iterable[Any] = (
         ray.data.from_arrow(list(plans))
         .map_batches(
-            load,
+            twice_at_most(load_videos),
             fn_kwargs={"source": source},
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=_LOADER_CPUS,
             compute=TaskPoolStrategy(size=_LOADERS),
-            ray_remote_args_fn=retry_once,
         )
         .iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
     )

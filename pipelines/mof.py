@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.data
 from ray.data import TaskPoolStrategy
 
-from pipelines.cluster import connect, graph_settings, node_memory, retry_once, total_cpus
+from pipelines.attempts import twice_at_most
+from pipelines.cluster import connect, graph_settings, node_memory, total_cpus
 from pipelines.workers import SUSPECT_CPUS, SUSPECT_MEMORY
 from qasir.encoding.options import EncodeOptions
 from qasir.training.epochs import OnEpoch
@@ -48,7 +49,7 @@ def read_by_tasks(
     graph: Any
     with graph_settings(may_lose_blocks=True):  # what is lost stays in `waiting`
         graph = ray.data.from_arrow(list(videos)).map_batches(
-            cast(Any, read),
+            twice_at_most(read),
             fn_kwargs={
                 "tiling": tiling,
                 "n_frames": n_frames,
@@ -59,7 +60,6 @@ def read_by_tasks(
             batch_format="pyarrow",
             num_cpus=_READER_CPUS,
             compute=TaskPoolStrategy(size=int(total_cpus()) + 1),
-            ray_remote_args_fn=retry_once,
         )
         for table in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
             for video_id in _ids(table):

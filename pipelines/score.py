@@ -9,7 +9,8 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from pipelines.cluster import connect, graph_settings, retry_once
+from pipelines.attempts import twice_at_most
+from pipelines.cluster import connect, graph_settings
 from qasir.errors import QasirError, QueryError
 from qasir.index.ragged import runs_of, starts
 from qasir.retrieval.fragments import score_features, score_fragment
@@ -85,10 +86,9 @@ class DistributedRanker:
         if not missing:  # encoded videos, of which all super images are gone
             return
         n_read = n_not_finite = 0
-        score: Any = _score
         with graph_settings(may_lose_blocks=True):  # one that is lost is counted below, and named
             graph = ray.data.from_arrow([pa.table({"fragment": [number]}) for number in missing]).map_batches(
-                score,
+                twice_at_most(_score),
                 fn_kwargs={
                     "uri": images.uri,
                     "version": images.version,
@@ -99,7 +99,6 @@ class DistributedRanker:
                 batch_size=1,
                 batch_format="pyarrow",
                 num_cpus=_CPUS_A_TASK,
-                ray_remote_args_fn=retry_once,
             )
             batches: Any = graph.iter_batches(batch_size=None, batch_format="pyarrow")
             for batch in batches:

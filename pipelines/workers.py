@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from qasir.encoding.bounds import Capacity
 from qasir.encoding.memory import DECODE_MEMORY
 from qasir.encoding.models import CPU_BATCH, GPU_BATCH, cpu_batch
 from qasir.errors import SpecError
@@ -43,6 +44,12 @@ class Workers:
         """How many to start with; Ray Data adds more as the work backs up, and loading models beside decoders is
         slow."""
         return min(_FIRST_ENCODERS, self.encoders if self.encoder_gpus else max(1, self.encoders // _ENCODERS_A_NODE))
+
+    def capacity(self, cpus: float) -> Capacity:
+        """What these do at once on a cluster of so many CPUs."""
+        threads = 0 if self.encoder_gpus else self.threads
+        cores = cpus if threads else max(1.0, cpus - self.encoders * self.encoder_cpus)
+        return Capacity(cores, self.decoders, self.encoders, threads)
 
     def for_work(self, images: Sequence[float], gflops: Sequence[float]) -> "Workers":
         """No more encoders than so much work is worth, and on CPUs batches that take no longer than some seconds.

@@ -2,10 +2,8 @@
 
 import io
 import logging
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -18,6 +16,7 @@ from qasir.encoding.alarm import Alarm
 from qasir.encoding.memory import MemoryLimit
 from qasir.encoding.reports import CHANGED, Report, report_rows
 from qasir.encoding.rows import REPORT_SCHEMA, TILE_SCHEMA
+from qasir.encoding.stopwatch import Stopwatch, Taken
 from qasir.errors import VideoError
 from qasir.index.schemas import ENCODED, FAILED
 from qasir.index.spec import EncoderSpec
@@ -95,7 +94,7 @@ def _decode_segment(
     groups = _groups(needs)
     tiles: list[dict[str, Any]] = []
     n_bytes = 0
-    clock = _Stopwatch()
+    clock = Stopwatch()
     outcome: dict[str, Any]
     try:
         if file.problem is not None:
@@ -133,7 +132,7 @@ def _decode_segment(
             outcome = _failed(file, error)
     outcome |= {"segment": row["segment"], "n_segments": row["n_segments"]}
     yield Decoded(
-        pa.Table.from_pylist(tiles, schema=TILE_SCHEMA), report_rows(_reports(file, groups, outcome, clock.seconds()))
+        pa.Table.from_pylist(tiles, schema=TILE_SCHEMA), report_rows(_reports(file, groups, outcome, clock.taken()))
     )
 
 
@@ -146,22 +145,6 @@ def _check_unchanged(file: VideoFile) -> None:
     if not is_same_version(file.uri, found, file.fingerprint):
         how = "it is gone" if found == MISSING else "size or modification time are not those that were listed"
         raise VideoError("io", f"{CHANGED}: {how}")
-
-
-class _Stopwatch:
-    """Seconds since it was made, without those in which it was stopped."""
-
-    def __init__(self) -> None:
-        self._since = time.perf_counter()
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self._since
-
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
-        at = time.perf_counter()
-        yield
-        self._since += time.perf_counter() - at
 
 
 def _encoded(video: Video, end: End) -> dict[str, Any]:
@@ -179,14 +162,14 @@ def _failed(file: VideoFile, error: VideoError) -> dict[str, Any]:
     return {"status": FAILED, "error_kind": error.kind, "error": str(error)}
 
 
-def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], seconds: float) -> Iterator[Report]:
+def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], taken: Taken) -> Iterator[Report]:
     for group in groups:
         counts: dict[str, Any] = {}
         if group.tiler is not None:
             counts = {"n_sampled": group.tiler.n_sampled, "n_super_images": group.tiler.n_super_images}
         for need in group.needs:
-            yield Report(**file.columns, **outcome, **counts, index=need.index, n_new=need.n_new, seconds=seconds)
-            seconds = 0.0  # one segment's time is told once
+            yield Report(**file.columns, **outcome, **counts, index=need.index, n_new=need.n_new, **asdict(taken))
+            taken = Taken(0.0, 0.0, 0.0)  # one segment's time is told once
 
 
 def _groups(needs: list[_Need]) -> list[_Group]:

@@ -47,6 +47,10 @@ def encode(
 
 def plain_stages(targets: Sequence[Target], options: EncodeOptions, *, isolate: bool = True) -> PlainLoop:
     """The plain loop for these indexes, each with the model that made it."""
-    batch = GPU_BATCH if torch.cuda.is_available() else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
+    has_gpu = torch.cuda.is_available()
+    batch = GPU_BATCH if has_gpu else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
+    threads = 0 if has_gpu else torch.get_num_threads()
     indexes = [target.index for target in targets]
-    return PlainLoop(indexes, lambda: load_models(targets), options, batch=batch, isolate=isolate)
+    return PlainLoop(
+        indexes, lambda: load_models(targets), options, batch=batch, encoder_threads=threads, isolate=isolate
+    )

@@ -36,7 +36,7 @@ class Encoder:
 
     def __call__(self, tiles: pa.Table) -> pa.Table:
         """TILE_SCHEMA -> ENCODED_SCHEMA; one failure row where a model raises."""
-        began, since = time.time(), time.perf_counter()
+        began, since, cpu_since = time.time(), time.perf_counter(), time.process_time()
         try:
             rows = [self._encoded(index, images) for index, images in enumerate(_by_index(tiles, len(self.specs)))]
         except Exception as error:
@@ -45,8 +45,9 @@ class Encoder:
         table = pa.concat_tables(
             [ENCODED_SCHEMA.empty_table(), *(part for part in rows if part is not None)], promote_options="default"
         )
-        took = np.full(len(table), (time.perf_counter() - since) / max(1, len(table)))
-        return _with(table, encode_s=took, began=np.full(len(table), began))
+        took_s, cpu_s = time.perf_counter() - since, time.process_time() - cpu_since
+        told = {"encode_s": took_s / max(1, len(table)), "encode_cpu_s": cpu_s / max(1, len(table)), "began": began}
+        return _with(table, **{name: np.full(len(table), value) for name, value in told.items()})
 
     def _encoded(self, index: int, images: pa.Table) -> pa.Table | None:
         if not len(images):

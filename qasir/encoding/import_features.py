@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from qasir.encoding.bounds import Capacity
 from qasir.encoding.feature_corpus import FeatureCorpus
 from qasir.encoding.options import EncodeOptions
 from qasir.encoding.receipts import Receipt, written_of
@@ -89,7 +90,7 @@ class FeatureStages:
     is computed, so one video after another is as fast as the disk, and of memory takes what a fragment has."""
 
     def __init__(self, features: FeatureCorpus, index: Index) -> None:
-        self.workers = {"encode": 1}
+        self.capacity: Capacity | None = None
         self._features = features
         self._index = index
         row_bytes = index.spec.embedding_dim * np.dtype(np.float16).itemsize

@@ -1,5 +1,6 @@
 """The stages of encoding one after another, without Ray: what a library user with ten videos runs, and most tests."""
 
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,6 +9,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from qasir.encoding.ahead import Ahead
+from qasir.encoding.bounds import Capacity
 from qasir.encoding.child import Decode, Task
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import Decoded, decode_segments
@@ -28,8 +30,8 @@ class PlainLoop:
     """`Stages` that cut and decode in one watched child, and encode and write in this process.
 
     models: makes what encodes for each index, called when there is something to encode. batch: how many super images
-    are encoded at once. isolate: whether there is a child; without one no limit of time or memory holds, and a file
-    that kills its decoder kills this process.
+    are encoded at once. encoder_threads: cores that a model computes on, 0 where it has a GPU. isolate: whether there
+    is a child; without one no limit of time or memory holds, and a file that kills its decoder kills this process.
     """
 
     def __init__(
@@ -39,10 +41,11 @@ class PlainLoop:
         options: EncodeOptions,
         *,
         batch: int = _BATCH,
+        encoder_threads: int = 1,
         isolate: bool = True,
         decode: Decode = decode_segments,
     ) -> None:
-        self.workers = {"decode": 1, "encode": 1}
+        self.capacity = Capacity(os.cpu_count() or 1, 1, 1, encoder_threads)
         self._indexes = indexes
         self._models = models
         self._task = Task(decode, [index.spec for index in indexes], options)

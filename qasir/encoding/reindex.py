@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from qasir.encoding.options import EncodeOptions, ReindexOptions
 from qasir.encoding.run import Encoding, OnProgress, ignore, tidy_after_kill, verify_after_kill
@@ -32,7 +33,8 @@ class ReindexSummary:
 
     `retried` videos had failed before; `failed` counts all failures of this run, `failed_again` those of retried ones.
     `stale` is how many videos of the index are read as they were, since the newest version of their file failed.
-    `repaired` is what was mended where that was asked for; `holding`, of a plan, who holds the index or held it last.
+    `repaired` is what was mended where that was asked for; `holding`, of a plan, who holds the index or held it last;
+    `throughput` is where encoding spent its time, where anything was encoded.
     """
 
     new: int
@@ -48,6 +50,7 @@ class ReindexSummary:
     failures_by_kind: dict[str, int] = field(default_factory=dict)
     failed_again: int = 0
     stale: int = 0
+    throughput: dict[str, Any] | None = None
 
     @property
     def attempts(self) -> int:
@@ -125,11 +128,12 @@ def reindex_corpus(
                     index, retried=summary.retried, unchanged=summary.unchanged, seconds=summary.seconds
                 )
                 summary = replace(
-                    summary, failed=done.failed, failed_again=done.failed_again, failures_by_kind=done.failures_by_kind
-                )
+                    summary, failed=done.failed, failed_again=done.failed_again, failures_by_kind=done.failures_by_kind,
+                    throughput=done.throughput,
+                )  # fmt: skip
                 lease.seconds |= done.throughput
                 lease.counts |= {"super_images": done.super_images, "video_seconds": done.video_seconds}
-            lease.counts |= asdict(summary)
+            lease.counts |= asdict(replace(summary, throughput=None))
             summaries.append(summary)
     return summaries
 

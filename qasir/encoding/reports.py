@@ -18,8 +18,8 @@ class Report:
     """What became of one segment of a video for one index; the segments of a video add up to its row of `videos`.
 
     duration_s is known only where the segment reached the end of the video, media_offset_s where it read a frame.
-    n_sampled and n_super_images count the segment's own, n_new the super images sent on to be encoded; seconds is the
-    time decoding took, told once a segment.
+    n_sampled and n_super_images count the segment's own, n_new the super images sent on to be encoded. seconds, cpu_s
+    and wait_s are what decoding took (`qasir.encoding.stopwatch.Taken`), told once a segment.
     """
 
     video_id: str
@@ -44,6 +44,8 @@ class Report:
     recorded_at: datetime | None = None
     media_offset_s: float | None = None
     seconds: float = 0.0
+    cpu_s: float = 0.0
+    wait_s: float = 0.0
 
     @property
     def failed(self) -> bool:

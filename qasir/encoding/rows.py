@@ -84,11 +84,14 @@ REPORT_SCHEMA = pa.schema(
         ("recorded_at", TIME),
         ("media_offset_s", pa.float64()),
         ("seconds", pa.float64()),
+        ("cpu_s", pa.float64()),
+        ("wait_s", pa.float64()),
     ]
 )
 """`qasir.encoding.receipts.Report`, which says what its columns mean."""
 _TIMES = [
     ("encode_s", pa.float64()),  # of a row its share of the time that encoding its batch took
+    ("encode_cpu_s", pa.float64()),  # and of what that took of all cores
     ("began", pa.float64()),  # when the encoding of its batch began, in seconds since the epoch
 ]
 _FAILURE = ("failure", pa.string())

@@ -10,7 +10,7 @@ from typing import Any
 
 from qasir.encoding.commit import Committer
 from qasir.encoding.options import EncodeOptions
-from qasir.encoding.receipts import Written
+from qasir.encoding.receipts import Resized, Written
 from qasir.encoding.rows import plan_table, whole_video
 from qasir.encoding.stages import Stages
 from qasir.encoding.throughput import Throughput
@@ -147,7 +147,8 @@ class Encoding:
         options: EncodeOptions,
         on_progress: OnProgress = ignore,
     ) -> None:
-        self.throughput = Throughput()
+        grids = {lease.index.spec.grid for lease in leases}
+        self.throughput = Throughput(grid=grids.pop() if len(grids) == 1 else None)
         self._stages = stages
         self._options = options
         self._on_progress = on_progress
@@ -232,6 +233,9 @@ class Encoding:
         try:
             with closing(self._stages.run(plan)) as receipts:
                 for receipt in receipts:
+                    if isinstance(receipt, Resized):
+                        self.throughput.begin_again(receipt.before)
+                        continue
                     self._committers[receipt.index].add(receipt)
                     self.throughput.add(receipt)
                     if time.monotonic() - committed_at >= self._options.commit_every_s:
@@ -240,8 +244,8 @@ class Encoding:
                     if isinstance(receipt, Written):
                         self._tell()
         finally:
-            if not self.throughput.workers:  # a second pass, over what was lost, is small
-                self.throughput.workers = self._stages.workers
+            if self.throughput.capacity is None:  # a second pass, over what was lost, is small
+                self.throughput.capacity = self._stages.capacity
             self._commit()
             self._tell()
 

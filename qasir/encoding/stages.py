@@ -5,7 +5,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from qasir.encoding.receipts import Receipt
+from qasir.encoding.bounds import Capacity
+from qasir.encoding.receipts import Receipt, Resized
 from qasir.encoding.watched import Death
 
 
@@ -13,13 +14,13 @@ class Stages(Protocol):
     """The stages for a run's indexes, on whatever runs them."""
 
     @property
-    def workers(self) -> dict[str, int]:
-        """{stage: how many workers it had}, known once `run` has begun."""
+    def capacity(self) -> Capacity | None:
+        """How many workers the stages have, known once `run` has begun; None where nothing is decoded."""
         ...
 
-    def run(self, plan: pa.Table) -> Generator[Receipt, None, None]:
+    def run(self, plan: pa.Table) -> Generator[Receipt | Resized, None, None]:
         """Plan rows -> receipts, as they come: cut, decode and tile, encode, write. What a dead worker took along is
-        just missing.
+        just missing. After `Resized` the stages go on with other sizes.
 
         Raises QasirError when an encoder or a writer reports an error of its own.
         """

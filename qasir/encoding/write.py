@@ -44,6 +44,7 @@ def _written(rows: pa.Table, indexes: Sequence[Index]) -> Iterator[dict[str, Any
             **written,
             "index": number,
             "encode_s": pc.sum(mine["encode_s"]).as_py(),
+            "encode_cpu_s": pc.sum(mine["encode_cpu_s"]).as_py(),
             "began": pc.min(mine["began"]).as_py(),
             "write_s": time.perf_counter() - since,
         }

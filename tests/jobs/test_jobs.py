@@ -414,7 +414,7 @@ def test_one_file_describes_several_indexes(tmp_path, local_ray):
     config.write_text("videos: videos\nindexes:\n  - uri: one\n    grid: 2\n  - uri: two\n    grid: 1\n    fps: 2\n")
     status, out, facts, _ = call(encode_corpus, "--config", config, "--json")
     assert status == 0
-    assert "bottleneck: " in out
+    assert " bounds this" in out
     assert [(entry["index"], entry["encoded"], entry["super_images"]) for entry in facts["indexes"]] == [
         (str(tmp_path / "one"), 1, 1),
         (str(tmp_path / "two"), 1, 6),

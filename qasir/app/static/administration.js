@@ -97,7 +97,7 @@ export class Administration {
   }
 
   run(run) {
-    return element("tr", {}, element("th", { scope: "row", text: run.job }), element("td", {}, element("span", { class: `state ${run.live ? "live" : run.status}`, text: run.status })), element("td", { text: moment(run.started_at) }), element("td", { class: "right", text: took(run) }), element("td", { class: "right", text: rate(run) ?? "" }), element("td", { text: run.bottleneck ?? "" }));
+    return element("tr", {}, element("th", { scope: "row", text: run.job }), element("td", {}, element("span", { class: `state ${run.live ? "live" : run.status}`, text: run.status })), element("td", { text: moment(run.started_at) }), element("td", { class: "right", text: took(run) }), element("td", { class: "right", text: rate(run) ?? "" }), element("td", { text: run.bottleneck ?? "", title: run.seconds.bounds ?? "" }));
   }
 
   versions(versions, tags) {
