@@ -80,12 +80,7 @@ class _Place:
         return self._workers.for_work([max(1.0, n) for n in images], self._gflops)
 
     def sizes(self, images: Sequence[float]) -> Capacity:
-        workers = self._sized(images)
-        threads = 0 if workers.encoder_gpus else workers.threads
-        cores = self._cpus - (workers.encoders * workers.encoder_cpus if workers.encoder_gpus else 0.0)
-        return Capacity(
-            cores=max(1.0, cores), decoders=workers.decoders, encoders=workers.encoders, encoder_threads=threads
-        )
+        return self._sized(images).capacity(self._cpus)
 
     def _function(self, images: Sequence[float]) -> Function:
         workers = self._sized(images)

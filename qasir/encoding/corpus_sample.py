@@ -83,7 +83,7 @@ def strata(measure: Sequence[float], most: int) -> list[list[int]]:
     """The numbers of the files, in at most so many strata of about the same total, each in the order to look at them.
 
     measure: a number a file, about as large as what will be estimated. Half of what counts is the mean, so that a
-    stratum of the smallest files is not most of the corpus. A stratum has two files at least, where there are two.
+    stratum of the smallest files is not most of the corpus.
     """
     n = len(measure)
     sizes = np.asarray(measure, np.float64)
@@ -92,14 +92,8 @@ def strata(measure: Sequence[float], most: int) -> list[list[int]]:
     n_strata = max(1, min(most, n // _LEAST_A_STRATUM))
     middle = (np.cumsum(weight) - weight / 2) / weight.sum() if n else weight
     number = np.minimum((middle * n_strata).astype(int), n_strata - 1)
-    parts = [order[number == k] for k in range(n_strata)]
-    joined: list[list[int]] = []
-    for part in parts:
-        if joined and (len(part) < _LEAST_A_STRATUM or len(joined[-1]) < _LEAST_A_STRATUM):
-            joined[-1] += part.tolist()
-        elif len(part):
-            joined.append(part.tolist())
-    return [[sorted(one)[rank] for rank in spread(len(one))] for one in joined]
+    parts = [sorted(order[number == k].tolist()) for k in range(n_strata)]
+    return [[part[rank] for rank in spread(len(part))] for part in parts if part]
 
 
 def spread(n: int) -> Iterator[int]:
@@ -144,28 +138,35 @@ def weights(parts: Sequence[Sequence[int]], seen: Mapping[int, object]) -> dict[
 
 
 def ratio(
-    parts: Sequence[Sequence[int]], weight: Mapping[int, float], y: Mapping[int, float], x: Mapping[int, float]
+    parts: Sequence[Sequence[int]],
+    weight: Mapping[int, float],
+    y: Mapping[int, float],
+    x: Mapping[int, float],
+    *,
+    is_timed: bool = False,
 ) -> Estimated:
     """sum(y) over sum(x) of all files: the combined ratio estimate. Its variance is that of y - ratio * x within
     strata.
 
     weight: how many files each stands for in its stratum's share of a first look; y of those that were measured, x of
-    all of the first look. What was measured counts as drawn from more of its like, even where it is all there is:
-    timing it again would give another number.
+    all of the first look. is_timed: y would be another number if it were measured again, so it counts as drawn from
+    more of its like, even where it is all there is.
     """
-    groups = _with_enough([(len(part), [i for i in part if i in y]) for part in parts])
+    groups = _with_enough([(len(part), [i for i in part if i in y]) for part in parts], even_alone=is_timed)
     scaled = {i: weight[i] * size / len(some) for size, some in groups for i in some}
     over = sum(scaled[i] * x[i] for i in scaled)
     if over <= 0:
         return Estimated(0.0, math.inf, 0.0)
     value = sum(scaled[i] * y[i] for i in scaled) / over
     variances, degrees = [], []
-    for _, some in groups:
-        rest = np.array([scaled[i] * (y[i] - value * x[i]) for i in some])
-        if len(rest) > 1:
-            variances.append(len(rest) * float(np.var(rest, ddof=1)) / over**2)
-            degrees.append(len(rest) - 1)
-    if not variances:
+    for size, some in groups:
+        n = len(some)
+        left = 1.0 if is_timed else 1 - n / size
+        if left > 0:
+            rest = [scaled[i] * (y[i] - value * x[i]) for i in some]
+            variances.append(left * n * float(np.var(rest, ddof=1)) / over**2 if n > 1 else math.inf)
+            degrees.append(n - 1)
+    if math.inf in variances:
         return Estimated(value, math.inf, 0.0)
     return Estimated(value, sum(variances), _degrees(variances, degrees))
 
@@ -181,18 +182,22 @@ def mean(values: Sequence[float]) -> Estimated:
 _Seen = TypeVar("_Seen")
 
 
-def _with_enough(parts: Sequence[tuple[int, list[_Seen]]]) -> list[tuple[int, list[_Seen]]]:
-    """(size, what was seen) of strata, those of which too little was seen joined to a neighbour."""
+def _with_enough(
+    parts: Sequence[tuple[int, list[_Seen]]], *, even_alone: bool = False
+) -> list[tuple[int, list[_Seen]]]:
+    """(size, what was seen) of strata, those of which too little was seen joined to a neighbour. even_alone: also where
+    the one file of a stratum was seen."""
+
+    def is_enough(size: int, found: list[_Seen]) -> bool:
+        return len(found) >= (_LEAST_A_STRATUM if even_alone else min(_LEAST_A_STRATUM, size))
+
     joined: list[tuple[int, list[_Seen]]] = []
     for size, found in parts:
-        enough = min(_LEAST_A_STRATUM, size)
-        if joined and (len(found) < enough or len(joined[-1][1]) < min(_LEAST_A_STRATUM, joined[-1][0])):
+        if joined and not (is_enough(size, found) and is_enough(*joined[-1])):
             joined[-1] = joined[-1][0] + size, joined[-1][1] + found
         else:
             joined.append((size, list(found)))
-    if len(joined) == 1 and not joined[0][1]:
-        return []
-    return joined
+    return [(size, found) for size, found in joined if found]
 
 
 def _degrees(variances: Sequence[float], degrees: Sequence[float]) -> float:

@@ -254,10 +254,12 @@ class _Look:
 
     # What follows
 
-    def _ratio(self, y: Callable[[Timing], float], x: Callable[[int], float], choice: Choice) -> Estimated:
-        looked = {**self.headers, **self._failed}
+    def _ratio(
+        self, y: Callable[[Timing], float], x: Callable[[int], float], choice: Choice, *, is_timed: bool = False
+    ) -> Estimated:
+        weight = weights(self._parts, {**self.headers, **self._failed})
         timed = {i: y(self._of(choice, some)) for i, some in self._timings.items()}
-        return ratio(self._timed_parts, weights(self._parts, looked), timed, {i: x(i) for i in self.headers})
+        return ratio(self._timed_parts, weight, timed, {i: x(i) for i in self.headers}, is_timed=is_timed)
 
     def _of(self, choice: Choice, timings: Sequence[Timing]) -> Timing:
         numbers = [number for number, each in enumerate(self._choices) if each.timed_as == number]
@@ -285,8 +287,8 @@ class _Look:
         return Totals(
             video_s.times(self._ratio(lambda timing: timing.video_s, lambda i: self.headers[i].duration_s, choice)),
             tuple(images),
-            pixels.times(self._ratio(lambda timing: timing.cpu_s, self._pixels, choice)),
-            pixels.times(self._ratio(lambda timing: timing.wait_s, self._pixels, choice)),
+            pixels.times(self._ratio(lambda timing: timing.cpu_s, self._pixels, choice, is_timed=True)),
+            pixels.times(self._ratio(lambda timing: timing.wait_s, self._pixels, choice, is_timed=True)),
             sum(timing.thumbnail_bytes for timing in thumbnails) / n if n else 0.0,
         )
 

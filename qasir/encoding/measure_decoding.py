@@ -1,13 +1,11 @@
 """Looks at files of a corpus, and times how decoding goes there, by the stages that a run cuts and decodes with. To be
 called in processes that may die of a file. Imports neither torch nor Lance."""
 
-import time
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +16,7 @@ from qasir.encoding.decode import Decoded, decode_segments
 from qasir.encoding.memory import MemoryLimit
 from qasir.encoding.options import EncodeOptions
 from qasir.encoding.rows import PLAN_SCHEMA, SEGMENT_SCHEMA, whole_video
+from qasir.encoding.stopwatch import Stopwatch
 from qasir.errors import VideoError
 from qasir.index.schemas import FAILED
 from qasir.index.spec import EncoderSpec
@@ -56,7 +55,6 @@ _WORK_S = 1.0
 """A stretch takes about so much of a core, within these bounds in seconds of video."""
 _WHOLE = 2.0
 """A video not longer than so many stretches is decoded whole."""
-_SCHEDULE = Path("/proc/thread-self/schedstat")
 
 _is_warm = False
 
@@ -65,7 +63,7 @@ _is_warm = False
 class Timing:
     """What a whole file takes by one choice of settings, as far as a stretch of it tells.
 
-    cpu_s: seconds of a core to cut, decode and tile it; wait_s: those without a core, for storage say. video_s: how
+    cpu_s, wait_s: what cutting, decoding and tiling take (`qasir.encoding.stopwatch.Taken`). video_s: how
     long it is. images: super images of each index of the choice. thumbnails of so many bytes in all were made of the
     stretch. error_kind: why it failed, None if it did not.
     """
@@ -122,6 +120,7 @@ def time_decoding(
 ) -> Iterator[pa.Table]:
     """TIMING_SCHEMA, one table a choice. choices: the specs of a run's indexes, by each choice; the subject's `needs`
     are the same for all."""
+    logging.getLogger("qasir").setLevel(logging.ERROR)  # what fails is told by the timings, once
     _warm_up(subject, choices[0], options)
     for number, specs in enumerate(choices):
         timing = _timed(subject, number, specs, options)
@@ -141,9 +140,8 @@ def _timed(subject: Subject, choice: int, specs: Sequence[EncoderSpec], options:
     wanted = [need["index"] for need in subject.row["needs"]]
     spans = [_span_s(specs[index]) for index in wanted]
     watch = Stopwatch()
-    watch.go_on()
     segments = cut_videos(pa.Table.from_pylist([subject.row], schema=PLAN_SCHEMA), **options.cut_limits).to_pylist()
-    watch.stop()
+    cutting = watch.taken()
     stretch_s = subject.stretch_s(spans)
     if subject.duration_s <= _WHOLE * stretch_s:
         timing = whole(subject, choice, _Look.at(segments, specs, options), n_indexes=len(specs))
@@ -152,7 +150,7 @@ def _timed(subject: Subject, choice: int, specs: Sequence[EncoderSpec], options:
         one = _Look.at([_stretch(middle, subject, max(spans))], specs, options)
         more = _Look.at([_stretch(middle, subject, stretch_s)], specs, options)
         timing = extrapolated(subject, choice, one, more, n_segments=len(segments), specs=specs)
-    return replace(timing, cpu_s=timing.cpu_s + watch.cpu_s, wait_s=timing.wait_s + watch.wait_s)
+    return replace(timing, cpu_s=timing.cpu_s + cutting.cpu_s, wait_s=timing.wait_s + cutting.wait_s)
 
 
 def _span_s(spec: EncoderSpec) -> float:
@@ -162,12 +160,14 @@ def _span_s(spec: EncoderSpec) -> float:
 
 def _stretch(segment: dict[str, Any], subject: Subject, length_s: float) -> dict[str, Any]:
     """So many seconds of a segment, from its start, or from the middle of a video that is one; no further than the
-    video goes."""
+    segment goes."""
     start = segment["start_s"]
     if segment["n_segments"] == 1:
         start = max(0, int((subject.duration_s - length_s) / 2))
-    stop = start + max(1, round(length_s))
-    return {**segment, "start_s": start, "stop_s": stop if stop < subject.duration_s else None}
+    stop, ends = start + max(1, round(length_s)), segment["stop_s"]
+    if ends is None and stop >= subject.duration_s:
+        return {**segment, "start_s": start}
+    return {**segment, "start_s": start, "stop_s": stop if ends is None else min(stop, ends)}
 
 
 @dataclass
@@ -187,17 +187,10 @@ class _Look:
 
     @classmethod
     def at(cls, segments: Sequence[dict[str, Any]], specs: Sequence[EncoderSpec], options: EncodeOptions) -> "_Look":
-        look, watch = cls(), Stopwatch()
+        look = cls()
         rows = pa.Table.from_pylist(list(segments), schema=SEGMENT_SCHEMA)
-        parts = decode_segments(rows, specs, **options.decode_limits)
-        while True:
-            watch.go_on()
-            part = next(parts, None)
-            watch.stop()
-            if part is None:
-                break
+        for part in decode_segments(rows, specs, **options.decode_limits):
             look._add(part)
-        look.cpu_s, look.wait_s = watch.cpu_s, watch.wait_s
         return look
 
     @property
@@ -212,6 +205,8 @@ class _Look:
             for index in tile["indexes"]:
                 self.covered_s[index] += tile["end_s"] - tile["start_s"]
         for report in part.reports.to_pylist():
+            self.cpu_s += report["cpu_s"]
+            self.wait_s += report["wait_s"]
             self.images[report["index"]] += report["n_super_images"]
             self.samples[report["index"]] += report["n_sampled"]
             self.duration_s = report["duration_s"] or self.duration_s
@@ -260,30 +255,3 @@ def extrapolated(
         ),
         thumbnail_bytes=more.thumbnail_bytes, thumbnails=more.thumbnails,
     )  # fmt: skip
-
-
-class Stopwatch:
-    """Seconds of a core that this process took, and those in which this thread waited, though a core was to be had: for
-    a disk, a store or another device."""
-
-    def __init__(self) -> None:
-        self.cpu_s = self.wait_s = 0.0
-        self._since = (0.0, 0.0, 0.0)
-
-    def go_on(self) -> None:
-        self._since = time.process_time(), time.perf_counter(), _queued_s()
-
-    def stop(self) -> None:
-        cpu_s, wall_s, queued_s = (
-            now - then
-            for now, then in zip((time.process_time(), time.perf_counter(), _queued_s()), self._since, strict=True)
-        )
-        self.cpu_s += cpu_s
-        self.wait_s += max(0.0, wall_s - cpu_s - queued_s)
-
-
-def _queued_s() -> float:
-    """How long this thread has waited for a core; 0 where the system does not say."""
-    with suppress(OSError, ValueError, IndexError):
-        return int(_SCHEDULE.read_text().split()[1]) / 1e9
-    return 0.0

@@ -65,9 +65,7 @@ def _max_gap_s(options: EncoderOptions) -> float:
     """As an encoder spec holds it. Raises SpecError."""
     if options.sampling == "uniform":
         if options.max_gap_s is not None:
-            raise SpecError(
-                "--max-gap goes with --sampling keyframes: uniform samples are 1 / fps apart"
-            )
+            raise SpecError("--max-gap goes with --sampling keyframes: uniform samples are 1 / fps apart")
         return 0.0
     gap = MAX_GAP_S if options.max_gap_s is None else options.max_gap_s
     if not gap > 0.0:
