@@ -80,7 +80,7 @@ class RayStages:
         cluster = Workers.for_cluster(
             total_cpus(), total_gpus(), node_cpus(), self._gpus_per_encoder, may_grow=may_grow()
         )
-        segments = _segments(plan, self._options, cluster.decoders)
+        segments = _segments(plan, self._specs, self._options, cluster.decoders)
         workers = cluster.for_work([_n_images(segments, spec) for spec in self._specs], self._gflops)
         self.capacity = workers.capacity(total_cpus())
         block_bytes = max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in self._specs))
@@ -161,14 +161,14 @@ class EncoderActor:
         return self._encoder(tiles) if self._failure is None else failure_row(self._failure, ENCODED_SCHEMA)
 
 
-def _segments(plan: pa.Table, options: EncodeOptions, n_at_once: int) -> pa.Table:
+def _segments(plan: pa.Table, specs: Sequence[EncoderSpec], options: EncodeOptions, n_at_once: int) -> pa.Table:
     """The plan's videos cut into segments, by tasks of their own; what kills such a task shows when it is decoded.
 
     Only as many run as there are decoders, whose processes they become: Ray starts one for every task it is given that
     fits, and each costs a second of a CPU.
     """
     cut = ray.remote(num_cpus=CUTTER_CPUS, max_retries=1)(cut_videos)
-    limits = options.cut_limits
+    limits = {"specs": specs, **options.cut_limits}
     parts = [plan.slice(i, _PLAN_ROWS) for i in range(0, len(plan), _PLAN_ROWS)]
     tables = []
     for part, ref in zip(parts, _a_few_at_once(parts, lambda part: cut.remote(part, **limits), n_at_once), strict=True):

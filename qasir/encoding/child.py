@@ -103,7 +103,7 @@ def _listen(asked: "queue.SimpleQueue[Any]") -> None:
 
 def _answer(request: Cut | DecodeRequest | Call, task: Task, answers: IO[bytes]) -> None:
     if isinstance(request, Cut):
-        _send(answers, SEGMENTS, cut_videos(request.plan, **task.options.cut_limits))
+        _send(answers, SEGMENTS, cut_videos(request.plan, task.specs, **task.options.cut_limits))
     elif isinstance(request, Call):
         for table in request.function():
             _send(answers, ANSWER, table)

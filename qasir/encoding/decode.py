@@ -16,6 +16,7 @@ from qasir.encoding.alarm import Alarm
 from qasir.encoding.memory import MemoryLimit
 from qasir.encoding.reports import CHANGED, Report, report_rows
 from qasir.encoding.rows import REPORT_SCHEMA, TILE_SCHEMA
+from qasir.encoding.schedules import scheduled, tiling_of
 from qasir.encoding.stopwatch import Stopwatch, Taken
 from qasir.errors import VideoError
 from qasir.index.schemas import ENCODED, FAILED
@@ -23,6 +24,7 @@ from qasir.index.spec import EncoderSpec
 from qasir.video.container import End, Video
 from qasir.video.corpus import MISSING, VideoFile, current_fingerprint
 from qasir.video.limits import out_of_memory
+from qasir.video.schedule import Schedule
 from qasir.video.tile import SuperImage, Tiler, Tiling, Wanted, super_images
 from qasir.video.video_file import is_same_version
 
@@ -103,7 +105,9 @@ def _decode_segment(
         _check_unchanged(file)
         with Video(file.uri, alive=alarm.set) as video:
             for group in groups:
-                group.tiler = Tiler(_wanted(group, row["start_s"], row["stop_s"]), video.pixel_aspect)
+                schedule = scheduled(group.tiling, row["schedules"], video, allow_partial=allow_partial)
+                wanted = _wanted(group, schedule, row["start_s"], row["stop_s"])
+                group.tiler = Tiler(wanted, video.pixel_aspect, schedule)
             images = super_images(video, [g.tiler for g in groups if g.tiler is not None], allow_partial=allow_partial)
             while True:
                 try:
@@ -175,17 +179,23 @@ def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], tak
 def _groups(needs: list[_Need]) -> list[_Group]:
     groups: dict[Tiling, _Group] = {}
     for need in needs:
-        tiling = Tiling(need.spec.rate, need.spec.grid, need.spec.image_size, need.spec.fit)
+        tiling = tiling_of(need.spec)
         groups.setdefault(tiling, _Group(tiling)).needs.append(need)
     return list(groups.values())
 
 
-def _wanted(group: _Group, start_s: int, stop_s: int | None) -> Wanted:
+def _wanted(group: _Group, schedule: Schedule | None, start_s: int, stop_s: int | None) -> Wanted:
     """A super image belongs to the segment of its first sample."""
+
+    def first_position(seconds: int) -> int:
+        if schedule is None:
+            return group.tiling.first_position(Fraction(seconds))
+        return -(-schedule.index_at(Fraction(seconds)) // group.tiling.per_image)
+
     return Wanted(
         group.tiling,
-        start=group.tiling.first_position(Fraction(start_s)),
-        stop=None if stop_s is None else group.tiling.first_position(Fraction(stop_s)),
+        start=first_position(start_s),
+        stop=None if stop_s is None else first_position(stop_s),
         skip=frozenset.intersection(*(need.committed for need in group.needs)),
     )
 

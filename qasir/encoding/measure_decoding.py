@@ -140,7 +140,8 @@ def _timed(subject: Subject, choice: int, specs: Sequence[EncoderSpec], options:
     wanted = [need["index"] for need in subject.row["needs"]]
     spans = [_span_s(specs[index]) for index in wanted]
     watch = Stopwatch()
-    segments = cut_videos(pa.Table.from_pylist([subject.row], schema=PLAN_SCHEMA), **options.cut_limits).to_pylist()
+    plan = pa.Table.from_pylist([subject.row], schema=PLAN_SCHEMA)
+    segments = cut_videos(plan, specs, **options.cut_limits).to_pylist()
     cutting = watch.taken()
     stretch_s = subject.stretch_s(spans)
     if subject.duration_s <= _WHOLE * stretch_s:

@@ -85,7 +85,7 @@ class PlainLoop:
         if not self._isolate:
             # An alarm would end this process, and a limit would leave it without memory for the rest of its work.
             options = replace(task.options, decode_timeout_s=None, decode_memory=None)
-            yield task.decode(cut_videos(plan, **options.cut_limits), task.specs, **options.decode_limits)
+            yield task.decode(cut_videos(plan, task.specs, **options.cut_limits), task.specs, **options.decode_limits)
             return
         with (
             WatchedDecoder(task) as decoder,

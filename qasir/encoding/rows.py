@@ -35,6 +35,15 @@ PLAN_SCHEMA = pa.schema(
 )
 """A video to encode, and of each index that needs it the positions that are committed already. problem: why there is
 nothing to open, where listing found out."""
+_SCHEDULE = [
+    ("fps", pa.float64()),
+    ("max_gap_s", pa.float64()),
+    ("origin", pa.int64()),
+    ("first", pa.int64()),
+    ("ticks", pa.list_(pa.int64())),
+    ("starts", pa.list_(pa.int64())),
+    ("end", pa.int64()),
+]
 SEGMENT_SCHEMA = pa.schema(
     [
         *PLAN_SCHEMA,
@@ -43,8 +52,11 @@ SEGMENT_SCHEMA = pa.schema(
         ("start_s", pa.int64()),
         ("stop_s", pa.int64()),  # null: to the end of the video
         ("stated_s", pa.float64()),  # how long the video's header says it is; 0 where that is not known
+        ("schedules", pa.list_(pa.struct(_SCHEDULE))),
     ]
 )
+"""A stretch of a video. schedules: for each keyframe sampling among the indexes, by its fps and max_gap_s, what a
+`qasir.video.schedule.Schedule` holds of the stretch; none where the decoder is to find out."""
 _SUPER_IMAGE = [
     ("video_id", pa.string()),
     ("fingerprint", pa.string()),
@@ -146,7 +158,7 @@ def plan_table(videos: list[VideoFile], needs: dict[str, dict[int, list[int]]]) 
 
 def whole_video(plan_row: dict[str, Any]) -> pa.Table:
     """A plan row as its video's only segment."""
-    cut = {"segment": 0, "n_segments": 1, "start_s": 0, "stop_s": None, "stated_s": 0.0}
+    cut = {"segment": 0, "n_segments": 1, "start_s": 0, "stop_s": None, "stated_s": 0.0, "schedules": []}
     return pa.Table.from_pylist([{**plan_row, **cut}], schema=SEGMENT_SCHEMA)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +27,9 @@ from qasir.video.limits import check_length, check_size, decoding, longest_s
 from qasir.video.lookahead import Inexact, Lookahead
 from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container, packets_until
 from qasir.video.recorded import recorded_at
+from qasir.video.schedule import KeyframeRule, Schedule, ScheduleHand, Timeline
+from qasir.video.scheduled import ScheduledFrames
+from qasir.video.survey import survey
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +53,14 @@ class Clock:
 
 @dataclass(frozen=True)
 class Sample:
-    """Sample `index` of the clock numbered `clock`: the frame on display at index / rate."""
+    """Sample `index` of the clock numbered `clock`: the frame on display at time_s. next_s: when that clock's next
+    sample is, if there is one; None where a schedule ends."""
 
     clock: int
     index: int
     frame: VideoFrame
+    time_s: float
+    next_s: float | None
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,8 @@ class _Reading:
     decode_errors: int = 0
     first_error: str | None = None
 
-    def end(self) -> End:
-        return End(self.duration_s, self.decode_errors)
+    def end(self, scheduled_s: float | None) -> End:
+        return End(self.duration_s if scheduled_s is None else scheduled_s, self.decode_errors)
 
 
 class _Hand:
@@ -86,6 +93,14 @@ class _Hand:
         self._clock = clock
         self.index = clock.start
         self.tick = self._floor(self.index)
+
+    @property
+    def time_s(self) -> float:
+        return float(self.index / self._clock.rate)
+
+    @property
+    def next_s(self) -> float:
+        return float((self.index + 1) / self._clock.rate)
 
     @property
     def done(self) -> bool:
@@ -113,6 +128,9 @@ class _Hand:
         return None if self._clock.stop is not None and index >= self._clock.stop else self._floor(index)
 
 
+_Hands = Sequence[_Hand | ScheduleHand]
+
+
 class Video:
     """An open video file, whose frames are read by `samples`.
 
@@ -125,6 +143,7 @@ class Video:
         self._alive = alive
         self._rate = 1.0
         self._first: int | None = None
+        self._timeline: Timeline | None = None
         self._open()
         context = self._stream.codec_context
         self.width, self.height = context.width, context.height
@@ -155,6 +174,11 @@ class Video:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._container.close()
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds a tick of the stream's timestamps."""
+        return self._time_base
 
     @property
     def frame_rate(self) -> float:
@@ -204,28 +228,95 @@ class Video:
         stated = self._stream.duration
         return self.stated_duration_s if stated is None else float(stated * self._time_base)
 
-    def samples(self, clocks: Sequence[Clock], *, allow_partial: bool = False) -> Generator[Sample, None, End]:
+    def samples(
+        self, clocks: Sequence[Clock | Schedule], *, allow_partial: bool = False
+    ) -> Generator[Sample, None, End]:
         """Every clock's samples, each clock's in order; what the generator returns is how the reading ended. To be
-        iterated once.
+        iterated once. Schedules are this video's own.
 
         Damage raises VideoError("decode"), or with allow_partial is counted and passed over.
         """
-        hands = [_Hand(clock, self._time_base) for clock in clocks]
+        hands = [
+            ScheduleHand(clock) if isinstance(clock, Schedule) else _Hand(clock, self._time_base) for clock in clocks
+        ]
+        schedules = [clock for clock in clocks if isinstance(clock, Schedule)]
+        scheduled_s = self._scheduled_end_s(schedules)
         if all(hand.done for hand in hands):
-            return End(None, 0)
-        self._rate = float(max(clock.rate for clock in clocks))
+            return End(scheduled_s, 0)
+        self._rate = max([self._rate, *(float(clock.rate) for clock in clocks if isinstance(clock, Clock))])
         check_length(self._promised_s(), self._n_bytes, "the header promises", self._rate)
         reading = _Reading()
         try:
-            yield from self._shown(self._sampled_frames(hands, reading), hands)
-            return reading.end()
+            if not all(schedule.by_packets for schedule in schedules):
+                raise Inexact("timestamps are missing or damaged")
+            frames = (
+                self._scheduled_frames(schedules)
+                if len(schedules) == len(clocks)
+                else self._sampled_frames(hands, reading)
+            )
+            yield from self._shown(frames, hands)
+            return reading.end(scheduled_s)
         except Inexact as reason:
             log.debug("%s: decoding every frame: %s", self.uri, reason)
         self._container.close()
         self._open()
         reading = _Reading()
         yield from self._shown(self._every_frame(hands, reading, allow_partial), hands)
-        return reading.end()
+        return reading.end(scheduled_s)
+
+    def _scheduled_end_s(self, schedules: Sequence[Schedule]) -> float | None:
+        """The duration by a schedule that holds the last sample: the same however the video is read."""
+        ends = [schedule.end for schedule in schedules if schedule.end is not None]
+        return float(ends[0] * self._time_base) if ends else None
+
+    def schedule(self, rule: KeyframeRule, *, allow_partial: bool = False) -> Schedule:
+        """The samples that a rule takes of this video. Where packets do not tell the frames' times, all frames are
+        decoded for it, and keyframes are those that the decoder calls so. Raises VideoError as `samples` does."""
+        self._rate = max(self._rate, float(rule.rate))
+        if self._timeline is None:
+            try:
+                self._timeline = self.timeline()
+            except Inexact as reason:
+                log.debug("%s: decoding every frame for the times: %s", self.uri, reason)
+                self._timeline = self._decoded_timeline(allow_partial)
+        return self._timeline.schedule(rule)
+
+    def timeline(self) -> Timeline:
+        """The frames' times by their packets: the whole file is read, and not decoded. Raises `Inexact` where they do
+        not tell."""
+        with open_container(self.uri) as container:
+            found = survey(container, container.streams[self._stream.index], alive=self._alive)
+        if self._is_cut():
+            raise Inexact("cut short")
+        origin = found.shown[0] if found.begins_plainly else self._first_timestamp()
+        shown = [pts - origin for pts in found.shown if pts >= origin]
+        if any(b - a > MAX_GAP_S / self._time_base for a, b in pairwise(shown)):
+            raise Inexact("a jump in the timestamps")
+        end = shown[-1] + (found.step or self._usual_step() or 1)
+        check_length(float(end * self._time_base), self._n_bytes, "timestamps go on for", self._rate)
+        return Timeline(self._time_base, origin, shown, [pts - origin for pts in found.keys], end)
+
+    def _first_timestamp(self) -> int:
+        with Video(self.uri, alive=self._alive) as other:
+            other.read_first()
+            assert other._first is not None
+            return other._first
+
+    def _decoded_timeline(self, allow_partial: bool) -> Timeline:
+        """The same by decoding every frame."""
+        reading = _Reading()
+        shown: list[int] = []
+        keys: list[int] = []
+        at = 0
+        with Video(self.uri, alive=self._alive) as other:
+            for frame, until in other._every_frame([], reading, allow_partial):
+                if not shown or at > shown[-1]:
+                    shown.append(at)
+                if frame.key_frame and (not keys or at > keys[-1]):
+                    keys.append(at)
+                at = until
+            assert other._first is not None
+            return Timeline(self._time_base, other._first, shown, keys, at, by_packets=False)
 
     def seeks_exactly(self, at_s: Sequence[float]) -> bool:
         """Whether seconds from the middle can be decoded without all that comes before them, tried at each of these."""
@@ -240,16 +331,16 @@ class Video:
             return False
         return True
 
-    def _shown(self, frames: Iterator[tuple[VideoFrame, int]], hands: list[_Hand]) -> Iterator[Sample]:
+    def _shown(self, frames: Iterator[tuple[VideoFrame, int]], hands: _Hands) -> Iterator[Sample]:
         """Gives every sample its frame; frames come as (frame, tick until which it is on display)."""
         for frame, until in frames:
             if until > self._checked_until:
                 self._check_end(until)
             for clock, hand in enumerate(hands):
-                while hand.tick < until and not hand.done:  # until is whole, so a rounded-down time compares exactly
-                    yield Sample(clock, hand.index, frame)
+                while not hand.done and hand.tick < until:  # until is whole, so a rounded-down time compares exactly
+                    yield Sample(clock, hand.index, frame, hand.time_s, hand.next_s)
                     hand.advance()
-            if all(hand.done for hand in hands):
+            if all(hand.done and not hand.to_the_end for hand in hands):
                 return
 
     def _check_end(self, tick: int) -> None:
@@ -275,13 +366,13 @@ class Video:
                 pass  # whoever decodes it meets that too
         return float((end - first) * self._time_base) if first is not None and end is not None else 0.0
 
-    def _sampled_frames(self, hands: list[_Hand], reading: _Reading) -> Iterator[tuple[VideoFrame, int]]:
+    def _sampled_frames(self, hands: _Hands, reading: _Reading) -> Iterator[tuple[VideoFrame, int]]:
         def next_sample(tick: int) -> int | None:
             return min((t for t in (hand.next_from(tick) for hand in hands) if t is not None), default=None)
 
         lookahead = Lookahead(
             self._container, self._stream, next_sample, alive=self._alive, max_gap=int(MAX_GAP_S / self._time_base),
-            start=min(hand.tick for hand in hands) if self.stated_duration_s is not None else 0,
+            start=min(hand.tick for hand in hands if not hand.done) if self.stated_duration_s is not None else 0,
         )  # fmt: skip
         last = 0
         for frame, at, until in lookahead.frames():
@@ -296,9 +387,17 @@ class Video:
             else:
                 yield frame, self._ends_at(reading, frame, at, at - last)
 
-    def _every_frame(
-        self, hands: list[_Hand], reading: _Reading, allow_partial: bool
-    ) -> Iterator[tuple[VideoFrame, int]]:
+    def _scheduled_frames(self, schedules: Sequence[Schedule]) -> Iterator[tuple[VideoFrame, int]]:
+        origin = self._first = schedules[0].origin
+        starts = {tick: start for each in schedules for tick, start in zip(each.ticks, each.starts, strict=True)}
+        wanted = [(origin + tick, origin + starts[tick]) for tick in sorted(starts)]
+        seeks = self.stated_duration_s is not None
+        for frame in ScheduledFrames(self._container, self._stream, wanted, seeks=seeks, alive=self._alive).frames():
+            check_size(frame.width, frame.height)
+            assert frame.pts is not None
+            yield frame, frame.pts - origin + 1
+
+    def _every_frame(self, hands: _Hands, reading: _Reading, allow_partial: bool) -> Iterator[tuple[VideoFrame, int]]:
         held: VideoFrame | None = None
         first = held_at = 0
         step = self._usual_step()
@@ -329,7 +428,7 @@ class Video:
         rate = self._stream.average_rate or self._stream.guessed_rate
         return max(1, round(1 / (rate * self._time_base))) if rate else 0
 
-    def _decoded(self, hands: list[_Hand], reading: _Reading, allow_partial: bool) -> Iterator[VideoFrame]:
+    def _decoded(self, hands: _Hands, reading: _Reading, allow_partial: bool) -> Iterator[VideoFrame]:
         def damage(text: str, *, is_mine: bool | None = None) -> None:
             reading.decode_errors += any(hand.within for hand in hands) if is_mine is None else is_mine
             reading.first_error = reading.first_error or text

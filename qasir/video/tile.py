@@ -9,21 +9,30 @@ from numpy.typing import NDArray
 
 from qasir.video.container import Clock, End, Sample, Video
 from qasir.video.painter import FramePainter
+from qasir.video.schedule import KeyframeRule, Schedule
 from qasir.video.super_image import Fit, cells
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How frames become super images: `rate` samples a second, N = `grid`, `image_size` pixels a side."""
+    """How frames become super images: `rate` samples a second, N = `grid`, `image_size` pixels a side.
+
+    max_gap: None for uniform sampling, else keyframes are sampled, as `KeyframeRule` says.
+    """
 
     rate: Fraction
     grid: int
     image_size: int
     fit: Fit = "squash"
+    max_gap: Fraction | None = None
 
     @property
     def per_image(self) -> int:
         return self.grid * self.grid
+
+    @property
+    def rule(self) -> KeyframeRule | None:
+        return None if self.max_gap is None else KeyframeRule(self.rate, self.max_gap)
 
     def first_position(self, seconds: Fraction) -> int:
         """The first super image whose first sample's time is >= `seconds`."""
@@ -45,8 +54,8 @@ class Wanted:
 class SuperImage:
     """One super image. `pixels` is (S, S, 3) uint8 RGB; `n_valid` cells are filled, the rest are black.
 
-    start_s is its first sample's time; end_s = min(last sample's time + 1 / rate, duration). cell_s: the n_valid
-    samples' times.
+    start_s is its first sample's time; end_s that of the next super image's first sample, or the duration. cell_s: the
+    n_valid samples' times.
     """
 
     position: int
@@ -61,16 +70,19 @@ class Tiler:
     """Collects samples into what is wanted. `n_sampled` and `n_super_images` count the wanted stretch, skipped ones
     too."""
 
-    def __init__(self, wanted: Wanted, pixel_aspect: float) -> None:
+    def __init__(self, wanted: Wanted, pixel_aspect: float, schedule: Schedule | None = None) -> None:
         self.wanted = wanted
+        self._schedule = schedule
         self._tiling = wanted.tiling
         self._layout = cells(self._tiling.image_size, self._tiling.grid)
         self._painter = FramePainter(self._tiling.fit, pixel_aspect)
         self._last: int | None = None
+        self._next_s: float | None = None
+        self._times: list[float] = []
         self._pixels: NDArray[np.uint8] | None = None
 
     @property
-    def clock(self) -> Clock:
+    def clock(self) -> Clock | Schedule:
         """The samples to decode: what is skipped at the start is left out, but for what may prove to be the video's
         end.
 
@@ -78,10 +90,15 @@ class Tiler:
         """
         first, per_image, stop = self.wanted.start, self._tiling.per_image, self.wanted.stop
         if stop is not None and stop <= first:
-            return Clock(self._tiling.rate, 0, 0)
+            return self._samples(0, 0)
         while first + 1 in self.wanted.skip and first in self.wanted.skip and (stop is None or first + 1 < stop):
             first += 1
-        return Clock(self._tiling.rate, first * per_image, None if stop is None else stop * per_image + 1)
+        return self._samples(first * per_image, None if stop is None else stop * per_image + 1)
+
+    def _samples(self, start: int, stop: int | None) -> Clock | Schedule:
+        if self._schedule is not None:
+            return self._schedule.part(start, stop)
+        return Clock(self._tiling.rate, start, stop)
 
     @property
     def n_sampled(self) -> int:
@@ -104,7 +121,8 @@ class Tiler:
                 self._pixels = np.zeros((side, side, 3), dtype=np.uint8)
         if self._pixels is not None:
             self._painter.draw(sample.frame, self._pixels, self._layout[at])
-        self._last = sample.index
+            self._times.append(sample.time_s)
+        self._last, self._next_s = sample.index, sample.next_s
         return finished
 
     def end(self, duration_s: float | None) -> SuperImage | None:
@@ -113,17 +131,16 @@ class Tiler:
 
     def _finished(self, until: float | None) -> SuperImage | None:
         pixels, self._pixels = self._pixels, None
+        times, self._times = self._times, []
         if pixels is None or self._last is None:
             return None
-        position, at = divmod(self._last, self._tiling.per_image)
-        first = position * self._tiling.per_image
-        end_s = float((self._last + 1) / self._tiling.rate)
+        ends = [end_s for end_s in (self._next_s, until) if end_s is not None]
         return SuperImage(
-            position=position,
-            start_s=float(first / self._tiling.rate),
-            end_s=end_s if until is None else min(end_s, until),
-            n_valid=at + 1,
-            cell_s=tuple(float(k / self._tiling.rate) for k in range(first, self._last + 1)),
+            position=self._last // self._tiling.per_image,
+            start_s=times[0],
+            end_s=min(ends),
+            n_valid=len(times),
+            cell_s=tuple(times),
             pixels=pixels,
         )
 
@@ -153,7 +170,8 @@ def super_images(
 def tile(uri: str, tiling: Tiling) -> Iterator[SuperImage]:
     """All super images of one file. Raises VideoError."""
     with Video(uri) as video:
-        for _, image in super_images(video, [Tiler(Wanted(tiling), video.pixel_aspect)]):
+        schedule = None if tiling.rule is None else video.schedule(tiling.rule)
+        for _, image in super_images(video, [Tiler(Wanted(tiling), video.pixel_aspect, schedule)]):
             yield image
 
 
