@@ -22,7 +22,7 @@ from qasir.encoding.watched_calls import Answer, Calls, Function, WatchedCalls
 from qasir.errors import QasirError
 from qasir.video.corpus import Corpus
 
-_MODELS_S = 6.0
+_MODELS_S = 4.0
 _MOST_CHILDREN = 32
 _RAY_START_S, _END_S = 5.0, 2.0
 """To start a local Ray, and to end a run."""

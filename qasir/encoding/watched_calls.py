@@ -18,6 +18,10 @@ Function = Callable[[], Iterator[pa.Table]]
 Answer = list[pa.Table] | None
 """What a function gave; None where the process died of it."""
 
+_START_S = 120.0
+"""In which a child can surely be started."""
+_A_WHILE_S = 0.5
+
 
 class Calls(Protocol):
     """What calls functions that may hang, or kill their process: children of this one, or tasks of a cluster."""
@@ -38,6 +42,7 @@ class WatchedCalls:
     def __init__(self, n: int) -> None:
         self._n = n
         self._children: list[WatchedDecoder] = []
+        self._idle: list[WatchedDecoder] = []
 
     def __enter__(self) -> "WatchedCalls":
         return self
@@ -49,38 +54,45 @@ class WatchedCalls:
             child.__exit__(None, None, None)
 
     def each(self, functions: Iterable[Function], *, begin_s: float, end_s: float) -> Iterator[tuple[int, Answer]]:
-        children = [self._child() for _ in range(self._n)]
-        began = time.monotonic()
+        children = [self._idle.pop() if self._idle else self._child() for _ in range(self._n)]
         waiting, lock = enumerate(functions), threading.Lock()
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        since: list[float] = []
 
         def work(child: WatchedDecoder) -> None:
             try:
-                while time.monotonic() < began + begin_s:
+                child.call(_nothing)  # it has started
+                since.append(time.monotonic())
+                while time.monotonic() < since[0] + begin_s:
                     with lock:
                         number, function = next(waiting, (None, None))
                     if function is None:
                         break
                     answers.put((number, child.call(function)))
-                answers.put(None)
+                answers.put(child)
             except BaseException as error:
                 answers.put(error)
 
         for child in children:
             threading.Thread(target=work, args=(child,), daemon=True).start()
-        n_working = len(children)
-        while n_working:
+        asked_at = time.monotonic()
+        busy = set(children)
+        while busy:
+            ends = since[0] + end_s if since else asked_at + _START_S
             try:
-                answer = answers.get(timeout=max(0.0, began + end_s - time.monotonic()))
+                answer = answers.get(timeout=min(_A_WHILE_S, max(0.0, ends - time.monotonic())))
             except queue.Empty:
-                break
+                if time.monotonic() >= ends:
+                    break
+                continue
             if isinstance(answer, BaseException):
                 raise answer
-            if answer is None:
-                n_working -= 1
+            if isinstance(answer, WatchedDecoder):
+                busy.discard(answer)
+                self._idle.append(answer)
             else:
                 yield answer
-        for child in children:
+        for child in busy:
             child.close()
 
     def beside(self, function: Function) -> Callable[[], Answer]:
@@ -108,3 +120,7 @@ class WatchedCalls:
         none: Sequence[Any] = ()
         self._children.append(WatchedDecoder(Task(decode_segments, none, EncodeOptions())))
         return self._children[-1]
+
+
+def _nothing() -> Iterator[pa.Table]:
+    return iter(())

@@ -6,14 +6,12 @@ from fractions import Fraction
 from itertools import pairwise
 
 import av
-import numpy as np
 import pytest
 
 from qasir.video.container import Clock, Video
 from qasir.video.schedule import KeyframeRule
-from qasir.video.scheduled import ScheduledFrames
 from tests.qasir.video.test_lookahead import KINDS, clip
-from tests.videos import read, write_video
+from tests.videos import read
 
 RULES = [
     KeyframeRule(Fraction(2), Fraction("0.7")),
