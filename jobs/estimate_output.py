@@ -58,7 +58,8 @@ def estimate_facts(found: Estimate, uris: Sequence[str]) -> dict[str, Any]:
         "up_to_date": found.is_up_to_date,
         "videos": len(found.work.videos) + found.work.unreadable,
         "sample": {
-            "headers": sample.headers, "decoded": sample.timed, "without_length": sample.without_length,
+            "headers": sample.headers, "decoded": sample.timed, "decoded_otherwise": sample.timed_otherwise,
+            "given_up": sample.given_up, "without_length": sample.without_length,
             "failures_by_kind": dict(sample.failures), "seconds": round(sample.seconds, 1), "intervals": INTERVALS,
         },
         "video_hours": _facts(found.video_hours),
@@ -110,6 +111,8 @@ def _sample_lines(found: Estimate) -> list[str]:
         lines.append(f"failures in the sample: {kinds}; of all videos {_within(found.failing, _count)} would fail")
     elif found.work.unreadable:
         lines.append(f"{found.work.unreadable:,} videos cannot be looked up and would fail")
+    if sample.given_up:
+        lines.append(f"{sample.given_up:,} took too long to decode for a moment and count as the others do")
     if sample.without_length:
         lines.append(f"{sample.without_length:,} do not say how long they are, and count as the others do")
     return lines

@@ -150,8 +150,10 @@ def ratio(
 
     weight: how many files each stands for in its stratum's share of a first look; y of those that were measured, x of
     all of the first look. is_timed: y would be another number if it were measured again, so it counts as drawn from
-    more of its like, even where it is all there is.
+    more of its like, even where it is all there is. Where it is not, and every y is its x, so are the others.
     """
+    if y and not is_timed and all(y[i] == x[i] for i in y):
+        return Estimated(1.0)
     groups = _with_enough([(len(part), [i for i in part if i in y]) for part in parts], even_alone=is_timed)
     scaled = {i: weight[i] * size / len(some) for size, some in groups for i in some}
     over = sum(scaled[i] * x[i] for i in scaled)

@@ -8,7 +8,7 @@ are, `qasir.encoding.forecast` how times follow.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
@@ -22,7 +22,7 @@ from qasir.encoding.measure_encoding import EncodingTimes
 from qasir.encoding.models import Target
 from qasir.encoding.options import EncodeOptions
 from qasir.encoding.rows import plan_table
-from qasir.encoding.watched_calls import Answer, Calls
+from qasir.encoding.watched_calls import Answer, Calls, Function
 from qasir.errors import QasirError
 from qasir.index.changes import Changes, compare
 from qasir.index.spec import EncoderSpec
@@ -30,8 +30,9 @@ from qasir.video.corpus import Corpus, VideoFile
 
 INTERVALS = "95 %, Student's t over the files of each stratum"
 MOST_HEADERS = 2_000
-_HEADERS_S, _DECODING_S, _GRACE_S = 8.0, 32.0, 15.0
-"""How long files are taken up in each look, and how much longer one may go on: less than a minute in all."""
+_HEADERS_S, _DECODING_S, _OTHERS_S, _GRACE_S = 6.0, 20.0, 10.0, 8.0
+"""How long files are taken up to read headers, to time the settings as asked, and then their neighbours; and how much
+longer a file may go on: a minute in all."""
 _MOST_TIMED = 200
 _STRATA = 8
 _USUAL_FPS = 25.0
@@ -76,13 +77,16 @@ class Work:
 class Sample:
     """How much of the corpus was looked at.
 
-    headers: files whose header was read; timed: of those, the ones that were decoded in part or whole; without_length:
-    those whose header does not say how long they are, which count as the others do; failures: {kind: files of the
-    sample that would fail}; seconds: how long it took.
+    headers: files whose header was read; timed: of those, the ones that were decoded in part or whole; timed_otherwise:
+    of those, the ones that were decoded with other settings too; given_up: those that took too long. without_length:
+    those whose header does not say how long they are, which count as the others do. failures: {kind: files of the
+    sample that would fail}. seconds: how long it took.
     """
 
     headers: int = 0
     timed: int = 0
+    timed_otherwise: int = 0
+    given_up: int = 0
     without_length: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
@@ -90,7 +94,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would do and take. forecasts: as asked first, then its neighbours; of nothing to do, none."""
+    """What a run would do and take. video_hours: as headers say. decode_cpu_s: seconds of a core to cut, decode and
+    tile all videos; encode_s: for each index, to encode one super image. forecasts: as asked first, then those of its
+    neighbours that there was time to look at; of nothing to do, none."""
 
     work: Work
     sample: Sample
@@ -146,6 +152,8 @@ def estimate(
     encode_s: tuple[Estimated, ...] = ()
     for choice in choices:
         totals = look.totals(choice)
+        if totals is None:
+            continue
         capacity = sizes([n.value for n in totals.images])
         encode_s = tuple(map(mean, times.core_s if capacity.shares_cores else times.wall_s))
         bounds, seconds = seconds_of(totals, encode_s, capacity, starting_s)
@@ -156,6 +164,7 @@ def estimate(
             )
         )  # fmt: skip
     asked = look.totals(choices[0])
+    assert asked is not None
     return Estimate(
         work, look.sample, asked.video_s.scaled(1 / 3600).interval(), look.failing(), asked.decode_cpu_s.interval(),
         tuple(each.interval() for each in encode_s), starting_s, tuple(forecasts),
@@ -174,7 +183,7 @@ class _Look:
         self._parts = strata([float(video.size_bytes) for video in work.videos], _STRATA)
         self._failed: dict[int, str] = {}
         self._timed_parts: list[list[int]] = []
-        self._timings: dict[int, list[Timing]] = {}
+        self._timings: dict[int, dict[int, Timing]] = {}
 
     # The first look
 
@@ -183,7 +192,7 @@ class _Look:
         asked = [
             partial(read_headers, plan_table([self._work.videos[i]], self._needs(i)), self._options) for i in files
         ]
-        for number, tables in calls.each(asked, begin_s=_HEADERS_S, end_s=_HEADERS_S + _GRACE_S / 2):
+        for number, tables in calls.each(asked, begin_s=_HEADERS_S, end_s=_HEADERS_S + _GRACE_S):
             self.sample.headers += 1
             if tables is None:
                 self._failed[files[number]] = "crashed"
@@ -222,83 +231,104 @@ class _Look:
         found = strata([self._pixels(i) for i in files], _STRATA)
         self._timed_parts = [[files[at] for at in part] for part in found]
         chosen = [files[at] for at in turns(found)][:_MOST_TIMED]
-        timed = [choice for number, choice in enumerate(self._choices) if choice.timed_as == number]
-        specs = [choice.specs for choice in timed]
-        asked = [partial(time_decoding, self._subject(i), specs, self._options) for i in chosen]
-        for number, tables in calls.each(asked, begin_s=_DECODING_S, end_s=_DECODING_S + _GRACE_S):
-            i = chosen[number]
-            if tables is None:
-                self._timings[i] = [self._crashed(i, number) for number in range(len(specs))]
-            else:
-                self._timings[i] = [Timing(**row) for table in tables for row in table.to_pylist()]
-            kind = self._timings[i][0].error_kind
-            if kind is not None:
-                self.sample.failures[kind] += 1
+        self._time(calls, chosen, [self._choices[0]], _DECODING_S)
         self.sample.timed = len(self._timings)
         if not self._timings:
             raise QasirError(
                 f"none of {len(chosen)} videos was decoded in {_DECODING_S + _GRACE_S:.0f} s: their storage or this "
                 "machine is too slow to estimate anything"
             )
+        whole = [i for i in chosen if i in self._timings and self._timings[i][0].error_kind is None]
+        others = [choice for number, choice in enumerate(self._choices) if choice.timed_as == number > 0]
+        self._time(calls, whole, others, _OTHERS_S)
+        self.sample.timed_otherwise = sum(len(some) > 1 for some in self._timings.values())
+        kinds = [some[0].error_kind for some in self._timings.values()]
+        self.sample.failures.update(kind for kind in kinds if kind is not None)
+
+    def _time(self, calls: Calls, files: Sequence[int], choices: Sequence[Choice], begin_s: float) -> None:
+        specs = {choice.timed_as: choice.specs for choice in choices}
+        begun = 0
+
+        def functions() -> Iterator[Function]:
+            nonlocal begun
+            for begun, i in enumerate(files, 1):  # noqa: B007  counted for when it is left
+                yield partial(time_decoding, self._subject(i), specs, self._options)
+
+        n_answers = 0
+        for number, tables in calls.each(functions(), begin_s=begin_s, end_s=begin_s + _GRACE_S):
+            n_answers += 1
+            found = self._timings.setdefault(files[number], {})
+            if tables is None:
+                found |= {choice: self._crashed(files[number], choice) for choice in specs}
+            else:
+                found |= {row["choice"]: Timing(**row) for table in tables for row in table.to_pylist()}
+        self.sample.given_up += begun - n_answers
 
     def _crashed(self, i: int, number: int) -> Timing:
         none = (0.0,) * len(self._choices[0].specs)
-        return Timing(self._work.videos[i].video_id, number, 0.0, 0.0, 0.0, none, error_kind="crashed")
+        return Timing(self._work.videos[i].video_id, number, 0.0, 0.0, none, error_kind="crashed")
 
     def _pixels(self, i: int) -> float:
         return self.headers[i].duration_s * self.headers[i].pixels_a_second
 
     def _subject(self, i: int) -> Subject:
         (row,) = plan_table([self._work.videos[i]], self._needs(i)).to_pylist()
-        return Subject(row, self.headers[i].duration_s, self.headers[i].pixels_a_second)
+        beside_s = self._timings[i][0].beside_s if i in self._timings else None
+        return Subject(row, self.headers[i].duration_s, self.headers[i].pixels_a_second, beside_s)
 
     # What follows
 
     def _ratio(
-        self, y: Callable[[Timing], float], x: Callable[[int], float], choice: Choice, *, is_timed: bool = False
+        self, number: int, y: Callable[[Timing], float], x: Callable[[int], float], *, is_timed: bool = False
     ) -> Estimated:
+        """Of all files, sum(y) over sum(x), from those timed by the choice of this number."""
         weight = weights(self._parts, {**self.headers, **self._failed})
-        timed = {i: y(self._of(choice, some)) for i, some in self._timings.items()}
-        return ratio(self._timed_parts, weight, timed, {i: x(i) for i in self.headers}, is_timed=is_timed)
+        timed = {i: y(some[number]) for i, some in self._timings.items() if number in some}
+        return ratio(self._timed_parts, weight, timed, {i: x(i) for i in timed}, is_timed=is_timed)
 
-    def _of(self, choice: Choice, timings: Sequence[Timing]) -> Timing:
-        numbers = [number for number, each in enumerate(self._choices) if each.timed_as == number]
-        return timings[numbers.index(choice.timed_as)]
-
-    def totals(self, choice: Choice) -> Totals:
-        """Of all videos to do, by this choice."""
+    def totals(self, choice: Choice) -> Totals | None:
+        """Of all videos to do, by this choice; None where there was no time to look at it."""
+        number = choice.timed_as
+        timings = [some[number] for some in self._timings.values() if number in some]
+        if not timings:
+            return None
         pixels = self._total({i: self._pixels(i) for i in self.headers})
-        video_s = self._total({i: header.duration_s for i, header in self.headers.items()})
-        images = []
-        for number, spec in enumerate(choice.specs):
-            stated = self.header_images(spec, number)
-            if not stated.value:
-                images.append(Estimated(0.0))
-                continue
-            timed_spec = self._choices[choice.timed_as].specs[number]
-            share = self._ratio(
-                lambda timing, number=number: timing.images[number],  # type: ignore[misc]
-                lambda i, spec=timed_spec, number=number: self._images(i, spec, number),  # type: ignore[misc]
-                choice,
+        cpu_s = pixels.times(self._ratio(0, lambda timing: timing.cpu_s, self._pixels, is_timed=True))
+        wait_s = pixels.times(self._ratio(0, lambda timing: timing.wait_s, self._pixels, is_timed=True))
+        if number:
+            by_asked = self._ratio(
+                number, lambda timing: timing.cpu_s, lambda i: self._timings[i][0].cpu_s, is_timed=True
             )
-            images.append(stated.times(share))
-        thumbnails = [self._of(choice, some) for some in self._timings.values()]
-        n = sum(timing.thumbnails for timing in thumbnails)
+            cpu_s, wait_s = cpu_s.times(by_asked), wait_s.times(by_asked)
+        n_thumbnails = sum(timing.thumbnails for timing in timings)
         return Totals(
-            video_s.times(self._ratio(lambda timing: timing.video_s, lambda i: self.headers[i].duration_s, choice)),
-            tuple(images),
-            pixels.times(self._ratio(lambda timing: timing.cpu_s, self._pixels, choice, is_timed=True)),
-            pixels.times(self._ratio(lambda timing: timing.wait_s, self._pixels, choice, is_timed=True)),
-            sum(timing.thumbnail_bytes for timing in thumbnails) / n if n else 0.0,
+            self._total({i: header.duration_s for i, header in self.headers.items()}),
+            tuple(self._super_images(choice, index, spec) for index, spec in enumerate(choice.specs)),
+            cpu_s, wait_s,
+            sum(timing.thumbnail_bytes for timing in timings) / n_thumbnails if n_thumbnails else 0.0,
+        )  # fmt: skip
+
+    def _super_images(self, choice: Choice, index: int, spec: EncoderSpec) -> Estimated:
+        """What headers say, by what decoding found of that: less where files fail or keyframes are rare."""
+        stated = self.header_images(spec, index)
+        if not stated.value:
+            return Estimated(0.0)
+        timed_spec = self._choices[choice.timed_as].specs[index]
+        found = self._ratio(
+            choice.timed_as, lambda timing: timing.images[index], lambda i: self._images(i, timed_spec, index)
         )
+        if choice.timed_as:
+            failed = self._ratio(0, lambda timing: float(timing.error_kind is None), lambda i: 1.0)
+            found = found.times(failed)
+        return stated.times(found)
 
     def failing(self) -> Interval:
         """How many of the videos would fail, those included that listing found."""
         seen = self._total(dict.fromkeys(self.headers, 0.0) | dict.fromkeys(self._failed, 1.0))
         there = self._total(dict.fromkeys(self.headers, 1.0))
         if self._timings:
-            share = self._ratio(lambda timing: float(timing.error_kind is not None), lambda i: 1.0, self._choices[0])
-            seen = linear([(1.0, seen), (1.0, there.times(share))])
+            whole = self._ratio(0, lambda timing: float(timing.error_kind is None), lambda i: 1.0)
+            seen = linear([(1.0, seen), (1.0, there), (-1.0, there.times(whole))])
         found, beside = seen.interval(), self._work.unreadable
         return Interval(found.value + beside, found.low + beside, found.high + beside)
 

@@ -3,7 +3,7 @@ called in processes that may die of a file. Imports neither torch nor Lance."""
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
@@ -39,7 +39,7 @@ TIMING_SCHEMA = pa.schema(
         ("choice", pa.int32()),
         ("cpu_s", pa.float64()),
         ("wait_s", pa.float64()),
-        ("video_s", pa.float64()),
+        ("beside_s", pa.float64()),
         ("images", pa.list_(pa.float64())),
         ("thumbnail_bytes", pa.int64()),
         ("thumbnails", pa.int32()),
@@ -63,17 +63,17 @@ _is_warm = False
 class Timing:
     """What a whole file takes by one choice of settings, as far as a stretch of it tells.
 
-    cpu_s, wait_s: what cutting, decoding and tiling take (`qasir.encoding.stopwatch.Taken`). video_s: how
-    long it is. images: super images of each index of the choice. thumbnails of so many bytes in all were made of the
-    stretch. error_kind: why it failed, None if it did not.
+    cpu_s, wait_s: what cutting, decoding and tiling take (`qasir.encoding.stopwatch.Taken`). beside_s: of cpu_s, what a
+    segment takes however long it is; None where that was not told apart. images: super images of each index.
+    thumbnails of so many bytes in all were made of the stretch. error_kind: why it failed, None if it did not.
     """
 
     video_id: str
     choice: int
     cpu_s: float
     wait_s: float
-    video_s: float
     images: tuple[float, ...]
+    beside_s: float | None = None
     thumbnail_bytes: int = 0
     thumbnails: int = 0
     error_kind: str | None = None
@@ -81,16 +81,18 @@ class Timing:
 
 @dataclass(frozen=True)
 class Subject:
-    """A file to time: its plan row, and what its header said."""
+    """A file to time: its plan row, and what its header said. beside_s: what a segment of it takes however long it is,
+    where another timing told."""
 
     row: dict[str, Any]
     duration_s: float
     pixels_a_second: float
+    beside_s: float | None = None
 
-    def stretch_s(self, spans_s: Sequence[float]) -> float:
-        """How long a stretch of it to decode: worth a second of a core, and two super images at least."""
+    def stretch_s(self, least_s: float) -> float:
+        """How long a stretch of it to decode: worth a second of a core."""
         wanted = _WORK_S * _PIXELS_A_SECOND / max(1.0, self.pixels_a_second)
-        return max(min(_LONGEST_S, max(_SHORTEST_S, wanted)), 2 * max(spans_s))
+        return max(least_s, min(_LONGEST_S, max(_SHORTEST_S, wanted)))
 
 
 def read_headers(plan: pa.Table, options: EncodeOptions) -> Iterator[pa.Table]:
@@ -116,15 +118,14 @@ def _header(uri: str) -> dict[str, Any]:
 
 
 def time_decoding(
-    subject: Subject, choices: Sequence[Sequence[EncoderSpec]], options: EncodeOptions
+    subject: Subject, choices: Mapping[int, Sequence[EncoderSpec]], options: EncodeOptions
 ) -> Iterator[pa.Table]:
-    """TIMING_SCHEMA, one table a choice. choices: the specs of a run's indexes, by each choice; the subject's `needs`
+    """TIMING_SCHEMA, one table a choice. choices: by their number the specs of a run's indexes; the subject's `needs`
     are the same for all."""
-    logging.getLogger("qasir").setLevel(logging.ERROR)  # what fails is told by the timings, once
-    _warm_up(subject, choices[0], options)
-    for number, specs in enumerate(choices):
-        timing = _timed(subject, number, specs, options)
-        yield pa.Table.from_pylist([vars(timing)], schema=TIMING_SCHEMA)
+    logging.getLogger("qasir").setLevel(logging.ERROR)  # what fails is told by the timings
+    for number, specs in choices.items():
+        _warm_up(subject, specs, options)
+        yield pa.Table.from_pylist([vars(_timed(subject, number, specs, options))], schema=TIMING_SCHEMA)
 
 
 def _warm_up(subject: Subject, specs: Sequence[EncoderSpec], options: EncodeOptions) -> None:
@@ -143,13 +144,14 @@ def _timed(subject: Subject, choice: int, specs: Sequence[EncoderSpec], options:
     plan = pa.Table.from_pylist([subject.row], schema=PLAN_SCHEMA)
     segments = cut_videos(plan, specs, **options.cut_limits).to_pylist()
     cutting = watch.taken()
-    stretch_s = subject.stretch_s(spans)
+    is_told = subject.beside_s is not None and all(specs[index].sampling == "uniform" for index in wanted)
+    stretch_s = subject.stretch_s(max(spans) if is_told else 2 * max(spans))
     if subject.duration_s <= _WHOLE * stretch_s:
         timing = whole(subject, choice, _Look.at(segments, specs, options), n_indexes=len(specs))
     else:
         middle = segments[len(segments) // 2]
-        one = _Look.at([_stretch(middle, subject, max(spans))], specs, options)
         more = _Look.at([_stretch(middle, subject, stretch_s)], specs, options)
+        one = None if is_told else _Look.at([_stretch(middle, subject, max(spans))], specs, options)
         timing = extrapolated(subject, choice, one, more, n_segments=len(segments), specs=specs)
     return replace(timing, cpu_s=timing.cpu_s + cutting.cpu_s, wait_s=timing.wait_s + cutting.wait_s)
 
@@ -220,39 +222,43 @@ def whole(subject: Subject, choice: int, look: _Look, *, n_indexes: int) -> Timi
     failed = look.error_kind is not None
     return Timing(
         subject.row["video_id"], choice, look.cpu_s, look.wait_s,
-        video_s=0.0 if failed else look.duration_s or subject.duration_s,
         images=tuple(0.0 if failed else float(look.images[index]) for index in range(n_indexes)),
         thumbnail_bytes=look.thumbnail_bytes, thumbnails=look.thumbnails, error_kind=look.error_kind,
     )  # fmt: skip
 
 
 def extrapolated(
-    subject: Subject, choice: int, one: _Look, more: _Look, *, n_segments: int, specs: Sequence[EncoderSpec]
+    subject: Subject, choice: int, one: _Look | None, more: _Look, *, n_segments: int, specs: Sequence[EncoderSpec]
 ) -> Timing:
     """Of a file of which two stretches from the same place were decoded, a short and a long one.
 
-    What a segment costs however long it is, to open it and to come from a keyframe to its first sample, is what the
-    short one took beyond its share of what the long one took more.
+    What a segment takes however long it is, to open it and to come from a keyframe to its first sample, is what the
+    short one took beyond its share of what the long one took more. The subject knows it where there is no short one.
     """
-    kind = one.error_kind or more.error_kind
+    kind = more.error_kind or (one.error_kind if one is not None else None)
     if kind is not None or not more.n_samples:
-        return Timing(
-            subject.row["video_id"], choice, one.cpu_s + more.cpu_s, one.wait_s + more.wait_s, 0.0,
-            images=(0.0,) * len(specs), error_kind=kind,
-        )  # fmt: skip
+        took = (more.cpu_s, more.wait_s) if one is None else (one.cpu_s + more.cpu_s, one.wait_s + more.wait_s)
+        return Timing(subject.row["video_id"], choice, *took, images=(0.0,) * len(specs), error_kind=kind)
+    beside_s = subject.beside_s or 0.0
+    if one is not None:
+        beside_s = max(0.0, one.cpu_s - one.n_samples * _each_s(one, more))
+    beside_s = min(beside_s, more.cpu_s)
     samples = {index: n / more.covered_s[index] * subject.duration_s for index, n in more.samples.items() if n}
-    each = more.cpu_s / more.n_samples
-    if more.n_samples > one.n_samples and more.cpu_s > one.cpu_s:
-        each = min(each, (more.cpu_s - one.cpu_s) / (more.n_samples - one.n_samples))
-    beside = max(0.0, more.cpu_s - each * more.n_samples)
     n_samples = sum(samples.values())
     return Timing(
         subject.row["video_id"], choice,
-        cpu_s=n_segments * beside + each * n_samples,
+        cpu_s=n_segments * beside_s + (more.cpu_s - beside_s) / more.n_samples * n_samples,
         wait_s=more.wait_s / more.n_samples * n_samples,
-        video_s=subject.duration_s,
+        beside_s=beside_s,
         images=tuple(
             float(ceil(samples.get(index, 0.0) / spec.frames_per_super_image)) for index, spec in enumerate(specs)
         ),
         thumbnail_bytes=more.thumbnail_bytes, thumbnails=more.thumbnails,
     )  # fmt: skip
+
+
+def _each_s(one: _Look, more: _Look) -> float:
+    """What a sample took, by what the long stretch took more than the short one."""
+    if more.n_samples <= one.n_samples or more.cpu_s <= one.cpu_s:
+        return more.cpu_s / more.n_samples
+    return (more.cpu_s - one.cpu_s) / (more.n_samples - one.n_samples)

@@ -179,7 +179,7 @@ def test_a_stretch_tells_of_the_whole(tmp_path):
     (row,) = plan_table([video], {video.video_id: {0: []}}).to_pylist()
     options = EncodeOptions(decode_timeout_s=None, decode_memory=None)
     subjects = [Subject(row, 120.0, pixels) for pixels in (1e9, 1.0)]
-    tables = [list(time_decoding(subject, [(SPEC,)], options)) for subject in subjects]
+    tables = [list(time_decoding(subject, {0: (SPEC,)}, options)) for subject in subjects]
     part, all_of_it = (Timing(**table.to_pylist()[0]) for (table,) in tables)
     assert list(part.images) == list(all_of_it.images) == [60.0]
     assert 0.4 * all_of_it.cpu_s < part.cpu_s < 2.5 * all_of_it.cpu_s
