@@ -64,12 +64,9 @@ def encode(
     given: Given,
 ) -> None:
     """Encode new and changed videos into an index. Nothing is deleted; run it again to go on where it stopped."""
-    from jobs.progress import EncodingProgress, throughput_lines
-    from pipelines.cluster import encoder_device
-    from pipelines.encode import encode_corpus
-    from pipelines.estimate import device_without_starting
     from qasir.encoding.corpus_config import IndexConfig, load_corpus_config
     from qasir.encoding.failures import too_many_failed
+    from qasir.index.index import Index
     from qasir.video.corpus import list_videos
 
     if config is not None:
@@ -83,8 +80,16 @@ def encode(
         corpus, wanted = list_videos(videos), (IndexConfig(**asdict(encoder), uri=index),)
     if estimate:
         given.refuse(["max_failed", "commit_every_s"], "--estimate encodes nothing")
-    device = device_without_starting if estimate else encoder_device
-    of_encoders = partial(device, gpus_per_encoder)
+    elif any(Index.find(entry.uri) is None for entry in wanted):  # there is work, for which Ray starts meanwhile
+        from pipelines.cluster import connect_early
+
+        connect_early()
+    from jobs.progress import EncodingProgress, throughput_lines
+    from pipelines.cluster import encoder_device
+    from pipelines.encode import encode_corpus
+    from pipelines.estimate import device_without_starting
+
+    of_encoders = partial(device_without_starting if estimate else encoder_device, gpus_per_encoder)
     targets = [target(entry, corpus, of_encoders, named=config is not None) for entry in wanted]
     if any(t.source.model == "qasir-tiny" for t in targets) and not _is_demo(corpus):
         log.warning(

@@ -1,17 +1,19 @@
 """Connects to Ray: the cluster that RAY_ADDRESS or a submitted job names, else a local one that ends with the
 process."""
 
+import atexit
 import logging
 import os
 import signal
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import ray
-from ray.data import DataContext
+
+from pipelines.local_ray import few_daemons
 
 _RAY_SETTINGS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -25,23 +27,66 @@ _RAY_SETTINGS = {
 _LOUD = ("ray.data", "ray.data._internal.progress")
 
 
+_early: "_Early | None" = None
+
+
 def connect() -> None:
     """Start or join Ray once a process, quietly: logs of workers go to Ray's session folder. What the program does on
     SIGTERM, which Ray would replace, stays."""
+    if _early is not None:
+        _early.wait()
     if not ray.is_initialized():
-        local = not os.environ.get("RAY_ADDRESS")
-        with warnings.catch_warnings(), _environment(_RAY_SETTINGS if local else {}):
-            # Ray starts its daemons from this process; they use none of Lance, which warns of any fork.
-            warnings.filterwarnings("ignore", message="lance is not fork-safe")
-            before = signal.getsignal(signal.SIGTERM)
-            ray.init(
-                "local" if local else None,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                include_dashboard=False if local else None,
-            )
+        before = signal.getsignal(signal.SIGTERM)
+        _init()
         if callable(before) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+
+
+def connect_early() -> None:
+    """Begin to start or join Ray, which takes seconds, beside what this process does next; `connect` waits for it."""
+    global _early
+    if _early is None and not ray.is_initialized():
+        _early = _Early()
+
+
+class _Early:
+    """A thread that starts Ray. It stays until the process ends, since Linux ends Ray's daemons with the thread that
+    started them; and the process does not end before Ray is there to be ended."""
+
+    def __init__(self) -> None:
+        self._is_done = threading.Event()
+        self._error: BaseException | None = None
+        atexit.register(self._is_done.wait)
+        threading.Thread(target=self._run, name="ray.init", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            _init()
+        except BaseException as error:  # which whoever waits is to see
+            self._error = error
+        self._is_done.set()
+        threading.Event().wait()
+
+    def wait(self) -> None:
+        self._is_done.wait()
+        if self._error is not None:
+            raise self._error
+
+
+def _init() -> None:
+    is_local = not os.environ.get("RAY_ADDRESS")
+    # Ray starts its daemons from this process; they use none of Lance, which warns of any fork.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
+    with ExitStack() as settings:
+        if is_local:
+            settings.enter_context(_environment(_RAY_SETTINGS))
+            settings.enter_context(few_daemons())
+        ray.init(
+            "local" if is_local else None,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            include_dashboard=False if is_local else None,
+        )
 
 
 @contextmanager
@@ -68,6 +113,8 @@ def graph_settings(
     what came back.
     in_order: blocks come out in the order in which they went in.
     """
+    from ray.data import DataContext  # which takes longer to import than Ray, and is not needed to start it
+
     context = DataContext.get_current()
     wanted: list[tuple[Any, str, Any]] = [
         (context, "enable_progress_bars", False),
@@ -110,6 +157,11 @@ def total_gpus() -> float:
     return _total("GPU")
 
 
+def present(resource: str) -> float:
+    """What the nodes that are there have of a resource: "CPU", "GPU", or bytes of "memory" for tasks."""
+    return float(ray.cluster_resources().get(resource, 0.0))
+
+
 def node_cpus() -> float:
     """CPUs of the largest node that is there or may come."""
     present = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
@@ -141,7 +193,6 @@ def encoder_device(gpus_per_encoder: float | None) -> str:
 
 
 def _total(resource: str) -> float:
-    present = float(ray.cluster_resources().get(resource, 0.0))
     # What the autoscaler may add; Ray Data itself asks this way, and there is no public one.
     limits = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-    return max(present, min(_MOST, float(limits.get(resource, 0.0))))
+    return max(present(resource), min(_MOST, float(limits.get(resource, 0.0))))

@@ -6,17 +6,18 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipelines.told import Told
 from qasir.encoding.decode import Decoded
 from qasir.encoding.reports import Report, reports_of
+from qasir.encoding.rows import TILE_SCHEMA
 from qasir.errors import QasirError
 
 
 class ReportQueue:
     """Carries REPORT_SCHEMA rows from decoding tasks to the driver, by an actor on the driver's node, which only dies
-    with it.
+    with it; and the driver's word that they stop to the tasks.
 
     A task has handed its reports over before its tiles go on, so all are there when the graph has ended. One that is
     retried tells the same again, which replaces what it told (`Committer.add`).
@@ -24,15 +25,21 @@ class ReportQueue:
 
     def __init__(self) -> None:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._queue: Any = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+        actor: Any = ray.remote(Told)
+        self._told = actor.options(num_cpus=0, scheduling_strategy=here).remote()
 
-    def tell(self, reports: pa.Table) -> None:
-        self._queue.put(reports)
+    def tell(self, reports: pa.Table) -> bool:
+        """Hand reports over; whether the task goes on with its next segment."""
+        return bool(ray.get(self._told.tell.remote(reports)))
+
+    def goes_on(self) -> bool:
+        """Whether a task that begins has anything to do."""
+        return bool(ray.get(self._told.goes_on.remote()))
 
     def told(self) -> Iterator[Report]:
         """What has been told since. Raises QasirError when the actor is gone."""
         try:
-            tables = self._queue.get_nowait_batch(self._queue.qsize())
+            tables = ray.get(self._told.collect.remote())
         except ray.exceptions.RayActorError as error:
             raise QasirError(
                 "the actor that collects what decoders report has died; what is committed is kept, and the same "
@@ -41,15 +48,23 @@ class ReportQueue:
         for table in tables:
             yield from reports_of(table)
 
+    def go_on(self, yes: bool) -> None:
+        """Have tasks end with the segment that they are at, and those that begin do nothing; or work again."""
+        ray.get(self._told.go_on.remote(yes))
+
     def close(self) -> None:
-        self._queue.shutdown(force=True)
+        ray.kill(self._told)
 
 
 def decode_and_report(
     segments: pa.Table, *, decode: Callable[..., Iterator[Decoded]], queue: ReportQueue, specs: Any, **limits: Any
 ) -> Iterator[pa.Table]:
-    """TILE_SCHEMA tables of the segments, an empty one at least."""
+    """TILE_SCHEMA tables of the segments, an empty one at least; of as many as the driver wants decoded."""
+    if not queue.goes_on():
+        yield TILE_SCHEMA.empty_table()
+        return
     for part in decode(segments, specs, **limits):
-        if len(part.reports):
-            queue.tell(part.reports)
+        goes_on = not len(part.reports) or queue.tell(part.reports)
         yield part.tiles
+        if not goes_on:
+            return

@@ -1,6 +1,7 @@
 """Encodes a corpus into one or several indexes on Ray Data: cut -> decode and tile -> encode -> write, then commit."""
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -11,22 +12,39 @@ import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from pipelines.attempts import twice_at_most
-from pipelines.cluster import connect, graph_settings, may_grow, node_cpus, node_memory, total_cpus, total_gpus
+from pipelines.cluster import (
+    connect,
+    graph_settings,
+    may_grow,
+    node_cpus,
+    node_memory,
+    present,
+    total_cpus,
+    total_gpus,
+)
 from pipelines.decoding import ReportQueue, decode_and_report
-from pipelines.workers import CUTTER_CPUS, DECODER_CPUS, SUSPECT_CPUS, SUSPECT_MEMORY, WRITER_CPUS, Workers
+from pipelines.encoding import EncoderActor
+from pipelines.probe import Probe
+from pipelines.workers import (
+    CUTTER_CPUS,
+    DECODER_CPUS,
+    SUSPECT_CPUS,
+    SUSPECT_MEMORY,
+    WRITER_CPUS,
+    Workers,
+    most_decoders,
+)
 from qasir.encoding.bounds import Capacity
 from qasir.encoding.child import Decode, Task
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
-from qasir.encoding.encoder import Encoder
-from qasir.encoding.models import Target, gflops_an_image, load_models
+from qasir.encoding.models import Target, gflops_an_image
 from qasir.encoding.options import EncodeOptions
-from qasir.encoding.receipts import Receipt, written_of
-from qasir.encoding.rows import ENCODED_SCHEMA, failure_row, whole_video
+from qasir.encoding.receipts import Receipt, Resized, written_of
+from qasir.encoding.rows import whole_video
 from qasir.encoding.run import EncodeSummary, OnProgress, ignore, run_encoding
 from qasir.encoding.watched import Death, death_of
 from qasir.encoding.write import write_rows
-from qasir.errors import ModelError
 from qasir.index.spec import EncoderSpec
 from qasir.video.corpus import Corpus
 
@@ -75,27 +93,50 @@ class RayStages:
     def _gflops(self) -> list[float]:
         return gflops_an_image(self._targets)
 
-    def run(self, plan: pa.Table) -> Generator[Receipt, None, None]:
+    def run(self, plan: pa.Table) -> Generator[Receipt | Resized, None, None]:
         connect()
-        cluster = Workers.for_cluster(
-            total_cpus(), total_gpus(), node_cpus(), self._gpus_per_encoder, may_grow=may_grow()
-        )
+        cpus = total_cpus()
+        cluster = Workers.for_cluster(cpus, total_gpus(), node_cpus(), self._gpus_per_encoder, may_grow=may_grow())
         segments = _segments(plan, self._specs, self._options, cluster.decoders)
-        workers = cluster.for_work([_n_images(segments, spec) for spec in self._specs], self._gflops)
-        self.capacity = workers.capacity(total_cpus())
-        block_bytes = max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in self._specs))
+        images = [_n_images(segments, spec) for spec in self._specs]
+        workers = cluster.for_work(images, self._gflops)
+        limits = replace(cluster, batch=workers.batch)
+        most = most_decoders(cpus, present("memory"))
+        n_tasks = len(segments) // segments_a_block(segments, workers.decoders)
+        probe = Probe(workers, limits, cpus=cpus, decoders=most, n_images=sum(images), n_tasks=n_tasks)
         reports = ReportQueue()
         try:
-            # A lost block must not end a night's run: what is missing afterwards is found by comparing with the plan.
-            with graph_settings(block_bytes=block_bytes, may_lose_blocks=True):
-                graph: Any = self._graph(segments, workers, reports)
-                # Nothing is fetched ahead, or a receipt would lie about until the next one is there.
-                for rows in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                    yield from reports.told()
-                    yield from written_of(rows)
-            yield from reports.told()
+            yield from self._through(segments, workers, reports, probe)
+            rest = probe.rest(segments)
+            if probe.wanted is not None and len(rest):
+                yield Resized(probe.capacity)
+                reports.go_on(True)
+                yield from self._through(rest, probe.wanted, reports)
         finally:
             reports.close()
+
+    def _through(
+        self, segments: pa.Table, workers: Workers, reports: ReportQueue, probe: Probe | None = None
+    ) -> Generator[Receipt, None, None]:
+        """These segments through a graph with these workers; no more of them than the probe has decoded when it knows
+        better."""
+        self.capacity = workers.capacity(total_cpus())
+        block_bytes = max(_BLOCK_BYTES, workers.batch * max(3 * spec.image_size**2 for spec in self._specs))
+        # A lost block must not end a night's run: what is missing afterwards is found by comparing with the plan.
+        with graph_settings(block_bytes=block_bytes, may_lose_blocks=True):
+            graph: Any = self._graph(segments, workers, reports)
+            # Nothing is fetched ahead, or a receipt would lie about until the next one is there.
+            for rows in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                receipts: list[Receipt] = [*reports.told(), *written_of(rows)]
+                yield from receipts
+                if probe is not None and probe.knows_better(receipts):
+                    reports.go_on(False)
+        # A cluster that grows has had this many, and not all that it may have.
+        self.capacity = workers.capacity(present("CPU"), present("GPU"))
+        receipts = [*reports.told()]
+        yield from receipts
+        if probe is not None:
+            probe.knows_better(receipts)
 
     def _graph(self, segments: pa.Table, workers: Workers, reports: ReportQueue) -> ray.data.Dataset:
         n_together = segments_a_block(segments, workers.decoders)
@@ -116,7 +157,11 @@ class RayStages:
             )
             .map_batches(
                 EncoderActor,
-                fn_constructor_kwargs={"targets": self._targets, "threads": workers.threads},
+                fn_constructor_kwargs={
+                    "sources": [target.source for target in self._targets],
+                    "specs": self._specs,
+                    "threads": workers.threads,
+                },
                 batch_size=workers.batch,
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(min_size=1, max_size=workers.encoders, initial_size=workers.first_encoders),
@@ -144,21 +189,6 @@ class RayStages:
             except ray.exceptions.RayError:  # the watcher itself was lost, with its node say: no fault of the video's
                 results.append(None)
         return results
-
-
-class EncoderActor:
-    """An `Encoder` that loads its models where it runs. A model that cannot be loaded is told by the rows, like any
-    failure of it: what a constructor raises reaches nobody as one line."""
-
-    def __init__(self, targets: Sequence[Target], threads: int) -> None:
-        self._failure: str | None = None
-        try:
-            self._encoder = Encoder([target.index.spec for target in targets], load_models(targets, threads))
-        except ModelError as error:
-            self._failure = str(error)
-
-    def __call__(self, tiles: pa.Table) -> pa.Table:
-        return self._encoder(tiles) if self._failure is None else failure_row(self._failure, ENCODED_SCHEMA)
 
 
 def _segments(plan: pa.Table, specs: Sequence[EncoderSpec], options: EncodeOptions, n_at_once: int) -> pa.Table:

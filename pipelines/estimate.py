@@ -84,7 +84,9 @@ class _Place:
 
     def _function(self, images: Sequence[float]) -> Function:
         workers = self._sized(images)
-        return partial(time_encoding, self._targets, batch=workers.batch, threads=workers.threads, most_s=_MODELS_S)
+        sources = [target.source for target in self._targets]
+        specs = [target.index.spec for target in self._targets]
+        return partial(time_encoding, sources, specs, batch=workers.batch, threads=workers.threads, most_s=_MODELS_S)
 
 
 class _Here(_Place):

@@ -1,9 +1,11 @@
-"""How many workers each stage gets of a cluster's CPUs and GPUs."""
+"""How many workers each stage gets of a cluster's CPUs and GPUs: at first what is likely to be right, then what is
+worth having by the rates that were measured (`pipelines.probe`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
-from qasir.encoding.bounds import Capacity
+from qasir.encoding.bounds import Bounds, Capacity, Cost
 from qasir.encoding.memory import DECODE_MEMORY
 from qasir.encoding.models import CPU_BATCH, GPU_BATCH, cpu_batch
 from qasir.errors import SpecError
@@ -17,6 +19,12 @@ _ENCODER_CPUS_A_THREAD = 0.1
 it was granted for each stage, and is granted what stages ask for plus only whole ones of the rest: with 0.25 a decoder
 that was 1.3 of 2 CPUs, and one of three decoders ran."""
 _DECODERS_A_CPU = 1.25
+"""More than one, since a decoder also hands on and is handed what it works on; and as many more of either stage as
+measured rates say."""
+_MOST_DECODERS_A_CPU = 4
+"""Of those that mostly wait."""
+_LEAST_ENCODER_CPUS = 0.1
+_ROUNDING = 1e-6
 _IMAGES_AN_ENCODER, _GFLOPS_AN_ENCODER = 100, 1_000
 """More encoders than a small corpus needs would take its CPUs just to load models."""
 _FIRST_ENCODERS = 16
@@ -25,6 +33,11 @@ _MOST_THREADS = 8
 """On CPUs a node gets about four encoders that share its CPUs as threads: one with them all stands still whenever one
 of its threads is kept waiting by another process (58 against 80 super images a second on two CPUs), one a CPU holds a
 copy of the model each."""
+
+
+def most_decoders(cpus: float, memory: float) -> int:
+    """How many decoders so many CPUs and bytes of memory take at most, where they keep no core each busy."""
+    return int(min(_MOST_DECODERS_A_CPU * cpus, memory / DECODE_MEMORY))
 
 
 @dataclass(frozen=True)
@@ -38,18 +51,24 @@ class Workers:
     threads: int
     decoders: int
     batch: int
+    is_measured: bool = False
 
     @property
     def first_encoders(self) -> int:
-        """How many to start with; Ray Data adds more as the work backs up, and loading models beside decoders is
-        slow."""
+        """How many to start with; unless it was measured, Ray Data adds more as the work backs up, and loading models
+        beside decoders is slow."""
+        if self.is_measured:
+            return self.encoders
         return min(_FIRST_ENCODERS, self.encoders if self.encoder_gpus else max(1, self.encoders // _ENCODERS_A_NODE))
 
-    def capacity(self, cpus: float) -> Capacity:
-        """What these do at once on a cluster of so many CPUs."""
-        threads = 0 if self.encoder_gpus else self.threads
-        cores = cpus if threads else max(1.0, cpus - self.encoders * self.encoder_cpus)
-        return Capacity(cores, self.decoders, self.encoders, threads)
+    def capacity(self, cpus: float, gpus: float | None = None) -> Capacity:
+        """What these do at once with so many CPUs; and with so many GPUs, which may be fewer than the cluster may grow
+        to."""
+        if not self.encoder_gpus:
+            return Capacity(cpus, self.decoders, self.encoders, self.threads)
+        most = self.encoders if gpus is None else max(1, int(gpus / self.encoder_gpus + _ROUNDING))
+        encoders = min(self.encoders, most)
+        return Capacity(max(1.0, cpus - encoders * self.encoder_cpus), self.decoders, encoders, encoder_threads=0)
 
     def for_work(self, images: Sequence[float], gflops: Sequence[float]) -> "Workers":
         """No more encoders than so much work is worth, and on CPUs batches that take no longer than some seconds.
@@ -60,6 +79,25 @@ class Workers:
         worth = int(max(n / _IMAGES_AN_ENCODER, total / _GFLOPS_AN_ENCODER))
         batch = self.batch if self.encoder_gpus else cpu_batch(images, gflops)
         return replace(self, encoders=min(self.encoders, max(self.first_encoders, worth)), batch=batch)
+
+    def measured(self, cost: Cost, cpus: float, *, decoders: int, encoder_cores: float) -> "Workers":
+        """Of these, which are what the cluster takes, as many as it is worth having: with more it would be no faster.
+
+        cost: as measured. decoders: how many there may be at most, where they wait and so do not keep a core each busy.
+        encoder_cores: how many cores an encoder was seen to take, of which those with GPUs take less than they reserve.
+        """
+        most = replace(self, decoders=max(decoders, self.decoders))
+        if self.encoder_gpus:
+            most = replace(most, encoder_cpus=min(self.encoder_cpus, max(_LEAST_ENCODER_CPUS, encoder_cores)))
+        spare_s = Bounds(cost, most.capacity(cpus)).seconds() / _DECODERS_A_CPU
+        return replace(
+            most,
+            is_measured=True,
+            decoders=min(most.decoders, ceil((cost.decode_cpu_s + cost.decode_wait_s) / spare_s)),
+            encoders=min(
+                most.encoders, ceil(cost.video_encode_s / (spare_s * (1 if self.encoder_gpus else self.threads)))
+            ),
+        )
 
     @classmethod
     def for_cluster(
@@ -84,7 +122,7 @@ class Workers:
         if share > gpus and not may_grow:
             raise SpecError(f"--gpus-per-encoder {share:g}: the cluster has {gpus:g} GPUs and may not grow to more")
         if share:
-            encoders = max(1, int(gpus / share + 1e-6))
+            encoders = max(1, int(gpus / share + _ROUNDING))
             encoder_cpus = min(1.0, share)
             decoders = max(1, int(_DECODERS_A_CPU * (cpus - encoders * encoder_cpus)))
             return cls(encoders, encoder_cpus, share, threads=1, decoders=decoders, batch=GPU_BATCH)

@@ -40,6 +40,36 @@ def test_a_worker_that_decodes_or_writes_waits_for_no_torch(stage):
     assert not loaded & {"torch", "open_clip", *NOT_FOR_READERS}
 
 
+def test_a_worker_that_encodes_waits_for_no_lance():
+    loaded = loaded_by("import pipelines.encoding")
+    assert "torch" in loaded
+    assert not loaded & {"av", "lance", "pandas", *NOT_FOR_READERS}
+
+
+def test_a_models_sizes_and_cost_wait_for_no_compiler():
+    """Which torch imports of itself where models are made without numbers."""
+    loaded = loaded_by(
+        "from qasir.vlm.flops import architecture_gflops\n"
+        "from qasir.vlm.sizes import model_sizes\n"
+        "from qasir.vlm.weights import VlmSource, resolve\n"
+        "source = resolve('qasir-tiny')\n"
+        "assert model_sizes(source, cells=True) and architecture_gflops(source, 192)\n"
+        "for name in ('ViT-B-32', 'RN50'): assert model_sizes(VlmSource(name, '')).image_size == 224\n"
+    )
+    assert "torch._dynamo" not in loaded
+
+
+def test_torch_still_compiles_after_a_model_was_made_without_numbers():
+    loaded = loaded_by(
+        "import torch\n"
+        "from qasir.vlm.meta_device import meta_device\n"
+        "with meta_device(): assert (2 * torch.randn(3) - 1).is_meta\n"
+        "assert torch.compile(lambda x: torch.sub(x, 1) * 2, backend='eager')(torch.ones(2)).tolist() == [0.0, 0.0]\n"
+        "with meta_device(): assert (2 * torch.randn(3) - 1).is_meta\n"
+    )
+    assert "torch._dynamo.symbolic_convert" in loaded
+
+
 def test_opening_an_index_or_a_checkpoint_loads_nothing_that_trains_reports_or_distributes(tmp_path):
     make_index(tmp_path / "index", [3, 2])
     loaded = loaded_by(

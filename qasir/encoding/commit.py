@@ -19,7 +19,7 @@ from qasir.video.video_file import modified_at
 
 log = logging.getLogger(__name__)
 
-_OF_A_SEGMENT = frozenset({"index", "segment", "n_segments", "n_new", "seconds"})
+_OF_A_SEGMENT = frozenset({"index", "segment", "n_segments", "n_new", "seconds", "cpu_s", "wait_s"})
 
 
 @dataclass

@@ -51,6 +51,7 @@ def plain_stages(targets: Sequence[Target], options: EncodeOptions, *, isolate: 
     batch = GPU_BATCH if has_gpu else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
     threads = 0 if has_gpu else torch.get_num_threads()
     indexes = [target.index for target in targets]
+    sources, specs = [target.source for target in targets], [index.spec for index in indexes]
     return PlainLoop(
-        indexes, lambda: load_models(targets), options, batch=batch, encoder_threads=threads, isolate=isolate
+        indexes, lambda: load_models(sources, specs), options, batch=batch, encoder_threads=threads, isolate=isolate
     )

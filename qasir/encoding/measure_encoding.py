@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from qasir.errors import ModelError
+from qasir.index.spec import EncoderSpec
 
 if TYPE_CHECKING:
-    from qasir.encoding.models import Target
+    from qasir.vlm.weights import VlmSource
 
 ENCODING_SCHEMA = pa.schema(
     [
@@ -55,27 +56,26 @@ class EncodingTimes:
 
 
 def time_encoding(targets: "Sequence[Target]", *, batch: int, threads: int | None, most_s: float) -> Iterator[pa.Table]:
-    """ENCODING_SCHEMA: each target's model on made-up super images, at the run's batch, or at as many as take two
+    """ENCODING_SCHEMA: each index's model on made-up super images, at the run's batch, or at as many as take two
     seconds; for about most_s seconds in all."""
     import numpy as np
 
     from qasir.encoding.models import load_models
 
     try:
-        models = load_models(targets, threads)
+        models = load_models(sources, specs, threads)
     except ModelError as error:
         yield _rows(failure=str(error))
         return
     yield _rows(at=time.time())
     known: dict[tuple[int, int | None], list[dict[str, Any]]] = {}
-    for index, (target, model) in enumerate(zip(targets, models, strict=True)):
-        spec = target.index.spec
+    for index, (spec, model) in enumerate(zip(specs, models, strict=True)):
         grid = spec.grid if spec.cells else None
         if (id(model), grid) not in known:
             pixels = np.random.default_rng(0).integers(
                 0, 256, (batch, spec.image_size, spec.image_size, 3), dtype=np.uint8
             )
-            known[id(model), grid] = list(_batches(model, pixels, grid, most_s / len(targets)))
+            known[id(model), grid] = list(_batches(model, pixels, grid, most_s / len(specs)))
         for found in known[id(model), grid]:
             yield _rows(index=index, **found)
 

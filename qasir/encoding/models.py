@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from qasir.index.index import Index
+from qasir.index.spec import EncoderSpec
 from qasir.vlm.flops import architecture_gflops
 from qasir.vlm.model import Vlm
 from qasir.vlm.weights import VlmSource
+
+if TYPE_CHECKING:
+    from qasir.index.index import Index  # imports Lance, for which encoding workers would wait
 
 CPU_BATCH, GPU_BATCH = 16, 128
 _GFLOPS_A_BATCH = 500
@@ -20,17 +24,17 @@ committed."""
 class Target:
     """An index to write, and the model that encodes for it."""
 
-    index: Index
+    index: "Index"
     source: VlmSource
 
 
-def load_models(targets: Sequence[Target], threads: int | None = None) -> list[Vlm]:
-    """Each target's model, one copy for all that share it. `threads` bounds what torch takes of a shared CPU. Raises
+def load_models(sources: Sequence[VlmSource], specs: Sequence[EncoderSpec], threads: int | None = None) -> list[Vlm]:
+    """Each index's model, one copy for all that share it. `threads` bounds what torch takes of a shared CPU. Raises
     ModelError."""
     if threads is not None:
         torch.set_num_threads(threads)
     loaded: dict[tuple[VlmSource, int, str], Vlm] = {}
-    keys = [(target.source, target.index.spec.image_size, target.index.spec.precision) for target in targets]
+    keys = [(source, spec.image_size, spec.precision) for source, spec in zip(sources, specs, strict=True)]
     for source, image_size, precision in keys:
         if (source, image_size, precision) not in loaded:
             loaded[source, image_size, precision] = Vlm(source, image_size=image_size, precision=precision)

@@ -34,11 +34,11 @@ def prepare(
     max_gap_s = _max_gap_s(options)
     existing = Index.find(index_uri)
     source = resolve(options.model, options.pretrained)
+    sizes = model_sizes(source, options.image_size, cells=options.cells)
     precision = options.precision
     if precision == "auto" and existing is not None:
         precision = existing.spec.precision
     precision = resolve_precision(precision, device_type=device_type)
-    sizes = model_sizes(source, options.image_size, cells=options.cells)
     source = source.pinned()
     if existing is not None and (existing.spec.model, existing.spec.pretrained) == (source.model, source.pretrained):
         _check_weights(existing, source)

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from qasir.errors import ModelError
 from qasir.files.readable import reason
+from qasir.vlm.meta_device import meta_device
 from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.weights import VlmSource, register_packaged
 
@@ -91,7 +92,7 @@ def architecture(source: VlmSource, image_size: int | None = None) -> Any:
     image_size: pixels a side; None is the model's own.
     """
     register_packaged()
-    with _not_told_of_random_weights(), torch.device("meta"):
+    with _not_told_of_random_weights(), meta_device():
         model = open_clip.create_model(
             source.model, force_image_size=image_size, load_weights=False, pretrained_text=False, device="meta"
         )

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from qasir.vlm.build import architecture
+from qasir.vlm.meta_device import meta_device
 from qasir.vlm.model import Vlm
 from qasir.vlm.weights import VlmSource
 
@@ -38,5 +39,5 @@ def image_gflops(vlm: Vlm, grid: int | None = None) -> float:
 def architecture_gflops(source: VlmSource, image_size: int) -> float:
     """GFLOPs of encoding one super image, without loading the model: half a second where `image_gflops` takes many."""
     model = architecture(source, image_size)
-    with torch.no_grad():
-        return counted(lambda: model.encode_image(torch.empty(1, 3, image_size, image_size, device="meta")))
+    with torch.no_grad(), meta_device():
+        return counted(lambda: model.encode_image(torch.empty(1, 3, image_size, image_size)))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from qasir.vlm.build import UNLOADABLE, architecture, cannot_load, no_cells, projects_patches, side_of
+from qasir.vlm.meta_device import meta_device
 from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.weights import VlmSource
 
@@ -33,8 +34,8 @@ def model_sizes(source: VlmSource, image_size: int | None = None, *, cells: bool
         _check_weights(source, own)
         model = own if image_size in (None, side_of(own)) else architecture(source, image_size)
         side = side_of(model)
-        with torch.no_grad():
-            dim = model.encode_image(torch.empty(1, 3, side, side, device="meta")).shape[-1]
+        with torch.no_grad(), meta_device():
+            dim = model.encode_image(torch.empty(1, 3, side, side)).shape[-1]
     except UNLOADABLE as error:
         raise cannot_load(source, image_size, error) from error
     if cells and not projects_patches(model.visual):

@@ -20,7 +20,7 @@ from qasir.encoding.run import run_encoding
 from qasir.errors import QasirError
 from qasir.video.corpus import VideoFile, list_videos
 from qasir.vlm.weights import VlmSource
-from tests.qasir.encoding.decoders import crash_on_b, note_when
+from tests.qasir.encoding.decoders import crash_on_b, from_slow_storage, note_when
 from tests.videos import write_video
 
 # In fp32, since batches differ in size, and bf16 with them.
@@ -130,3 +130,35 @@ def test_clips_share_blocks_as_long_as_there_are_enough_to_go_round():
     assert [together(1000, s) for s in (0, 2, 50, 3600)] == [20, 20, 1, 1]
     assert together(1000, 300, n_segments=36) == 1
     assert together(100_000, 3600) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_decoders_that_wait_for_storage_become_more_and_what_the_first_made_is_kept(local_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.probe._LEAST_S", 2.0)
+    monkeypatch.setattr("pipelines.probe._WORTH", 0.0)
+    monkeypatch.setattr("pipelines.encode.most_decoders", lambda cpus, memory: 8)  # whatever memory this machine has
+    write_video(tmp_path / "videos" / "v00.mp4", 4)
+    for i in range(1, 80):
+        shutil.copy(tmp_path / "videos" / "v00.mp4", tmp_path / "videos" / f"v{i:02}.mp4")
+    corpus, options = list_videos(str(tmp_path / "videos")), EncodeOptions(commit_every_s=1.0)
+    model = replace(OPTIONS, grid=1, cells=False, thumbnails=False)
+    target = Target(*prepare(model, str(tmp_path / "index"), corpus))
+    written = []
+
+    def look(progress):
+        written.append(progress.super_images)
+
+    stages = RayStages([target], options, decode=from_slow_storage)
+    (summary,) = run_encoding(corpus, [target.index], stages, options, on_progress=look)
+    assert (summary.encoded, summary.failed) == (80, 0)
+    facts = summary.throughput
+    assert facts["probe"]["workers"]["decode"] == 3
+    assert facts["workers"]["decode"] == 8
+    assert facts["probe"]["seconds"] < facts["startup_s"] < summary.seconds
+    assert facts["bounds"].startswith(("decoding bounds this", "start-up took"))
+    assert written == sorted(written), "nothing is thrown away"
+    rows = target.index.table("super_images").to_table(columns=["video_id", "position"]).to_pylist()
+    n_each = len(rows) // 80
+    expected = [(f"v{i:02}", position) for i in range(80) for position in range(n_each)]
+    assert sorted((row["video_id"], row["position"]) for row in rows) == expected

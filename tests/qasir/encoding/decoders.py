@@ -4,8 +4,10 @@ import os
 import signal
 import time
 
+import pyarrow as pa
+
 from qasir.encoding.alarm import Alarm
-from qasir.encoding.decode import decode_segments
+from qasir.encoding.decode import Decoded, decode_segments
 
 
 def crash_on_b(segments, specs, **options):
@@ -64,3 +66,15 @@ def note_when(segments, specs, **options):
     with open(f"{uri}.when", "w") as file:
         file.write(f"{began} {time.monotonic()}")
     yield from ()
+
+
+def from_slow_storage(segments, specs, **options):
+    """A decoder that waits for each of its files for half a second."""
+    for row in range(len(segments)):
+        for part in decode_segments(segments.slice(row, 1), specs, **options):
+            if len(part.reports):
+                time.sleep(0.5)
+                rows = part.reports.to_pylist()
+                rows[0] |= {"seconds": rows[0]["seconds"] + 0.5, "wait_s": 0.5}
+                part = Decoded(part.tiles, pa.Table.from_pylist(rows, schema=part.reports.schema))
+            yield part

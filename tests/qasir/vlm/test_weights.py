@@ -81,7 +81,7 @@ def test_weights_of_a_hub_are_known_by_their_file(repository, tmp_path):
     assert index.spec.weights.startswith("sha256:")
     assert source.file() == repository.folder / "snapshots" / "first" / "open_clip_model.safetensors"
     black = np.zeros((1, 192, 192, 3), np.uint8)
-    (vlm,) = load_models([Target(index, source)])
+    (vlm,) = load_models([source], [index.spec])
     packaged = Vlm(resolve("qasir-tiny"), precision=index.spec.precision)
     np.testing.assert_allclose(vlm.encode_images(black)[0], packaged.encode_images(black)[0])
 
@@ -108,7 +108,7 @@ def test_a_machine_with_another_revision_in_its_cache_does_not_encode(repository
     target = Target(*hub_index(tmp_path))
     repository.publish("second", scale=2.0)
     with pytest.raises(ModelError, match=rf"'{HUB}'.* are not those they must be: sha256:.*snapshots/second.* wanted"):
-        load_models([target])
+        load_models([target.source], [target.index.spec])
 
 
 def test_a_changed_repository_is_not_searched_with(repository, tmp_path):
@@ -166,7 +166,7 @@ def test_a_replaced_checkpoint_is_not_searched_with(tmp_path):
     with pytest.raises(ModelError, match=rf"'{path}'.* are not those they must be"):
         open_index(index.uri).encode(["a cat"])
     with pytest.raises(ModelError, match="are not those they must be"):
-        load_models([Target(index, source)])
+        load_models([source], [index.spec])
 
 
 def test_a_spec_that_names_no_file_searches_with_what_is_there(tmp_path):
