@@ -139,6 +139,19 @@ def _tone(stream: Any, start_s: float, length_s: float) -> list[Packet]:
     return packets + stream.encode(None)
 
 
+def trim(source: Path, path: Path, at: Fraction) -> Path:
+    """Cut the first seconds off as editors do: the edit list hides them, and what the visible frames refer to stays."""
+    with av.open(str(source)) as whole, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as part:
+        streams = {stream.index: part.add_stream_from_template(stream) for stream in whole.streams}
+        for packet in whole.demux():
+            if packet.dts is not None:
+                ticks = round(at / packet.time_base)
+                packet.pts, packet.dts = packet.pts - ticks, packet.dts - ticks
+                packet.stream = streams[packet.stream.index]
+                part.mux(packet)
+    return path
+
+
 def write_blank(path: Path, size: tuple[int, int], codec: str, pix_fmt: str = "yuv420p", **options: str) -> Path:
     """One frame, all zeros: as large as one likes, in a small file."""
     frame = VideoFrame(*size, pix_fmt)
@@ -179,6 +192,25 @@ def hide_keyframe(path: Path, number: int) -> Path:
     with av.open(str(path)) as container:
         first = bytes(_packets(container)[number])[0]
     return _overwrite(path, number, 0, bytes([first & ~0x02]))
+
+
+def mark_all_keyframes(path: Path) -> Path:
+    """Leave out of an MP4 which frames are keyframes, so that it says all are."""
+    return _replace(path, b"stss", b"free")
+
+
+def mark_one_keyframe(path: Path) -> Path:
+    """Have an MP4 say that only its first frame is a keyframe."""
+    data = path.read_bytes()
+    at = data.index(b"stss") + 8
+    return _replace(path, data[at : at + 4], (1).to_bytes(4, "big"), start=at)
+
+
+def _replace(path: Path, old: bytes, new: bytes, *, start: int = 0) -> Path:
+    data = path.read_bytes()
+    at = data.index(old, start)
+    path.write_bytes(data[:at] + new + data[at + len(old) :])
+    return path
 
 
 def _overwrite(path: Path, number: int, at: int, new: bytes) -> Path:

@@ -55,7 +55,9 @@ class EncodingTimes:
         return cls(next(row["at"] for row in rows if row["index"] is None), core_s, wall_s)
 
 
-def time_encoding(targets: "Sequence[Target]", *, batch: int, threads: int | None, most_s: float) -> Iterator[pa.Table]:
+def time_encoding(
+    sources: "Sequence[VlmSource]", specs: Sequence[EncoderSpec], *, batch: int, threads: int | None, most_s: float
+) -> Iterator[pa.Table]:
     """ENCODING_SCHEMA: each index's model on made-up super images, at the run's batch, or at as many as take two
     seconds; for about most_s seconds in all."""
     import numpy as np

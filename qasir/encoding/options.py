@@ -17,7 +17,7 @@ time."""
 
 
 MAX_GAP_S = 4.0
-"""The longest that keyframe sampling goes without a sample, in seconds."""
+"""The longest that keyframe sampling goes without a sample, in seconds, where --fps does not ask for less often."""
 
 
 @dataclass(frozen=True)

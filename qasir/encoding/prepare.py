@@ -67,10 +67,15 @@ def _max_gap_s(options: EncoderOptions) -> float:
         if options.max_gap_s is not None:
             raise SpecError("--max-gap goes with --sampling keyframes: uniform samples are 1 / fps apart")
         return 0.0
-    gap = MAX_GAP_S if options.max_gap_s is None else options.max_gap_s
-    if not gap > 0.0:
-        raise SpecError(f"max gap {gap:g} s: choose a time above 0")
-    return gap
+    period = 1.0 / options.fps
+    if options.max_gap_s is None:
+        return max(MAX_GAP_S, period)
+    if not options.max_gap_s >= period:
+        raise SpecError(
+            f"max gap {options.max_gap_s:g} s is shorter than 1 / fps = {period:g} s: choose more frames a second or a "
+            "longer gap"
+        )
+    return options.max_gap_s
 
 
 def check_options(options: EncoderOptions, index: Index) -> None:

@@ -158,8 +158,8 @@ def plan_table(videos: list[VideoFile], needs: dict[str, dict[int, list[int]]]) 
 
 def whole_video(plan_row: dict[str, Any]) -> pa.Table:
     """A plan row as its video's only segment."""
-    cut = {"segment": 0, "n_segments": 1, "start_s": 0, "stop_s": None, "stated_s": 0.0, "schedules": []}
-    return pa.Table.from_pylist([{**plan_row, **cut}], schema=SEGMENT_SCHEMA)
+    cut = {"segment": 0, "n_segments": 1, "start_s": 0, "stop_s": None, "stated_s": 0.0}
+    return pa.Table.from_pylist([{**plan_row, **cut, "schedules": []}], schema=SEGMENT_SCHEMA)
 
 
 def failure_row(message: str, schema: pa.Schema) -> pa.Table:

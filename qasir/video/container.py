@@ -9,15 +9,16 @@ decoding that no sample depends on. Damage that touches no frame a sample depend
 """
 
 import logging
+from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
 import av.error
+import numpy as np
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -74,8 +75,9 @@ class End:
 
 @dataclass
 class _Reading:
-    """What one pass over the file has found so far."""
+    """What one pass over the file has found so far. tick: when the frame is shown that is being decoded."""
 
+    tick: int = 0
     duration_s: float | None = None
     decode_errors: int = 0
     first_error: str | None = None
@@ -110,8 +112,7 @@ class _Hand:
     def to_the_end(self) -> bool:
         return self._clock.stop is None
 
-    @property
-    def within(self) -> bool:
+    def within(self, _tick: int) -> bool:
         """Whether the frame on display now belongs to this clock's stretch of the video."""
         return (self.index > self._clock.start or self.index == 0) and not self.done
 
@@ -150,7 +151,14 @@ class Video:
         self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
         self.codec = context.name
 
+    def _rewind(self) -> None:
+        """Have the container stand at its beginning."""
+        if not self._at_start:
+            self._container.close()
+            self._open()
+
     def _open(self) -> None:
+        self._at_start = True
         self._container = open_container(self.uri)
         try:
             self._stream = video_stream(self._container)
@@ -247,22 +255,27 @@ class Video:
         check_length(self._promised_s(), self._n_bytes, "the header promises", self._rate)
         reading = _Reading()
         try:
-            if not all(schedule.by_packets for schedule in schedules):
-                raise Inexact("timestamps are missing or damaged")
-            frames = (
-                self._scheduled_frames(schedules)
-                if len(schedules) == len(clocks)
-                else self._sampled_frames(hands, reading)
-            )
-            yield from self._shown(frames, hands)
+            yield from self._shown(self._few_frames(clocks, hands, reading), hands)
             return reading.end(scheduled_s)
         except Inexact as reason:
             log.debug("%s: decoding every frame: %s", self.uri, reason)
-        self._container.close()
-        self._open()
+        self._rewind()
         reading = _Reading()
         yield from self._shown(self._every_frame(hands, reading, allow_partial), hands)
         return reading.end(scheduled_s)
+
+    def _few_frames(
+        self, clocks: Sequence[Clock | Schedule], hands: _Hands, reading: _Reading
+    ) -> Iterator[tuple[VideoFrame, int]]:
+        """Those that samples depend on, and not many more. Raises `Inexact` where that cannot be told."""
+        schedules = [clock for clock in clocks if isinstance(clock, Schedule)]
+        if not all(schedule.by_packets for schedule in schedules):
+            raise Inexact("packets do not tell the frames' times")
+        by_schedule = len(schedules) == len(clocks)
+        if not (by_schedule and self.stated_duration_s is not None):
+            self._rewind()
+        self._at_start = False
+        yield from self._scheduled_frames(schedules) if by_schedule else self._sampled_frames(hands, reading)
 
     def _scheduled_end_s(self, schedules: Sequence[Schedule]) -> float | None:
         """The duration by a schedule that holds the last sample: the same however the video is read."""
@@ -284,17 +297,21 @@ class Video:
     def timeline(self) -> Timeline:
         """The frames' times by their packets: the whole file is read, and not decoded. Raises `Inexact` where they do
         not tell."""
-        with open_container(self.uri) as container:
-            found = survey(container, container.streams[self._stream.index], alive=self._alive)
+        self._rewind()
+        self._at_start = False
+        found = survey(self._container, self._stream, alive=self._alive)
         if self._is_cut():
             raise Inexact("cut short")
-        origin = found.shown[0] if found.begins_plainly else self._first_timestamp()
-        shown = [pts - origin for pts in found.shown if pts >= origin]
-        if any(b - a > MAX_GAP_S / self._time_base for a, b in pairwise(shown)):
+        origin = int(found.shown[0]) if found.begins_plainly else self._first_timestamp()
+        shown = found.shown[found.shown >= origin] - origin
+        if len(shown) == 0 or shown[0] > 0:
+            raise Inexact("a frame that no packet announced")
+        if np.diff(shown, prepend=0).max() > MAX_GAP_S / self._time_base:
             raise Inexact("a jump in the timestamps")
-        end = shown[-1] + (found.step or self._usual_step() or 1)
+        end = int(shown[-1]) + (found.step or self._usual_step() or 1)
         check_length(float(end * self._time_base), self._n_bytes, "timestamps go on for", self._rate)
-        return Timeline(self._time_base, origin, shown, [pts - origin for pts in found.keys], end)
+        keys = array("q", (found.keys - origin).tobytes())
+        return Timeline(self._time_base, origin, array("q", shown.tobytes()), keys, end)
 
     def _first_timestamp(self) -> int:
         with Video(self.uri, alive=self._alive) as other:
@@ -305,8 +322,7 @@ class Video:
     def _decoded_timeline(self, allow_partial: bool) -> Timeline:
         """The same by decoding every frame."""
         reading = _Reading()
-        shown: list[int] = []
-        keys: list[int] = []
+        shown, keys = array("q"), array("q")
         at = 0
         with Video(self.uri, alive=self._alive) as other:
             for frame, until in other._every_frame([], reading, allow_partial):
@@ -325,8 +341,8 @@ class Video:
                 hands = [_Hand(Clock(Fraction(1), int(at), int(at) + 1), self._time_base)]
                 for _ in self._shown(self._sampled_frames(hands, _Reading()), hands):
                     pass
-                self._container.close()
-                self._open()
+                self._at_start = False
+                self._rewind()
         except Inexact:
             return False
         return True
@@ -430,7 +446,7 @@ class Video:
 
     def _decoded(self, hands: _Hands, reading: _Reading, allow_partial: bool) -> Iterator[VideoFrame]:
         def damage(text: str, *, is_mine: bool | None = None) -> None:
-            reading.decode_errors += any(hand.within for hand in hands) if is_mine is None else is_mine
+            reading.decode_errors += any(hand.within(reading.tick) for hand in hands) if is_mine is None else is_mine
             reading.first_error = reading.first_error or text
             if not allow_partial:
                 raise VideoError("decode", text)
@@ -442,6 +458,8 @@ class Video:
                 self._alive()
                 if packet.size > 0:
                     n_packets, last = n_packets + 1, packet
+                if packet.pts is not None and self._first is not None:
+                    reading.tick = packet.pts - self._first
                 if packet.is_corrupt:
                     damage("a packet is cut short or marked corrupt")
                 try:

@@ -142,10 +142,9 @@ class ScheduleHand:
     def to_the_end(self) -> bool:
         return self._schedule.end is not None
 
-    @property
-    def within(self) -> bool:
-        """Whether the frame on display now belongs to this schedule's stretch of the video."""
-        return (self._at > 0 or self.index == 0) and not self.done
+    def within(self, tick: int) -> bool:
+        """Whether a sample that is not taken yet may depend on the frame that is shown at `tick`."""
+        return not self.done and tick >= self._schedule.starts[0]
 
     def advance(self) -> None:
         self._at += 1

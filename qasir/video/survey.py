@@ -1,13 +1,15 @@
 """Reads the times of a video's frames from its packets, without decoding any."""
 
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import av.error
+import numpy as np
 from av.packet import Packet
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from qasir.video.lookahead import Inexact
 from qasir.video.opening import packets_until
@@ -22,8 +24,8 @@ class Survey:
     that is displayed first; else only decoding tells which frame is the first to be displayed.
     """
 
-    shown: list[int]
-    keys: list[int]
+    shown: NDArray[np.int64]
+    keys: NDArray[np.int64]
     step: int
     begins_plainly: bool
 
@@ -31,8 +33,7 @@ class Survey:
 def survey(container: Any, stream: VideoStream, *, alive: Callable[[], None] = lambda: None) -> Survey:
     """All packets of a stream, from where the container stands: its beginning. Raises `Inexact` where timestamps are
     missing or occur twice, or packets are damaged or too few."""
-    shown: list[int] = []
-    keys: list[int] = []
+    shown, keys = array("q"), array("q")  # a day of video has millions
     head: Packet | None = None
     newest: Packet | None = None
     last, step, n_read = None, 0, 0
@@ -58,9 +59,9 @@ def survey(container: Any, stream: VideoStream, *, alive: Callable[[], None] = l
         raise Inexact("fewer packets than stated")
     if head is None or not shown:
         raise Inexact("no packets")
-    shown.sort()
-    keys.sort()
-    if any(a == b for a, b in pairwise(shown)):
+    times = np.sort(np.frombuffer(shown, np.int64))
+    steps = np.diff(times)
+    if (steps == 0).any():
         raise Inexact("two frames at one time")
-    plainly = head.is_keyframe and not head.is_discard and head.pts == shown[0]
-    return Survey(shown, keys, step or (shown[-1] - shown[-2] if len(shown) > 1 else 0), plainly)
+    plainly = head.is_keyframe and not head.is_discard and head.pts == times[0]
+    return Survey(times, np.sort(np.frombuffer(keys, np.int64)), step or (int(steps[-1]) if len(steps) else 0), plainly)

@@ -7,7 +7,7 @@ import torch
 
 from qasir.encoding.options import EncoderOptions
 from qasir.encoding.prepare import prepare
-from qasir.errors import ModelError
+from qasir.errors import ModelError, SpecError
 from qasir.index.index import Index
 from qasir.video.corpus import Corpus, VideoFile
 from qasir.vlm.model import Vlm
@@ -64,3 +64,19 @@ def test_a_checkpoint_that_cannot_be_loaded_is_named_and_no_index_is_made(tmp_pa
 def test_an_image_size_that_the_model_does_not_take_is_an_error():
     with pytest.raises(ModelError, match="at 1 px"):
         model_sizes(resolve("qasir-tiny"), 1)
+
+
+def test_the_gap_between_keyframes_is_a_period_at_least(tmp_path):
+    def spec_of(**options):
+        return prepare(EncoderOptions(**options), str(tmp_path / "index"), CORPUS)[0].spec
+
+    assert (spec_of().sampling, spec_of().max_gap_s) == ("uniform", 0.0)
+    assert spec_of(sampling="keyframes").max_gap_s == 4.0
+    assert spec_of(sampling="keyframes", fps=0.1).max_gap_s == 10.0
+    assert spec_of(sampling="keyframes", fps=0.5, max_gap_s=2.0).max_gap_s == 2.0
+    with pytest.raises(SpecError, match="max gap 1.5 s is shorter than 1 / fps = 2 s"):
+        spec_of(sampling="keyframes", fps=0.5, max_gap_s=1.5)
+    with pytest.raises(SpecError, match="max gap nan"):
+        spec_of(sampling="keyframes", max_gap_s=float("nan"))
+    with pytest.raises(SpecError, match="--max-gap goes with --sampling keyframes"):
+        spec_of(max_gap_s=4.0)

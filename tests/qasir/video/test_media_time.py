@@ -5,17 +5,15 @@ import socket
 import threading
 from contextlib import suppress
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 
 from qasir.errors import VideoError
 from qasir.video.container import Clock, Video
 from qasir.video.media_time import media_offset_s
-from tests.videos import brightness, read, write_audio, write_sounding, write_video
+from tests.videos import brightness, read, trim, write_audio, write_sounding, write_video
 
 VP9 = {"codec": "libvpx-vp9", "sound": "libopus"}
 NO_EDITS = {"container_options": {"use_editlist": "0"}}
@@ -43,20 +41,8 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sounding")
     for name, (how, _) in FILES.items():
         write_sounding(folder / name, **how)
-    _trim(folder / "together.mp4", folder / "trimmed.mp4", Fraction(45, 100))
+    trim(folder / "together.mp4", folder / "trimmed.mp4", Fraction(45, 100))
     return folder
-
-
-def _trim(source: Path, path: Path, at: Fraction) -> None:
-    """Cut the first seconds off as editors do: the edit list hides them, and what the visible frames refer to stays."""
-    with av.open(str(source)) as whole, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as part:
-        streams = {stream.index: part.add_stream_from_template(stream) for stream in whole.streams}
-        for packet in whole.demux():
-            if packet.dts is not None:
-                ticks = round(at / packet.time_base)
-                packet.pts, packet.dts = packet.pts - ticks, packet.dts - ticks
-                packet.stream = streams[packet.stream.index]
-                part.mux(packet)
 
 
 @pytest.mark.parametrize("name", FILES)
