@@ -4,7 +4,7 @@ this machine, in children of this process, for which no Ray is started."""
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from qasir.encoding.estimate import Estimate, estimate
 from qasir.encoding.measure_encoding import time_encoding
 from qasir.encoding.models import Target, gflops_an_image
 from qasir.encoding.options import EncodeOptions
-from qasir.encoding.watched_calls import Answer, Calls, Function, WatchedCalls
+from qasir.encoding.watched_calls import Answer, Function, WatchedCalls
 from qasir.errors import QasirError
 from qasir.video.corpus import Corpus
 
@@ -55,17 +55,18 @@ def estimate_corpus(
 ) -> Estimate:
     """`qasir.encoding.estimate.estimate` on the cluster that RAY_ADDRESS names, else on this machine. before_s: how
     long a run takes until it has listed the corpus and prepared the indexes."""
-    place = (_Here if is_here() else _Cluster)(targets, gpus_per_encoder)
-    with place.calls() as calls:
+    place: _Here | _Cluster
+    place = _Here(targets, gpus_per_encoder) if is_here() else _Cluster(targets, gpus_per_encoder)
+    with place.calls as calls:
         return estimate(
-            corpus, targets, options, calls,
-            time_models=lambda images: place.time_models(calls, images), sizes=place.sizes,
+            corpus, targets, options, calls, time_models=place.time_models, sizes=place.sizes,
             startup_s=lambda loading_s: before_s + place.starting_s + loading_s + _END_S,
         )  # fmt: skip
 
 
 class _Place:
-    """Where a run would work, and how many workers it would get there."""
+    """Where a run would work, and how many workers it would get there. `time_models` is what
+    `qasir.encoding.estimate.estimate` takes."""
 
     def __init__(self, targets: Sequence[Target], workers: Workers, cpus: float) -> None:
         self._targets = targets
@@ -99,12 +100,10 @@ class _Here(_Place):
         super().__init__(
             targets, Workers.for_cluster(cpus, float(torch.cuda.device_count()), cpus, gpus_per_encoder), cpus
         )
+        self.calls = WatchedCalls(min(_MOST_CHILDREN, int(cpus)))
 
-    def calls(self) -> WatchedCalls:
-        return WatchedCalls(min(_MOST_CHILDREN, int(self._cpus)))
-
-    def time_models(self, calls: Calls, images: Sequence[float]) -> Callable[[], Answer]:
-        return calls.beside(self._function(images))
+    def time_models(self, images: Sequence[float]) -> Callable[[], Answer]:
+        return self.calls.beside(self._function(images))
 
 
 class _Cluster(_Place):
@@ -116,11 +115,9 @@ class _Cluster(_Place):
         connect()
         workers = Workers.for_cluster(total_cpus(), total_gpus(), node_cpus(), gpus_per_encoder, may_grow=may_grow())
         super().__init__(targets, workers, total_cpus())
+        self.calls = nullcontext(_RayCalls(int(self._cpus)))
 
-    def calls(self) -> AbstractContextManager["_RayCalls"]:
-        return nullcontext(_RayCalls(int(self._cpus)))
-
-    def time_models(self, calls: Calls, images: Sequence[float]) -> Callable[[], Answer]:
+    def time_models(self, images: Sequence[float]) -> Callable[[], Answer]:
         workers = self._sized(images)
         task = ray.remote(num_cpus=workers.encoder_cpus, num_gpus=workers.encoder_gpus, max_retries=0)(_called)
         ref = task.remote(self._function(images))
@@ -170,10 +167,6 @@ class _RayCalls:
                     yield number, None
         for ref in running:
             ray.cancel(ref, force=True)
-
-    def beside(self, function: Function) -> Callable[[], Answer]:
-        ref = self._task.remote(function)
-        return lambda: ray.get(ref)
 
 
 def _called(function: Function) -> list[Any]:

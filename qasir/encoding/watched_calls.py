@@ -31,10 +31,6 @@ class Calls(Protocol):
         could be; those that have not ended at end_s are given up, and do not come."""
         ...
 
-    def beside(self, function: Function) -> Callable[[], Answer]:
-        """Begin a function while others are called; what is returned waits for its answer."""
-        ...
-
 
 class WatchedCalls:
     """`Calls` in n children of this process. They end with the context."""
@@ -96,6 +92,7 @@ class WatchedCalls:
             child.close()
 
     def beside(self, function: Function) -> Callable[[], Answer]:
+        """Begin a function in a child of its own, while others are called; what is returned waits for its answer."""
         child = self._child()
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 

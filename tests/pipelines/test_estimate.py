@@ -24,10 +24,10 @@ def test_an_estimate_by_a_cluster(local_ray, demo, demo_index, tmp_path):
     corpus = list_videos(str(demo / "videos"))
     target = Target(*prepare(EncoderOptions(), str(tmp_path / "index"), corpus))
     place = _Cluster([target], None)
-    with place.calls() as calls:
+    with place.calls as calls:
         found = estimate(
             corpus, [target], EncodeOptions(), calls,
-            time_models=lambda images: place.time_models(calls, images), sizes=place.sizes,
+            time_models=place.time_models, sizes=place.sizes,
             startup_s=lambda loading_s: loading_s,
         )  # fmt: skip
     assert found.forecasts[0].super_images.value == demo_index.table("super_images").count_rows()
