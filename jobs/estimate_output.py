@@ -66,7 +66,6 @@ def estimate_facts(found: Estimate, uris: Sequence[str]) -> dict[str, Any]:
         "failing": _facts(found.failing),
         "decode_cpu_s": _facts(found.decode_cpu_s),
         "encode_s": [_facts(each) for each in found.encode_s],
-        "startup_s": round(found.startup_s, 1),
         "choices": [_choice_facts(each, uris) for each in found.forecasts],
     }  # fmt: skip
 
@@ -81,6 +80,7 @@ def _choice_facts(each: Forecast, uris: Sequence[str]) -> dict[str, Any]:
         ],
         "super_images": _facts(each.super_images),
         "seconds": _facts(each.seconds),
+        "startup_s": round(each.startup_s, 1),
         "bound": None if bounds is None else bounds.stage,
         "sentence": each.sentence,
         "workers": None if bounds is None else vars(bounds.capacity),

@@ -24,8 +24,8 @@ from qasir.video.corpus import Corpus
 
 _MODELS_S = 4.0
 _MOST_CHILDREN = 32
-_RAY_START_S, _END_S = 5.0, 2.0
-"""To start a local Ray, and to end a run."""
+_END_S = 2.0
+"""To end a run."""
 _NODES_S = 900.0
 """How long to wait for the first node of a cluster that grows."""
 
@@ -60,7 +60,7 @@ def estimate_corpus(
     with place.calls as calls:
         return estimate(
             corpus, targets, options, calls, time_models=place.time_models, sizes=place.sizes,
-            startup_s=lambda loading_s: before_s + place.starting_s + loading_s + _END_S,
+            beside_s=before_s * (1 + place.starts_ray) + _END_S,
         )  # fmt: skip
 
 
@@ -91,9 +91,10 @@ class _Place:
 
 
 class _Here(_Place):
-    """This machine. starting_s: what it takes to start Ray."""
+    """This machine. starts_ray: what starting and ending a Ray of its own takes, over what a run takes until it has
+    imported what it works with, which tells how fast the machine is."""
 
-    starting_s = _RAY_START_S
+    starts_ray = 0.75
 
     def __init__(self, targets: Sequence[Target], gpus_per_encoder: float | None) -> None:
         cpus = float(ray._private.utils.get_num_cpus())
@@ -109,7 +110,7 @@ class _Here(_Place):
 class _Cluster(_Place):
     """The cluster that RAY_ADDRESS names, which is there."""
 
-    starting_s = 0.0
+    starts_ray = 0.0
 
     def __init__(self, targets: Sequence[Target], gpus_per_encoder: float | None) -> None:
         connect()

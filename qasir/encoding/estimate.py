@@ -15,7 +15,7 @@ from math import ceil
 
 from qasir.encoding.choices import Choice, choices_of
 from qasir.encoding.corpus_sample import Estimated, Interval, linear, mean, ratio, strata, total, turns, weights
-from qasir.encoding.forecast import Forecast, Sizes, Totals, seconds_of
+from qasir.encoding.forecast import Forecast, Sizes, Totals, seconds_of, startup
 from qasir.encoding.index_size import index_bytes
 from qasir.encoding.measure_decoding import Subject, Timing, read_headers, time_decoding
 from qasir.encoding.measure_encoding import EncodingTimes
@@ -104,7 +104,6 @@ class Estimate:
     failing: Interval
     decode_cpu_s: Interval
     encode_s: tuple[Interval, ...]
-    startup_s: float
     forecasts: tuple[Forecast, ...] = ()
 
     @property
@@ -120,11 +119,11 @@ def estimate(
     *,
     time_models: Callable[[Sequence[float]], Callable[[], Answer]],
     sizes: Sizes,
-    startup_s: Callable[[float], float],
+    beside_s: float,
 ) -> Estimate:
     """calls: what looks at files. time_models: begins to time the models, for about how many super images each index
-    gets. sizes: how many workers those get. startup_s: how long a run takes to start and to end, where loading the
-    models takes so long.
+    gets. sizes: how many workers those get. beside_s: how long a run takes to start and to end, the loading of models
+    aside.
 
     Raises ModelError when a model cannot be loaded, QasirError when no file could be timed in a minute.
     """
@@ -132,13 +131,13 @@ def estimate(
     work = Work.of(corpus, targets)
     nothing = Interval(0.0, 0.0, 0.0)
     if not work.videos:
-        return Estimate(work, Sample(), nothing, nothing, nothing, (), 0.0)
+        return Estimate(work, Sample(), nothing, nothing, nothing, ())
     choices = choices_of([target.index.spec for target in targets])
     look = _Look(work, choices, options)
     look.read_headers(calls)
     look.sample.seconds = time.monotonic() - since
     if not look.headers:
-        return Estimate(work, look.sample, nothing, look.failing(), nothing, (), 0.0)
+        return Estimate(work, look.sample, nothing, look.failing(), nothing, ())
     asked_at = time.time()
     answer = time_models([look.header_images(spec, number).value for number, spec in enumerate(choices[0].specs)])
     look.time_decoding(calls)
@@ -147,7 +146,6 @@ def estimate(
         raise QasirError("the process that timed the models died, and said why on stderr")
     times = EncodingTimes.of(tables, len(targets))
     look.sample.seconds = time.monotonic() - since
-    starting_s = startup_s(times.ready_at - asked_at)
     forecasts: list[Forecast] = []
     encode_s: tuple[Estimated, ...] = ()
     for choice in choices:
@@ -156,6 +154,7 @@ def estimate(
             continue
         capacity = sizes([n.value for n in totals.images])
         encode_s = tuple(map(mean, times.core_s if capacity.shares_cores else times.wall_s))
+        starting_s = startup(beside_s, times.ready_at - asked_at, times.loading_core_s, capacity)
         bounds, seconds = seconds_of(totals, encode_s, capacity, starting_s)
         forecasts.append(
             Forecast(
@@ -167,7 +166,7 @@ def estimate(
     assert asked is not None
     return Estimate(
         work, look.sample, asked.video_s.scaled(1 / 3600).interval(), look.failing(), asked.decode_cpu_s.interval(),
-        tuple(each.interval() for each in encode_s), starting_s, tuple(forecasts),
+        tuple(each.interval() for each in encode_s), tuple(forecasts),
     )  # fmt: skip
 
 

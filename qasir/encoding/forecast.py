@@ -66,6 +66,16 @@ class Forecast:
         return self.bounds.sentence(grids.pop() if len(grids) == 1 else None)
 
 
+def startup(beside_s: float, loading_s: float, loading_core_s: float, capacity: Capacity) -> float:
+    """Seconds until the first encoder works, and those that the others take of the cores until they do.
+
+    beside_s: what starts and ends besides. loading_s, loading_core_s: how long an encoder takes to start and to load
+    its models, on the clock and of a core.
+    """
+    others = capacity.encoders - 1 if capacity.shares_cores else 0
+    return beside_s + loading_s + others * loading_core_s / capacity.cores
+
+
 def bounds_of(totals: Totals, encode_s: Sequence[Estimated], capacity: Capacity) -> Bounds | None:
     """encode_s: seconds to encode one super image for each index, of a core where encoders share them, else of one
     encoder."""

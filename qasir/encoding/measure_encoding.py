@@ -24,7 +24,8 @@ ENCODING_SCHEMA = pa.schema(
     ]
 )
 """A row a batch: for one super image of it, seconds of a core and seconds on the clock; when it was done, in seconds
-since the epoch. failure: why a model cannot be loaded."""
+since the epoch. Before that a row without an index, when the models are loaded: seconds of a core that the process took
+since it started. failure: why a model cannot be loaded."""
 
 _WARM = 2
 _MOST_BATCHES = 20
@@ -34,10 +35,11 @@ _BATCH_S = 2.0
 
 @dataclass(frozen=True)
 class EncodingTimes:
-    """ready_at: when the models were loaded, in seconds since the epoch. Of each index and batch, what encoding one
-    super image took: seconds of a core, and on the clock."""
+    """ready_at: when the models were loaded, in seconds since the epoch; loading_core_s: what that took of a core. Of
+    each index and batch, what encoding one super image took: seconds of a core, and on the clock."""
 
     ready_at: float
+    loading_core_s: float
     core_s: tuple[tuple[float, ...], ...]
     wall_s: tuple[tuple[float, ...], ...]
 
@@ -52,7 +54,8 @@ class EncodingTimes:
             tuple(tuple(row[name] for row in rows if row["index"] == index) for index in range(n_indexes))
             for name in ("core_s", "wall_s")
         )
-        return cls(next(row["at"] for row in rows if row["index"] is None), core_s, wall_s)
+        ready = next(row for row in rows if row["index"] is None)
+        return cls(ready["at"], ready["core_s"], core_s, wall_s)
 
 
 def time_encoding(
@@ -69,7 +72,7 @@ def time_encoding(
     except ModelError as error:
         yield _rows(failure=str(error))
         return
-    yield _rows(at=time.time())
+    yield _rows(at=time.time(), core_s=time.process_time())
     known: dict[tuple[int, int | None], list[dict[str, Any]]] = {}
     for index, (spec, model) in enumerate(zip(specs, models, strict=True)):
         grid = spec.grid if spec.cells else None

@@ -28,10 +28,10 @@ def test_an_estimate_by_a_cluster(local_ray, demo, demo_index, tmp_path):
         found = estimate(
             corpus, [target], EncodeOptions(), calls,
             time_models=place.time_models, sizes=place.sizes,
-            startup_s=lambda loading_s: loading_s,
+            beside_s=0.0,
         )  # fmt: skip
     assert found.forecasts[0].super_images.value == demo_index.table("super_images").count_rows()
     assert found.sample.timed == 4
-    assert found.startup_s > 0
+    assert found.forecasts[0].startup_s > 0
     assert list(tmp_path.iterdir()) == []
     assert isinstance(found.decode_cpu_s.value, float)

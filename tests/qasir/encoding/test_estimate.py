@@ -1,6 +1,7 @@
 """The estimate on tiny videos, called in this process; `tests/jobs/test_estimate.py` has it in children."""
 
 import os
+import time
 from functools import partial
 
 import pyarrow as pa
@@ -39,7 +40,7 @@ class CallsHere:
 
 
 def model_times(images, *, core_s=0.5, failure=None):
-    rows = [{"at": 0.0, "failure": failure}]
+    rows = [{"at": time.time(), "core_s": 3.0, "failure": failure}]
     rows += [{"index": index, "core_s": core_s, "wall_s": core_s, "at": 0.0} for index in range(len(images))] * 3
     return lambda: [pa.Table.from_pylist(rows, schema=ENCODING_SCHEMA)]
 
@@ -52,7 +53,7 @@ def estimated(folder, uri, *, calls=None, specs=(SPEC,), uris=None, time_models=
     ]
     return estimate(
         corpus, [Target(index, None) for index in indexes], EncodeOptions(decode_timeout_s=None, decode_memory=None),
-        calls or CallsHere(), time_models=time_models, sizes=lambda images: CAPACITY, startup_s=lambda loading: 7.0,
+        calls or CallsHere(), time_models=time_models, sizes=lambda images: CAPACITY, beside_s=7.0,
     )  # fmt: skip
 
 
@@ -87,8 +88,9 @@ def test_neighbours_have_the_super_images_that_they_would_have(videos, tmp_path)
 def test_time_is_start_up_and_the_work_over_the_cores(videos, tmp_path):
     found = estimated(videos, tmp_path / "index")
     asked = found.forecasts[0]
-    expected = 7.0 + (found.decode_cpu_s.value + 5 * (0.5 + 0.001)) / 2 / 0.9
+    expected = asked.startup_s + (found.decode_cpu_s.value + 5 * (0.5 + 0.001)) / 2 / 0.9
     assert asked.seconds.value == pytest.approx(expected)
+    assert asked.startup_s == pytest.approx(7.0 + 3.0 / 2, abs=0.5)  # the other encoder's on both cores
     assert asked.seconds.low < asked.seconds.value < asked.seconds.high
     assert "encoding bounds this" in asked.sentence
 
