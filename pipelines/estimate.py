@@ -87,7 +87,9 @@ class _Place:
         workers = self._sized(images)
         sources = [target.source for target in self._targets]
         specs = [target.index.spec for target in self._targets]
-        return partial(time_encoding, sources, specs, batch=workers.batch, threads=workers.threads, most_s=_MODELS_S)
+        return partial(
+            time_encoding, sources, specs, batch=workers.batch, threads=workers.threads, under_way=1, most_s=_MODELS_S
+        )
 
 
 class _Here(_Place):

@@ -131,7 +131,8 @@ def estimate(
     work = Work.of(corpus, targets)
     nothing = Interval(0.0, 0.0, 0.0)
     if not work.videos:
-        return Estimate(work, Sample(), nothing, nothing, nothing, ())
+        unreadable = float(work.unreadable)
+        return Estimate(work, Sample(), nothing, Interval(unreadable, unreadable, unreadable), nothing, ())
     choices = choices_of([target.index.spec for target in targets])
     look = _Look(work, choices, options)
     look.read_headers(calls)

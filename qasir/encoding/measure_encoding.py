@@ -2,8 +2,11 @@
 an encoder's takes: imports no torch until then."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -59,10 +62,16 @@ class EncodingTimes:
 
 
 def time_encoding(
-    sources: "Sequence[VlmSource]", specs: Sequence[EncoderSpec], *, batch: int, threads: int | None, most_s: float
+    sources: "Sequence[VlmSource]",
+    specs: Sequence[EncoderSpec],
+    *,
+    batch: int,
+    threads: int | None,
+    under_way: int,
+    most_s: float,
 ) -> Iterator[pa.Table]:
     """ENCODING_SCHEMA: each index's model on made-up super images, at the run's batch, or at as many as take two
-    seconds; for about most_s seconds in all."""
+    seconds; for about most_s seconds in all. under_way: batches that an encoder has under way at once."""
     import numpy as np
 
     from qasir.encoding.models import load_models
@@ -80,30 +89,39 @@ def time_encoding(
             pixels = np.random.default_rng(0).integers(
                 0, 256, (batch, spec.image_size, spec.image_size, 3), dtype=np.uint8
             )
-            known[id(model), grid] = list(_batches(model, pixels, grid, most_s / len(specs)))
+            known[id(model), grid] = list(_batches(model, pixels, grid, under_way, most_s / len(specs)))
         for found in known[id(model), grid]:
             yield _rows(index=index, **found)
 
 
-def _batches(model: Any, pixels: Any, grid: int | None, most_s: float) -> Iterator[dict[str, Any]]:
-    _timed(model, pixels[:_WARM], grid)
-    each_s = _timed(model, pixels[:_WARM], grid)["wall_s"]
-    pixels = pixels[: max(1, int(_BATCH_S / each_s))]
-    _timed(model, pixels, grid)
+def _batches(model: Any, pixels: Any, grid: int | None, under_way: int, most_s: float) -> Iterator[dict[str, Any]]:
+    """What each batch took, from the end of the one before it."""
+    few = partial(model.encode_images, pixels[:_WARM], grid=grid)
+    few()
+    since = time.perf_counter()
+    few()
+    n = max(1, min(len(pixels), int(_BATCH_S * _WARM / (time.perf_counter() - since))))
+    encode = partial(model.encode_images, pixels[:n], grid=grid)
+    core_s = wall_s = 0.0
+    for number, _ in enumerate(_done(encode, under_way, most_s)):
+        before, (core_s, wall_s) = (core_s, wall_s), (time.process_time(), time.perf_counter())
+        if number >= under_way:  # the first ones warm it up
+            yield {"core_s": (core_s - before[0]) / n, "wall_s": (wall_s - before[1]) / n, "at": time.time()}
+
+
+def _done(encode: Callable[[], object], under_way: int, most_s: float) -> Iterator[None]:
+    """Calls encode again and again, so many times at once, and comes back after each."""
+    least, most = under_way + _LEAST_BATCHES, under_way + _MOST_BATCHES
     ends = time.perf_counter() + most_s
-    for number in range(_MOST_BATCHES):
-        yield _timed(model, pixels, grid)
-        if number + 1 >= _LEAST_BATCHES and time.perf_counter() > ends:
-            return
-
-
-def _timed(model: Any, pixels: Any, grid: int | None) -> dict[str, Any]:
-    cpu, wall = time.process_time(), time.perf_counter()
-    model.encode_images(pixels, grid=grid)
-    n = len(pixels)
-    return {
-        "core_s": (time.process_time() - cpu) / n, "wall_s": (time.perf_counter() - wall) / n, "at": time.time(),
-    }  # fmt: skip
+    with ThreadPoolExecutor(under_way) as pool:
+        waiting = deque(pool.submit(encode) for _ in range(under_way))
+        n = under_way
+        while waiting:
+            waiting.popleft().result()
+            if n < most and (n < least or time.perf_counter() < ends):
+                waiting.append(pool.submit(encode))
+                n += 1
+            yield
 
 
 def _rows(**row: Any) -> pa.Table:
