@@ -170,6 +170,7 @@ def store(uri: Path, vectors: np.ndarray, each: int, spec: EncoderSpec | None = 
         rows = {
             "video_id": np.repeat(ids[low : low + n], each), "fingerprint": ["f"] * (n * each), "position": positions,
             "start_s": positions.astype(float), "end_s": positions + 1.0, "n_valid": np.ones(n * each, np.int32),
+            "cell_s": pa.array(positions.astype(float)[:, None].tolist(), pa.list_(pa.float64())),
             "embedding": embedding_column(vectors[some]),
         }  # fmt: skip
         fragments += index.write_super_images(pa.table(rows))

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from qasir.retrieval.opening import searcher_of, together
 from qasir.retrieval.searcher import Searcher
 from qasir.study.config import Material, StudyConfig
 from qasir.study.results import Result, ResultFiles, digest, done, failed, write_tables
-from qasir.study.settings import Setting, Side, settings
+from qasir.study.settings import SAMPLING, Setting, Side, settings
 from qasir.video.corpus import Corpus, list_videos
 from qasir.vlm.model import Vlm
 
@@ -165,11 +165,24 @@ class Indexes:
         return searcher_of(self.index(side.encoder), finetuned=finetuned)
 
     def _uri(self, encoder: EncoderOptions) -> str:
-        """A folder that says what it is, and no two encoders share."""
-        size = f"_{encoder.image_size}px" if encoder.image_size else ""
-        name = encoder.model.rsplit("/", 1)[-1].replace(":", "_")
-        digest = hashlib.sha256(repr(encoder).encode()).hexdigest()[:8]
-        return str(self.folder / f"{name}_n{encoder.grid}{size}_{encoder.fps:g}fps_{digest}")
+        return str(self.folder / folder_name(encoder))
+
+
+def folder_name(encoder: EncoderOptions) -> str:
+    """Of an encoder's index: one that says what it is, and no two encoders share."""
+    size = f"_{encoder.image_size}px" if encoder.image_size else ""
+    name = encoder.model.rsplit("/", 1)[-1].replace(":", "_")
+    keyframes = "_keyframes" if encoder.sampling == "keyframes" else ""
+    digest = hashlib.sha256(_told(encoder).encode()).hexdigest()[:8]
+    return f"{name}_n{encoder.grid}{size}_{encoder.fps:g}fps{keyframes}_{digest}"
+
+
+def _told(encoder: EncoderOptions) -> str:
+    """An encoder as it says itself; one that samples evenly as it did before there was another way, so that a study
+    finds the indexes it made then."""
+    left_out = SAMPLING if encoder.sampling == "uniform" else ()
+    values = [f"{f.name}={getattr(encoder, f.name)!r}" for f in fields(EncoderOptions) if f.name not in left_out]
+    return f"{type(encoder).__name__}({', '.join(values)})"
 
 
 class SideFacts:
@@ -186,7 +199,7 @@ class SideFacts:
             spec, vlm = searcher.side.index.spec, searcher.side.texts.vlm()
             self._of[side] = {
                 "image_size": spec.image_size, "precision": spec.precision, "pretrained": spec.pretrained,
-                "fit": spec.fit,
+                "fit": spec.fit, "max_gap_s": spec.max_gap_s or None,
                 "embedding_dim": spec.embedding_dim, "images": searcher.videos().n_super_images,
                 "seconds_an_image": _seconds_an_image(vlm),
                 "parameters": sum(p.numel() for p in vlm.module.visual.parameters()),

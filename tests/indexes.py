@@ -32,24 +32,39 @@ def new_index(uri, spec, root="/videos", source=""):
         return index
 
 
-def make_index(uri, lengths, *, seed=0, grid=2, cells=True, dim=DIM, prefix="v", commits=1, failed=()):
-    """An index whose video v has lengths[v] random super images, the last with one blank cell, committed in parts."""
+def keyframe_s(sample):
+    """The time of a sample of a made-up index of keyframes: 0, 1.5, 2, 3.5, 4, ..."""
+    return sample + 0.5 * (sample % 2)
+
+
+def make_index(
+    uri, lengths, *, seed=0, grid=2, cells=True, dim=DIM, prefix="v", commits=1, failed=(), sampling="uniform",
+    timed=True,
+):  # fmt: skip
+    """An index whose video v has lengths[v] random super images, the last with one blank cell, committed in parts.
+
+    sampling: a sample each second, or those of `keyframe_s`; timed: whether rows tell their cells' times, as those of
+    older libraries do not.
+    """
     rng = np.random.default_rng(seed)
     spec = EncoderSpec(
         "qasir-tiny", "packaged", "made up", grid=grid, image_size=144, fps=1.0, embedding_dim=dim, precision="fp32",
-        cells=cells, thumbnails=False,
+        cells=cells, thumbnails=False, sampling=sampling, max_gap_s=4.0 * (sampling == "keyframes"),
     )  # fmt: skip
+    time = keyframe_s if sampling == "keyframes" else float
     index = Index.open_or_new(str(uri), spec, "/made-up")
     videos, images = [], []
     for v, length in enumerate(lengths):
         vectors = unit(rng.standard_normal((length, dim)))
         for position in range(length):
             n_valid = max(1, grid**2 - (position == length - 1))
-            start = float(position * grid**2)
+            first = position * grid**2
+            times = [time(first + cell) for cell in range(n_valid)]
             images.append(
                 {
-                    "video_id": f"{prefix}{v:03}", "fingerprint": "f", "position": position, "start_s": start,
-                    "end_s": start + n_valid, "n_valid": n_valid, "embedding": vectors[position],
+                    "video_id": f"{prefix}{v:03}", "fingerprint": "f", "position": position,
+                    "start_s": times[0], "end_s": time(first + n_valid), "n_valid": n_valid,
+                    "cell_s": times if timed else None, "embedding": vectors[position],
                     "cells": unit(vectors[position] + 0.3 * rng.standard_normal((grid**2, dim))).ravel(),
                 }
             )  # fmt: skip
@@ -72,6 +87,7 @@ def make_index(uri, lengths, *, seed=0, grid=2, cells=True, dim=DIM, prefix="v",
             rows = [images[i] for i in part]
             columns = {name: [row[name] for row in rows] for name in rows[0] if name not in ("embedding", "cells")}
             columns["position"] = pa.array(columns["position"], pa.int32())
+            columns["cell_s"] = pa.array(columns["cell_s"], pa.list_(pa.float64()))
             columns["embedding"] = embedding_column(np.stack([row["embedding"] for row in rows]))
             if cells:
                 columns["cell_embeddings"] = embedding_column(np.stack([row["cells"] for row in rows]))

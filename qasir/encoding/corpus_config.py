@@ -3,7 +3,8 @@
 videos: a folder, glob or manifest
 indexes:
   - uri: a folder or object-store URI
-    model, pretrained, grid, fps, image_size, fit, precision, cells, thumbnails: as `EncoderOptions`
+    model, pretrained, grid, fps, sampling, max_gap_s, image_size, fit, precision, cells, thumbnails: as
+      `EncoderOptions`
 
 Local paths are relative to the file's folder.
 """

@@ -23,13 +23,14 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class VideoFeatures:
-    """The rows that a video's features are: vectors (M, D) float32, starts and ends (M,) in seconds, and how many
-    frames each stands for; n_frames in duration_s seconds."""
+    """The rows that a video's features are: vectors (M, D) float32, starts and ends (M,) in seconds, how many frames
+    each stands for, and the times of those; n_frames in duration_s seconds."""
 
     vectors: NDArray[np.float32]
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
     n_valid: NDArray[np.int32]
+    cell_s: pa.ListArray
     n_frames: int
     duration_s: float
 
@@ -40,7 +41,7 @@ class VideoFeatures:
             {
                 "video_id": [video.video_id] * n, "fingerprint": [video.fingerprint] * n,
                 "position": np.arange(n, dtype=np.int32), "start_s": self.start_s, "end_s": self.end_s,
-                "n_valid": self.n_valid,
+                "n_valid": self.n_valid, "cell_s": self.cell_s,
             }
         )  # fmt: skip
 
@@ -127,7 +128,9 @@ class FeatureCorpus:
             sums = np.add.reduceat(vectors, first, axis=0)
             vectors = sums / np.linalg.norm(sums, axis=1, keepdims=True)
         starts, ends = (at.astype(np.float64) * step for at in (first, first + n_valid))
-        return VideoFeatures(vectors, starts, ends, n_valid.astype(np.int32), n_frames, duration_s or n_frames * step)
+        times = pa.ListArray.from_arrays(pa.array([*first, n_frames], pa.int32()), np.arange(n_frames) * step)
+        length_s = duration_s or n_frames * step
+        return VideoFeatures(vectors, starts, ends, n_valid.astype(np.int32), times, n_frames, length_s)
 
     def _vectors(self, video_id: str, dim: int | None = None) -> NDArray[np.float32]:
         name = self.names[video_id]

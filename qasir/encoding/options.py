@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from qasir.encoding.memory import DECODE_MEMORY
 from qasir.errors import SpecError
@@ -42,6 +42,36 @@ class EncoderOptions:
     precision: Annotated[str, Doc("auto, fp32, bf16 or fp16.")] = "auto"
     cells: Annotated[bool, Doc("Store an embedding for each cell too.")] = True
     thumbnails: Annotated[bool, Doc("Store a small JPEG of each super image.")] = True
+
+
+class Sampled(Protocol):
+    """Options that say which frames are sampled."""
+
+    @property
+    def sampling(self) -> Sampling: ...
+
+    @property
+    def fps(self) -> float: ...
+
+    @property
+    def max_gap_s(self) -> float | None: ...
+
+
+def settled_gap_s(options: Sampled) -> float:
+    """max_gap_s as an encoder spec holds it: 0 with uniform sampling, else a period at least. Raises SpecError."""
+    if options.sampling == "uniform":
+        if options.max_gap_s is not None:
+            raise SpecError("--max-gap goes with --sampling keyframes: uniform samples are 1 / fps apart")
+        return 0.0
+    period = 1.0 / options.fps
+    if options.max_gap_s is None:
+        return max(MAX_GAP_S, period)
+    if not options.max_gap_s >= period:
+        raise SpecError(
+            f"max gap {options.max_gap_s:g} s is shorter than 1 / fps = {period:g} s: choose more frames a second or a "
+            "longer gap"
+        )
+    return options.max_gap_s
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 
-from qasir.encoding.options import MAX_GAP_S, EncoderOptions
+from qasir.encoding.options import EncoderOptions, settled_gap_s
 from qasir.errors import ModelError, SpecError
 from qasir.index.index import Index
 from qasir.index.spec import EncoderSpec, check_fit, check_fps, check_grid, check_precision, check_sampling
@@ -31,7 +31,7 @@ def prepare(
     check_fit(options.fit)
     check_sampling(options.sampling)
     check_precision(options.precision)
-    max_gap_s = _max_gap_s(options)
+    max_gap_s = settled_gap_s(options)
     existing = Index.find(index_uri)
     source = resolve(options.model, options.pretrained)
     sizes = model_sizes(source, options.image_size, cells=options.cells)
@@ -61,28 +61,16 @@ def prepare(
     return Index.open_or_new(index_uri, spec, corpus.root, corpus.source), source
 
 
-def _max_gap_s(options: EncoderOptions) -> float:
-    """As an encoder spec holds it. Raises SpecError."""
-    if options.sampling == "uniform":
-        if options.max_gap_s is not None:
-            raise SpecError("--max-gap goes with --sampling keyframes: uniform samples are 1 / fps apart")
-        return 0.0
-    period = 1.0 / options.fps
-    if options.max_gap_s is None:
-        return max(MAX_GAP_S, period)
-    if not options.max_gap_s >= period:
-        raise SpecError(
-            f"max gap {options.max_gap_s:g} s is shorter than 1 / fps = {period:g} s: choose more frames a second or a "
-            "longer gap"
-        )
-    return options.max_gap_s
-
-
 def check_options(options: EncoderOptions, index: Index) -> None:
     """Whether an index was made with these options, as far as can be told without loading a model. Raises SpecError."""
+    check_fps(options.fps)
+    check_sampling(options.sampling)
     # `pretrained` says where weights are, not what they are.
-    names = [field.name for field in fields(EncoderOptions) if field.name != "pretrained"]
+    names = [field.name for field in fields(EncoderOptions) if field.name not in ("pretrained", "max_gap_s")]
     asked = {name: getattr(options, name) for name in names if getattr(options, name) not in (None, "auto")}
+    max_gap_s = settled_gap_s(options)
+    if options.sampling == index.spec.sampling:
+        asked["max_gap_s"] = max_gap_s
     differences = [
         f"  {name}: {getattr(index.spec, name)} in the index, {value} asked for"
         for name, value in asked.items()

@@ -6,7 +6,7 @@ import lance
 import pyarrow as pa
 
 from qasir.index.index import Index
-from qasir.index.schemas import DATA_TABLES, FORMAT, FORMAT_KEY, format_of, super_images_schema, videos_schema
+from qasir.index.schemas import DATA_TABLES, FORMAT_KEY, format_for, format_of, super_images_schema, videos_schema
 from qasir.video.video_file import modified_at
 
 MODIFIED = "modified_at"
@@ -32,10 +32,11 @@ def upgrade(index: Index, check: Callable[[], None]) -> None:
     if modified is not None:
         check()
         videos.add_columns(_modified(modified), read_columns=["fingerprint"])
-    if format_of(videos.schema) < FORMAT:
+    number = format_for(index.spec)
+    if format_of(videos.schema) < number:
         for name in ("runs", *reversed(DATA_TABLES)):
             check()
-            _set_format(index.table(name))
+            index.table(name).update_schema_metadata({FORMAT_KEY.decode(): str(number)})
 
 
 def _missing(table: lance.LanceDataset, schema: pa.Schema) -> dict[str, pa.Field]:
@@ -52,7 +53,3 @@ def _modified(field: pa.Field) -> lance.udf.BatchUDF:
         return pa.record_batch([pa.array(times, field.type)], schema=schema)
 
     return column
-
-
-def _set_format(table: lance.LanceDataset) -> None:
-    table.update_schema_metadata({FORMAT_KEY.decode(): str(FORMAT)})

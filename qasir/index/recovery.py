@@ -12,7 +12,7 @@ from qasir.index.damage import damaged_fragments, delete_damaged_manifests
 from qasir.index.index import Index, find_table, index_of
 from qasir.index.maintenance import ID_INDEX
 from qasir.index.schemas import DATA_TABLES
-from qasir.index.verification import broken_videos, encode_again, not_finite_videos
+from qasir.index.verification import broken_videos, encode_again, not_finite_videos, untimed_videos
 from qasir.index.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def repair(writer: Writer, done: Repaired) -> None:
                 _forget_fragments(table, lost)
             done.fragments += len(lost)
         done.indexes += _drop_unreadable_indexes(writer, name)
-    broken = {*broken_videos(index), *not_finite_videos(index)}
+    broken = {*broken_videos(index), *not_finite_videos(index), *untimed_videos(index)}
     encode_again(writer, broken)
     done.videos = len(broken)
 

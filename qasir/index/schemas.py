@@ -9,9 +9,11 @@ ROOT_KEY = b"qasir.corpus_root"
 SOURCE_KEY = b"qasir.corpus_source"
 FORMAT_KEY = b"qasir.format"
 
-FORMAT = 2
-"""The number of this layout of the tables. Raised when an older library would misread an index; the next writer brings
-an index of an older number up to date (`qasir.index.formats`). 1, without a number: no epochs, no stale videos."""
+FORMAT = 3
+"""The newest number of a layout of the tables that this library reads. Raised when an older library would misread an
+index; the next writer brings an index of an older number up to date (`qasir.index.formats`). 1, without a number: no
+epochs, no stale videos. 2: samples 1 / fps apart, `cell_s` or not. 3: samples at keyframes, whose times only `cell_s`
+tells."""
 PRIMARY_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 """Lance lets only one of two rows with one such key in, even when both are inserted at once."""
 
@@ -24,6 +26,12 @@ STALE_MARK = ("error_kind", "error", "failed_fingerprint", "attempts")
 
 def format_of(schema: pa.Schema) -> int:
     return int((schema.metadata or {}).get(FORMAT_KEY, b"1"))
+
+
+def format_for(spec: EncoderSpec) -> int:
+    """The lowest number that says all that reading rows of this spec takes, so that no library that can read them
+    refuses them."""
+    return 2 if spec.sampling == "uniform" else 3
 
 
 def embedding_type(dim: int) -> pa.DataType:
@@ -76,7 +84,7 @@ def super_images_schema(spec: EncoderSpec) -> pa.Schema:
     """One row a super image, key (video_id, fingerprint, position). Embeddings are L2-normalised before storage.
 
     `cell_s` is the time of each filled cell, n_valid of them; null in rows that an older library wrote, whose samples
-    were 1 / fps apart.
+    were 1 / fps apart (`qasir.index.cell_times` reads both).
     """
     fields = [
         pa.field("video_id", pa.string(), nullable=False),
@@ -133,5 +141,5 @@ def metadata(spec: EncoderSpec, corpus_root: str, corpus_source: str) -> dict[by
         SPEC_KEY: spec.to_json().encode(),
         ROOT_KEY: corpus_root.encode(),
         SOURCE_KEY: corpus_source.encode(),
-        FORMAT_KEY: str(FORMAT).encode(),
+        FORMAT_KEY: str(format_for(spec)).encode(),
     }

@@ -20,7 +20,7 @@ from qasir.errors import QueryError
 from qasir.files.readable import reason
 from qasir.index.filters import check_condition, quote, with_nulls
 from qasir.index.ragged import numbered, ragged_rows, runs_of
-from qasir.index.schemas import ENCODED, videos_schema
+from qasir.index.schemas import ENCODED, super_images_schema, videos_schema
 from qasir.index.spec import EncoderSpec
 from qasir.index.trouble import is_storage, names_its_uri
 
@@ -91,6 +91,14 @@ def picked_videos(
         ) from error
 
 
+def with_columns(rows: pa.Table, names: Sequence[str], lacking: Mapping[str, pa.DataType]) -> pa.Table:
+    """Columns of rows, by their names; those that lack are null."""
+    for name in dict.fromkeys(names):
+        if name in lacking:
+            rows = rows.append_column(name, pa.nulls(len(rows), lacking[name]))
+    return rows.select(list(names))
+
+
 @names_its_uri
 class Snapshot:
     """Both data tables of an index, pinned. Readers use only rows of super images whose video is encoded under the same
@@ -113,10 +121,7 @@ class Snapshot:
         lacking = {field.name: field.type for field in videos_schema(self.spec) if field.name not in there}
         names = list(columns) if columns is not None else [*there, *lacking]
         mine = [name for name in names if name not in lacking] or there[:1]
-        rows = picked_videos(self.videos_dataset, mine, where, lacking)
-        for name in set(names) & set(lacking):
-            rows = rows.append_column(name, pa.nulls(len(rows), lacking[name]))
-        return rows.select(names)
+        return with_columns(picked_videos(self.videos_dataset, mine, where, lacking), names, lacking)
 
     def select(self, where: str) -> set[str]:
         """Ids of the encoded videos that a SQL filter over `videos` picks. Raises QueryError when it is not one."""
@@ -136,18 +141,33 @@ class Snapshot:
     def super_images(self, columns: Sequence[str] | None = None, *, video_ids: Sequence[str] | None = None) -> pa.Table:
         """Readable super images, sorted by (video_id, position); of some videos only, if they are named.
 
-        columns: besides video_id, fingerprint and position, which are always there.
+        columns: besides video_id, fingerprint and position, which are always there. Those that an older index lacks are
+        null.
         """
-        names = list(columns) if columns is not None else self.images_dataset.schema.names
+        there = self.images_dataset.schema.names
+        names = list(columns) if columns is not None else [*there, *self._lacking_of_images]
         names = list(dict.fromkeys(["video_id", "fingerprint", "position", *names]))
         if video_ids is not None:
             wanted = self.rows().of(video_ids)
             if self._preloaded is not None and set(names) <= set(self._preloaded.column_names):
                 return self._preloaded.select(names).take(pa.array(wanted, pa.int64()))
-            return self.images_dataset.take(wanted, columns=names)
+            return self.take(wanted, names)
         current = self.videos(["video_id", "fingerprint"], IS_ENCODED)
-        rows = readable(self.images_dataset.to_table(columns=names), current)
-        return rows.sort_by([("video_id", "ascending"), ("position", "ascending")])
+        mine = [name for name in names if name in there]
+        rows = readable(self.images_dataset.to_table(columns=mine), current)
+        rows = rows.sort_by([("video_id", "ascending"), ("position", "ascending")])
+        return with_columns(rows, names, self._lacking_of_images)
+
+    def take(self, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """Super images by the numbers of their rows (`rows`). Columns that an older index lacks are null."""
+        names = [name for name in columns if name not in self._lacking_of_images]
+        return with_columns(self.images_dataset.take(list(rows), columns=names), columns, self._lacking_of_images)
+
+    @cached_property
+    def _lacking_of_images(self) -> dict[str, pa.DataType]:
+        """{column: type} of those that the table lacks, an older library having made it."""
+        there = set(self.images_dataset.schema.names)
+        return {field.name: field.type for field in super_images_schema(self.spec) if field.name not in there}
 
     def preload(self) -> int:
         """Read the vector index, and the embeddings and spans of all super images as they are stored, into memory; what

@@ -72,6 +72,13 @@ class EncoderSpec:
             cell_edges(self.image_size, self.grid)
 
     @property
+    def sampled(self) -> str:
+        """Which frames are taken, in words."""
+        if self.sampling == "uniform":
+            return f"{self.fps:g} frame{'' if self.fps == 1.0 else 's'} a second"
+        return f"keyframes, at most {self.fps:g} a second, and frames between those over {self.max_gap_s:g} s apart"
+
+    @property
     def rate(self) -> Fraction:
         """fps as the exact rational its decimal form means."""
         return Fraction(str(self.fps))
@@ -103,6 +110,8 @@ class EncoderSpec:
         which they were loaded do not differ, as far as can be told."""
         mine, theirs = self.identity, other.identity
         found = {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+        if "sampling" in found:
+            found.pop("max_gap_s", None)  # which only one of them has
         if "weights" in found and (self._is_named_by(other.weights) or other._is_named_by(self.weights)):
             del found["weights"]
         return found

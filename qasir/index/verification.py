@@ -15,6 +15,7 @@ import lance
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from qasir.index.cell_times import TIMES, are_timed
 from qasir.index.filters import id_filter, in_chunks
 from qasir.index.finite import finite_rows
 from qasir.index.index import Index, embedding_names
@@ -128,6 +129,18 @@ def not_finite_videos(index: Index) -> set[str]:
     for batch in table.scanner(columns=["video_id", *names]).to_batches():
         finite = finite_rows(pa.Table.from_batches([batch]), names)
         found.update(batch["video_id"].filter(pa.array(~finite)).to_pylist())
+    return found
+
+
+def untimed_videos(index: Index) -> set[str]:
+    """Videos with a super image that has not as many times as cells."""
+    table = index.table("super_images")
+    found: set[str] = set()
+    if "cell_s" not in table.schema.names:
+        return found
+    for batch in table.scanner(columns=["video_id", *TIMES]).to_batches():
+        rows = pa.Table.from_batches([batch])
+        found.update(rows["video_id"].filter(pc.invert(are_timed(rows, index.spec))).to_pylist())
     return found
 
 

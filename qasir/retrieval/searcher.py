@@ -90,7 +90,9 @@ class Searcher:
     @property
     def pointer(self) -> int:
         """The number of the side whose super images and cells say where a moment is: that of the finest units."""
-        return min(range(len(self.sides)), key=lambda i: _seconds_a_unit(self.sides[i].index))
+        if len(self.sides) == 1:
+            return 0
+        return min(range(len(self.sides)), key=lambda i: _seconds_a_unit(self.sides[i]))
 
     @property
     def side(self) -> Side:
@@ -495,10 +497,15 @@ def best_first(values: NDArray[np.float32], top_k: int) -> NDArray[np.int64]:
     return order
 
 
-def _seconds_a_unit(index: Index) -> float:
-    """How much time the finest unit of an index covers; infinite where that differs by video."""
-    frames = 1 if index.spec.cells else index.spec.frames_per_super_image
-    return frames / index.spec.fps if index.spec.fps else math.inf
+def _seconds_a_unit(side: Side) -> float:
+    """How much time the finest unit of an index covers, on average over its videos where it was sampled at keyframes;
+    infinite for features of videos of given durations."""
+    spec = side.index.spec
+    units = spec.frames_per_super_image if spec.cells else 1
+    if spec.sampling == "keyframes":
+        videos = side.vectors.videos()
+        return float(videos.durations_s.sum() / videos.n_super_images.sum()) / units
+    return spec.frames_per_super_image / spec.fps / units if spec.fps else math.inf
 
 
 def _said(parts: Sequence[Part]) -> str:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from qasir.errors import NoIndexError
+from qasir.index.cell_times import TIMES, cell_times
 from qasir.index.finite import is_finite
 from qasir.index.ragged import numbered, ragged_rows, runs_of, starts
 from qasir.index.snapshot import IS_ENCODED, Snapshot, matrix
@@ -181,17 +182,15 @@ class StoredVectors:
     def _cells(self, video_ids: Sequence[str] | None) -> FeatureTable:
         spec = self.snapshot.spec
         n_cells = spec.frames_per_super_image
-        rows = self.snapshot.super_images(["start_s", "end_s", "n_valid", "cell_embeddings"], video_ids=video_ids)
+        rows = self.snapshot.super_images([*TIMES, "cell_embeddings"], video_ids=video_ids)
         filled = np.arange(n_cells) < rows["n_valid"].to_numpy()[:, None]
         stored = matrix(rows["cell_embeddings"], n_cells * spec.embedding_dim)
         stored = stored.reshape(-1, spec.embedding_dim)[filled.ravel()]
-        start = (rows["start_s"].to_numpy()[:, None] + np.arange(n_cells) / spec.fps)[filled]
-        end = np.minimum(start + 1.0 / spec.fps, np.repeat(rows["end_s"].to_numpy(), filled.sum(axis=1)))
         ids, first, length = runs_of(rows["video_id"])
         if len(first):
             length = np.add.reduceat(filled.sum(axis=1), first)
             first = np.cumsum(length) - length
-        return self._table("cells", ids, first, length, _Spans(start, end), stored, None)
+        return self._table("cells", ids, first, length, _Spans(*cell_times(rows, spec)), stored, None)
 
     def _table(
         self, what: str, ids: list[str], first: NDArray[np.int64], length: NDArray[np.int64], spans: "_Spans",

@@ -7,8 +7,9 @@ import numpy as np
 
 from qasir.evaluation.metrics import paired_difference
 from qasir.study.results import Result, short_name
+from qasir.study.settings import SAMPLING
 
-ENCODER = ("model", "pretrained", "grid", "image_size", "fps", "fit", "precision")
+ENCODER = ("model", "pretrained", "grid", "image_size", "fps", *SAMPLING, "fit", "precision")
 """The columns that name an encoder."""
 SUMR = "SumR"
 
@@ -58,14 +59,16 @@ def lines_along(results: Sequence[Result], along: str) -> dict[str, list[Result]
 def naming(results: Sequence[Result], along: str) -> Callable[[Result], str]:
     """A function that names what differs among these results apart from one column: "192 px, ", say, or nothing."""
     written = {
-        "model": "{}", "pretrained": "{}", "grid": "N = {}", "image_size": "{} px", "fps": "{:g} fps", "fit": "{}",
-        "precision": "{}",
+        "model": "{}", "pretrained": "{}", "grid": "N = {}", "image_size": "{} px", "fps": "{:g} fps",
+        "sampling": "{}", "max_gap_s": "at most {:g} s apart", "fit": "{}", "precision": "{}",
     }  # fmt: skip
     varying = [name for name in ENCODER if name != along and len({one[name] for one in results}) > 1]
     if "model" in varying:
         varying = [name for name in varying if name != "pretrained"]
     return lambda one: "".join(
-        written[name].format(short_name(one[name]) if name == "model" else one[name]) + ", " for name in varying
+        written[name].format(short_name(one[name]) if name == "model" else one[name]) + ", "
+        for name in varying
+        if one[name] is not None
     )
 
 

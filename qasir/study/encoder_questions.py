@@ -1,12 +1,17 @@
-"""Questions about encoders: grid, resolution, model, single frames for super images, and moments of all lengths."""
+"""Questions about encoders: grid, resolution, model, single frames for super images, keyframes for evenly spaced ones,
+and moments of all lengths."""
 
 from collections.abc import Sequence
+from math import log
 
 from qasir.evaluation.report.evaluation_charts import Point
 from qasir.study.comparing import ENCODER, SUMR, first_of_each, grouped, lines_along, model_of, naming, plain_results
 from qasir.study.comparison_charts import Axis, Series, series_chart
 from qasir.study.findings import Finding, change, point_of, series_of, shown
 from qasir.study.results import Result, short_name
+from qasir.study.settings import SAMPLING
+
+ENCODINGS = "encodings_per_video"
 
 
 def grid_size(results: Sequence[Result]) -> Finding:
@@ -99,6 +104,41 @@ def sparse(results: Sequence[Result]) -> Finding:
             series.append(Series(key + what, sorted(points, key=lambda point: point.cost)))
     chart = series_chart(series, Axis("N, and as many single frames as super images of N x N"), SUMR)
     return Finding(question, sentences, chart)
+
+
+def keyframes(results: Sequence[Result]) -> Finding:
+    question = "Keyframes, or evenly spaced frames?"
+    pairs = keyframe_pairs(results)
+    if not pairs:
+        return Finding(question, ["The study has no keyframes beside evenly spaced frames."])
+    name = naming([one for one, _ in pairs], "grid")
+    sentences = [
+        f"{name(one)}N = {one['grid']}: keyframes, {one[ENCODINGS]:.1f} encodings a video, {shown(one)}; evenly spaced "
+        f"frames, {other['fps']:g} a second, {other[ENCODINGS]:.1f} encodings, {shown(other)}; a difference of "
+        f"{change(one, other)}."
+        for one, other in pairs
+    ]
+    series = []
+    for what, side in (("keyframes", 0), ("evenly spaced frames", 1)):
+        for key in dict.fromkeys(name(pair[0]) for pair in pairs):
+            points = [point_of(pair[side], pair[0]["grid"]) for pair in pairs if name(pair[0]) == key]
+            series.append(Series(key + what, sorted(points, key=lambda point: point.cost)))
+    return Finding(question, sentences, series_chart(series, Axis("N: a super image holds N x N frames"), SUMR))
+
+
+def keyframe_pairs(results: Sequence[Result]) -> list[tuple[Result, Result]]:
+    """(at keyframes, at evenly spaced frames) of encoders that are else the same and encode about as many."""
+    same = [name for name in ENCODER if name not in ("fps", *SAMPLING)]
+    pairs = []
+    for group in grouped(plain_results(results), same).values():
+        even = [one for one in group if one["sampling"] != "keyframes"]
+        pairs += [(one, _as_dear(one, even)) for one in group if even and one["sampling"] == "keyframes"]
+    return pairs
+
+
+def _as_dear(one: Result, others: Sequence[Result]) -> Result:
+    """The one of the others whose encodings a video are the nearest to as many."""
+    return min(others, key=lambda other: abs(log(other[ENCODINGS] / one[ENCODINGS])))
 
 
 def moment_ratio(results: Sequence[Result]) -> Finding:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from qasir.study.comparing import SUMR, gflops, pareto
 from qasir.study.comparison_charts import Axis, Series, series_chart
-from qasir.study.encoder_questions import grid_size, model_size, moment_ratio, resolution, sparse
+from qasir.study.encoder_questions import grid_size, keyframes, model_size, moment_ratio, resolution, sparse
 from qasir.study.findings import Finding, point_of, shown
 from qasir.study.method_questions import pooling, ways
 from qasir.study.results import Result
@@ -18,7 +18,7 @@ def findings(results: Sequence[Result]) -> list[Finding]:
     there.sort(key=lambda one: (models.index(one["model"]), one["grid"]))
     if not there:
         return []
-    answers = (trade_off, grid_size, resolution, model_size, sparse, pooling, moment_ratio, ways)
+    answers = (trade_off, grid_size, resolution, model_size, sparse, keyframes, pooling, moment_ratio, ways)
     return [answer(there) for answer in answers]
 
 

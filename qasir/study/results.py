@@ -18,7 +18,7 @@ from qasir.evaluation.metrics import METRICS, RECALL_AT
 from qasir.files.whole import write_parquet, write_whole
 from qasir.retrieval.methods.method import Method
 from qasir.retrieval.methods.named import pooled_numbers
-from qasir.study.settings import Setting
+from qasir.study.settings import SAMPLING, Setting
 
 DONE, FAILED = "done", "failed"
 _VERSION = 1
@@ -26,7 +26,8 @@ _VERSION = 1
 
 _SIDE = [
     *((name, pa.string()) for name in ("model", "pretrained")), ("grid", pa.int32()), ("image_size", pa.int32()),
-    ("fps", pa.float64()), *((name, pa.string()) for name in ("fit", "precision", "finetuned")),
+    ("fps", pa.float64()), ("sampling", pa.string()), ("max_gap_s", pa.float64()),
+    *((name, pa.string()) for name in ("fit", "precision", "finetuned")),
 ]  # fmt: skip
 _BIN = pa.struct(
     [
@@ -98,7 +99,13 @@ class Result:
 
 
 def setting_id(setting: Setting) -> str:
-    return digest(setting.describe())[:10]
+    """Of settings that sample evenly, what it was before there was another way, so that studies go on."""
+    about = setting.describe()
+    for prefix in ("", "small_"):
+        if about[f"{prefix}sampling"] != "keyframes":
+            for name in SAMPLING:
+                del about[f"{prefix}{name}"]
+    return digest(about)[:10]
 
 
 def failed(setting: Setting, reason: str) -> Result:
@@ -110,8 +117,8 @@ def failed(setting: Setting, reason: str) -> Result:
 
 def done(setting: Setting, sides: Sequence[Mapping[str, Any]], evaluation: Evaluation) -> Result:
     """sides: what each encoder turned out to be (`pipelines.study.SideFacts`): image_size, precision, pretrained, fit,
-    embedding_dim, parameters, images (V,) of each video, seconds_an_image."""
-    known = ("image_size", "precision", "pretrained", "fit")
+    max_gap_s, embedding_dim, parameters, images (V,) of each video, seconds_an_image."""
+    known = ("image_size", "precision", "pretrained", "fit", "max_gap_s")
     found = {
         f"{prefix}{name}": side[name] for prefix, side in zip(("", "small_"), sides, strict=False) for name in known
     }
@@ -150,6 +157,9 @@ def label(row: Mapping[str, Any]) -> str:
             parts.append(f"{size} px")
         if row[f"{prefix}fps"] != 1.0:
             parts.append(f"{row[f'{prefix}fps']:g} fps")
+        if row[f"{prefix}sampling"] == "keyframes":
+            gap = row[f"{prefix}max_gap_s"]
+            parts.append("keyframes" if gap is None else f"keyframes, at most {gap:g} s apart")
         if row[f"{prefix}finetuned"]:
             parts.append(f"fine-tuned ({Path(row[f'{prefix}finetuned']).name})")
         return " ".join(parts)
@@ -179,7 +189,8 @@ class ResultFiles:
         """The result of this setting on these tables and queries, if it is there."""
         try:
             stored = json.loads(self._path(setting, facts).read_text(encoding="utf-8"))
-            row = {**stored["row"], "label": label(stored["row"])}
+            row = {**setting.describe(), **stored["row"]}
+            row["label"] = label(row)
             return Result(_complete(row), np.array(stored["rank"], np.int64), stored["query_ids"], stored["video_ids"])
         except (OSError, ValueError, KeyError):
             return None
@@ -217,7 +228,7 @@ def read_tables(folder: Path) -> list[Result]:
     """What `write_tables` wrote."""
     ranks = pq.read_table(folder / "ranks.parquet")
     found = []
-    for row in pq.read_table(folder / "results.parquet").to_pylist():
+    for row in map(_complete, pq.read_table(folder / "results.parquet").to_pylist()):
         own = ranks.filter(pc.field("setting_id") == row["setting_id"])
         ids, videos = (own[name].to_pylist() for name in ("query_id", "video_id"))
         found.append(Result(row, own["rank"].to_numpy().astype(np.int64), ids, videos))

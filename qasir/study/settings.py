@@ -14,6 +14,8 @@ from qasir.retrieval.methods.method import Method
 from qasir.retrieval.methods.sparse import Sparse
 from qasir.study.config import HybridChoice, ScoringChoice, StudyConfig, TwoStageChoice
 
+SAMPLING = ("sampling", "max_gap_s")
+"""The keys of an encoder that say which frames it takes."""
 TUNED = "fine-tuned"
 KINDS = (Method.kind, Sparse.kind, CoarseToFine.kind, TUNED, Hybrid.kind)
 Choice = ScoringChoice | HybridChoice | TwoStageChoice
@@ -27,7 +29,7 @@ class Side:
     finetuned: str | None = None
 
     def describe(self, prefix: str = "") -> dict[str, Any]:
-        names = ("model", "pretrained", "grid", "image_size", "fps", "fit", "precision")
+        names = ("model", "pretrained", "grid", "image_size", "fps", *SAMPLING, "fit", "precision")
         return {f"{prefix}{name}": getattr(self.encoder, name) for name in names} | {
             f"{prefix}finetuned": self.finetuned
         }

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,11 +16,16 @@ import pyarrow.fs
 import pytest
 
 from jobs import encode_corpus, reindex_corpus, search_corpus
+from qasir.encoding.cut import cut_videos
 from qasir.encoding.encode import encode
 from qasir.encoding.options import EncoderOptions
+from qasir.encoding.rows import plan_table
 from qasir.index.index import Index
 from qasir.video.container import Clock, Video
+from qasir.video.corpus import VideoFile
+from qasir.video.schedule import KeyframeRule
 from tests.jobs.test_jobs import call
+from tests.qasir.encoding.stubs import SPEC
 from tests.stores import client_of
 from tests.videos import write_video
 
@@ -145,17 +151,41 @@ class OneObject(BaseHTTPRequestHandler):
     def log_message(self, *args): ...
 
 
-def test_a_stretch_of_a_remote_video_is_read_by_ranges(tmp_path, monkeypatch):
-    """Of a long file only what the stretch needs is read, and a header at the file's end is found by seeking."""
+@pytest.fixture(scope="module")
+def one_object(tmp_path_factory):
+    """A long file on a store, which `OneObject` serves, and the same here."""
     noise = np.random.default_rng(0).integers(0, 255, (180, 240, 3), np.uint8)
     options = {"g": "1", "crf": "0", "preset": "ultrafast"}
-    path = write_video(tmp_path / "v.mp4", 600, rate=1, size=(240, 180), options=options, picture=noise)
+    path = tmp_path_factory.mktemp("object") / "v.mp4"
+    write_video(path, 600, rate=1, size=(240, 180), options=options, picture=noise)
     OneObject.data = path.read_bytes()
-    with ThreadingHTTPServer(("127.0.0.1", 0), OneObject) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), OneObject) as server, pytest.MonkeyPatch.context() as patch:
         threading.Thread(target=server.serve_forever).start()
         for name, value in client_of(server.server_port).items():
-            monkeypatch.setenv(name, value)
-        with Video("s3://bucket/v.mp4") as video:
-            assert len(list(video.samples([Clock(Fraction(1), 300, 305)]))) == 5
+            patch.setenv(name, value)
+        yield "s3://bucket/v.mp4", path
         server.shutdown()
+
+
+def test_a_stretch_of_a_remote_video_is_read_by_ranges(one_object):
+    """Of a long file only what the stretch needs is read, and a header at the file's end is found by seeking."""
+    OneObject.given = 0
+    with Video(one_object[0]) as video:
+        assert len(list(video.samples([Clock(Fraction(1), 300, 305)]))) == 5
     assert OneObject.given < len(OneObject.data) / 4
+
+
+def test_keyframes_of_a_remote_video_are_those_of_a_local_one_and_cutting_does_not_read_it(one_object):
+    def sampled(uri):
+        with Video(uri) as video:
+            plan = video.schedule(KeyframeRule(Fraction(1, 60), Fraction(60)))
+            return [(sample.time_s, sample.frame.to_ndarray().tobytes()) for sample in video.samples([plan])]
+
+    uri, path = one_object
+    keyframes = replace(SPEC, sampling="keyframes", max_gap_s=4.0)
+    plan = plan_table([VideoFile("v", uri, len(OneObject.data), "f")], {"v": {0: []}})
+    OneObject.given = 0
+    assert len(cut_videos(plan, [keyframes], segment_s=60, segment_bytes=1)) == 1
+    assert OneObject.given < len(OneObject.data) / 4
+    assert sampled(uri) == sampled(str(path))
+    assert OneObject.given < 2.5 * len(OneObject.data), "once for the times, and then what is sampled"

@@ -2,11 +2,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import run_study
-from pipelines.study import Encoding
+from pipelines.study import Encoding, folder_name
 from pipelines.study import run_study as study
 from qasir.demo.render import render_corpus
 from qasir.encoding.encode import plain_stages
-from qasir.encoding.options import EncodeOptions
+from qasir.encoding.options import EncodeOptions, EncoderOptions
 from qasir.encoding.run import run_encoding
 from qasir.study.config import load_study_config
 from qasir.study.page import render_study
@@ -51,6 +51,14 @@ def studied(config, tmp_path_factory):
     study(load_study_config(config), output, encoding=Encoding(encode_here, lambda: "cpu"))
     said = call(run_study, "--config", config, "--output", output, "--json")
     return output, said, pq.read_table(output / "results.parquet")
+
+
+def test_indexes_of_even_sampling_are_where_studies_have_them():
+    """In the folders of versions that knew no other sampling."""
+    assert folder_name(EncoderOptions(grid=2)) == "qasir-tiny_n2_1fps_5a5c0c34"
+    keyframes = [folder_name(EncoderOptions(grid=2, sampling="keyframes", max_gap_s=gap)) for gap in (None, 2.0)]
+    assert all(name.startswith("qasir-tiny_n2_1fps_keyframes_") for name in keyframes)
+    assert len(set(keyframes)) == 2
 
 
 def test_every_setting_is_a_row(studied, demo):

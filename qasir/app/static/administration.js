@@ -129,4 +129,5 @@ function took({ started_at: start, ended_at: end, live }) {
   return until && start ? length((until - new Date(start)) / 1000) : "";
 }
 
-const encoder = (spec) => (spec?.model ? `, encoded by ${spec.model}, ${spec.grid} × ${spec.grid} frames a super image, ${spec.fps} a second` : "");
+const sampled = (spec) => (spec.sampling === "keyframes" ? `keyframes, at most ${spec.fps} a second` : `${spec.fps} a second`);
+const encoder = (spec) => (spec?.model ? `, encoded by ${spec.model}, ${spec.grid} × ${spec.grid} frames a super image, ${sampled(spec)}` : "");

@@ -50,6 +50,7 @@ def render_report(
         wrong=[example(evaluation, searcher, q) for q in wrong],
         n_right=int((evaluation.rank == 1).sum()),
         grid=searcher.side.index.spec.grid,
+        sampled=searcher.side.index.spec.sampled,
         uri=searcher.side.index.uri,
     )
 

@@ -72,6 +72,8 @@ def clips_of(corpus: Corpus, uri: str, tiling: Tiling, n_frames: int, read: Read
         "side": tiling.image_size, "grid": tiling.grid, "fps": str(tiling.rate), "n_frames": n_frames,
         "videos": {video.video_id: video.fingerprint for video in corpus.videos},
     }  # fmt: skip
+    if tiling.max_gap is not None:
+        about["max_gap"] = str(tiling.max_gap)
     there = _made_before(uri, about)
     if there is not None:
         return there
@@ -89,7 +91,7 @@ def _made_before(uri: str, about: dict[str, Any]) -> ClipTable | None:
         table = ClipTable(uri)
     except (ValueError, OSError):
         return None  # a killed run left files and no table
-    changed = [name for name in about if table.about.get(name) != about[name]]
+    changed = [name for name in {**about, **table.about} if table.about.get(name) != about.get(name)]
     if changed:
         raise SpecError(f"{uri} was made from other videos or settings ({', '.join(changed)}): choose another folder")
     return table

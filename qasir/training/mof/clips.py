@@ -1,6 +1,7 @@
-"""Stage: the evenly spaced frames, or super images, of videos, as rows of the table of clips."""
+"""Stage: evenly spread ones of the sampled frames, or super images, of videos, as rows of the table of clips."""
 
 import logging
+from dataclasses import replace
 from fractions import Fraction
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from qasir.encoding.alarm import Alarm
 from qasir.encoding.memory import MemoryLimit
+from qasir.encoding.schedules import scheduled
 from qasir.errors import VideoError
 from qasir.video.container import Video
 from qasir.video.limits import out_of_memory
@@ -70,7 +72,8 @@ def _read(video_id: str, uri: str, tiling: Tiling, n_frames: int, alarm: Alarm) 
     try:
         # How many there are shows at the end, and a long video's do not fit into memory.
         with Video(uri, alive=alarm.set) as video, TemporaryFile() as kept:
-            tiler = Tiler(Wanted(_fast_enough(video, tiling, n_frames)), video.pixel_aspect)
+            often = _fast_enough(video, tiling, n_frames)
+            tiler = Tiler(Wanted(often), video.pixel_aspect, scheduled(often, [], video, allow_partial=False))
             for _, image in super_images(video, [tiler]):
                 n_bytes = kept.write(image.pixels.tobytes())
                 n_there += 1
@@ -102,4 +105,5 @@ def _fast_enough(video: Video, tiling: Tiling, n_frames: int) -> Tiling:
     if not stated_s:
         return tiling
     needed = min(_MOST_A_SECOND, Fraction(n_frames * tiling.per_image) / stated_s)
-    return Tiling(max(tiling.rate, needed), tiling.grid, tiling.image_size, tiling.fit)
+    max_gap = None if tiling.max_gap is None else min(tiling.max_gap, 1 / needed)
+    return replace(tiling, rate=max(tiling.rate, needed), max_gap=max_gap)

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from qasir.encoding.options import settled_gap_s
 from qasir.evaluation.query import fingerprint
 from qasir.files.whole import write_bytes
 from qasir.training.epochs import OnEpoch, run_epochs
@@ -44,7 +45,9 @@ def train_mof(
     give_back_large_blocks()
     state = TrainingState.of(output, KIND, _asked(vlm, train, validation, settings))
     output.mkdir(parents=True, exist_ok=True)
-    tiling = Tiling(Fraction(str(settings.fps)), settings.grid, vlm.image_size)
+    gap_s = settled_gap_s(settings)
+    max_gap = Fraction(str(gap_s)) if gap_s else None
+    tiling = Tiling(Fraction(str(settings.fps)), settings.grid, vlm.image_size, max_gap=max_gap)
     scale = PixelScale(*vlm.pixel_scale)
     material = {}
     for name, videos, n_frames in (
@@ -68,7 +71,10 @@ def train_mof(
 
 def _asked(vlm: Vlm, train: Captioned, validation: Captioned, settings: MofSettings) -> dict[str, Any]:
     """What must be the same for a training to go on."""
-    asked = {**asdict(settings), "model": vlm.source.model, "weights": vlm.source.fingerprint()}
+    asked = {**asdict(settings), "max_gap_s": settled_gap_s(settings)}
+    if settings.sampling == "uniform":  # as before there was another way, so that trainings go on
+        del asked["sampling"], asked["max_gap_s"]
+    asked |= {"model": vlm.source.model, "weights": vlm.source.fingerprint()}
     for name, videos in (("train", train), ("validation", validation)):
         asked |= {f"{name}_queries": len(videos.queries), f"{name}_videos": len(videos.corpus.videos)}
         asked[f"{name}_queries_sha256"] = fingerprint(videos.queries)

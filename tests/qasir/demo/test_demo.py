@@ -117,6 +117,19 @@ def test_a_set_at_a_lower_frame_rate_is_sampled_alike(demo, tmp_path):
         render_corpus(tmp_path / "x", 2, seed=5, frame_rate=3)
 
 
+def test_a_set_with_keyframes_so_often(tmp_path):
+    """The same plan in other files: keyframes at cuts, too, and never further apart; it is another set."""
+    render_corpus(tmp_path, 1, seed=5, frame_rate=1, keyframe_s=4.0)
+    with Video(str(tmp_path / "videos" / "demo_00000.mp4")) as video:
+        timeline = video.timeline()
+    keys = [float(key * timeline.time_base) for key in (*timeline.keys, timeline.end)]
+    assert max(np.diff(keys)) <= 4.0
+    with pytest.raises(ValueError, match="holds another set"):
+        render_corpus(tmp_path, 1, seed=5, frame_rate=1)
+    with pytest.raises(ValueError, match="multiple of 0.1 s"):
+        render_corpus(tmp_path / "x", 1, seed=5, keyframe_s=0.25)
+
+
 def test_rendering_writes_videos_queries_and_the_licence(demo):
     lines = [json.loads(line) for line in (demo / "queries.jsonl").read_text().splitlines()]
     assert set(lines[0]) == {"query_id", "query", "video_id", "start_s", "end_s", "duration_s"}

@@ -16,6 +16,8 @@ indexes:
     thumbnails: false
     image_size: 144
     precision: fp32
+    sampling: keyframes
+    max_gap_s: 6
 """
 
 
@@ -35,6 +37,7 @@ def test_a_corpus_and_its_indexes(tmp_path):
     assert (small.uri, small.model, small.grid, small.cells, small.image_size) == (
         "s3://bucket/small", "qasir-tiny", 3, False, 144,
     )  # fmt: skip
+    assert [(one.sampling, one.max_gap_s) for one in (large, small)] == [("uniform", None), ("keyframes", 6.0)]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,11 @@ def test_a_corpus_and_its_indexes(tmp_path):
         ("videos: a\nindexes:\n  - uri: b\n  - uri: b\n", r":4: indexes\[1\].uri: the same as indexes\[0\].uri"),
         ("videos: a\nindexes:\n  - b\n", r":3: indexes\[0\]: expected the keys"),
         ("videos: a\nindexes:\n  - uri: b\n    fit: crop\n", r":4: indexes\[0\].fit: .*'squash' or 'letterbox'"),
+        (
+            "videos: a\nindexes:\n  - uri: b\n    sampling: all\n",
+            r":4: indexes\[0\].sampling: .*'uniform' or 'keyframes'",
+        ),
+        ("videos: a\nindexes:\n  - uri: b\n    max_gap_s: 4s\n", r":4: indexes\[0\].max_gap_s: .*number, not '4s'"),
         ("videos: a\nindexes:\n  - uri: b\n    grid: [2, 3]\n", r":4: indexes\[0\].grid: .*integer, not \[2, 3\]"),
         ("videos: a\nindexes: []\n", r":2: indexes: give a list"),
         ("videos: a\n", r"indexes: give a list"),

@@ -55,9 +55,9 @@ def test_features_become_an_ordinary_index_of_grid_1(form, arrays, tmp_path):
     assert rows["b"]["modified_at"] is not None
     assert not os.path.exists(rows["b"]["uri"])
     np.testing.assert_allclose(rows["b"]["embedding"], arrays["b"].astype(float).mean(axis=0), atol=1e-3)
-    spans = index.snapshot().super_images(["start_s", "end_s", "n_valid"], video_ids=["a"]).to_pylist()
-    assert [(row["start_s"], row["end_s"], row["n_valid"]) for row in spans] == [
-        (0.0, 0.5, 1), (0.5, 1.0, 1), (1.0, 1.5, 1), (1.5, 2.0, 1),
+    spans = index.snapshot().super_images(["start_s", "end_s", "n_valid", "cell_s"], video_ids=["a"]).to_pylist()
+    assert [(row["start_s"], row["end_s"], row["n_valid"], row["cell_s"]) for row in spans] == [
+        (0.0, 0.5, 1, [0.0]), (0.5, 1.0, 1, [0.5]), (1.0, 1.5, 1, [1.0]), (1.5, 2.0, 1, [1.5]),
     ]  # fmt: skip
 
 
@@ -158,8 +158,9 @@ def test_pooled_features_stand_in_for_super_images(arrays, tmp_path):
     path = write_npz(tmp_path / "f", arrays)
     index, _ = imported(path, tmp_path / "i", ImportOptions("label", fps=2.0, grid=2, pool="mean"))
     assert index.spec.features == "as given, mean of 2 x 2"
-    rows = index.snapshot().super_images(["start_s", "end_s", "n_valid"], video_ids=["b"]).to_pylist()
+    rows = index.snapshot().super_images(["start_s", "end_s", "n_valid", "cell_s"], video_ids=["b"]).to_pylist()
     assert [(row["start_s"], row["end_s"], row["n_valid"]) for row in rows] == [(0.0, 2.0, 4), (2.0, 3.5, 3)]
+    assert [row["cell_s"] for row in rows] == [[0.0, 0.5, 1.0, 1.5], [2.0, 2.5, 3.0]]
     whole = arrays["b"].astype(np.float64)
     expected = unit(np.stack([whole[:4].mean(axis=0), whole[4:].mean(axis=0)]))
     np.testing.assert_allclose(vectors_of(index, "b"), expected, atol=1e-3)

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from qasir.encoding.options import EncoderOptions
-from qasir.encoding.prepare import prepare
+from qasir.encoding.prepare import check_options, prepare
 from qasir.errors import ModelError, SpecError
 from qasir.index.index import Index
 from qasir.video.corpus import Corpus, VideoFile
 from qasir.vlm.model import Vlm
 from qasir.vlm.sizes import model_sizes
 from qasir.vlm.weights import resolve
+from tests.indexes import new_index
 
 CORPUS = Corpus("/videos", "/videos", (VideoFile("a", "/videos/a.mp4", 1, "f"),))
 
@@ -80,3 +81,21 @@ def test_the_gap_between_keyframes_is_a_period_at_least(tmp_path):
         spec_of(sampling="keyframes", max_gap_s=float("nan"))
     with pytest.raises(SpecError, match="--max-gap goes with --sampling keyframes"):
         spec_of(max_gap_s=4.0)
+
+
+def test_an_index_of_another_sampling_is_an_error_that_names_both(tmp_path):
+    spec = prepare(EncoderOptions(sampling="keyframes"), str(tmp_path / "index"), CORPUS)[0].spec
+    index = new_index(tmp_path / "made", spec, root=CORPUS.root)
+    for check in (prepared, check_options):
+        with pytest.raises(SpecError, match=r"spec.*:\n  sampling: keyframes in the index, uniform asked for$"):
+            check(EncoderOptions(), index)
+        with pytest.raises(SpecError, match=r"spec.*:\n  max_gap_s: 4.0 in the index, 6.0 asked for$"):
+            check(EncoderOptions(sampling="keyframes", max_gap_s=6.0), index)
+        check(EncoderOptions(sampling="keyframes"), index)
+        check(EncoderOptions(sampling="keyframes", max_gap_s=4.0), index)
+    with pytest.raises(SpecError, match="--max-gap goes with --sampling keyframes"):
+        check_options(EncoderOptions(max_gap_s=4.0), index)
+
+
+def prepared(options, index):
+    prepare(options, index.uri, CORPUS)

@@ -51,8 +51,8 @@ def written(index, video_id, positions, *, fingerprint="f1", value=1.0):
     images = [
         {
             "index": 0, "video_id": video_id, "fingerprint": fingerprint, "position": p, "n_valid": 4,
-            "start_s": 4.0 * p, "end_s": 4.0 * p + 4, "embedding": vector, "cell_embeddings": cells, "encode_s": 0.1,
-            "began": 1.0,
+            "start_s": 4.0 * p, "end_s": 4.0 * p + 4, "cell_s": [4.0 * p + i for i in range(4)], "embedding": vector,
+            "cell_embeddings": cells, "encode_s": 0.1, "began": 1.0,
         }
         for p in positions
     ]  # fmt: skip
@@ -162,7 +162,8 @@ def test_what_an_older_version_left_of_a_video_with_nan_is_encoded_anew(index, w
     vectors = written(index, "a", [0, 1]).fragments
     writer.commit_super_images(vectors)
     rows = index.table("super_images").to_table()
-    spoilt = rows.set_column(6, "embedding", embedding_column(np.array([[0.5] * 4, [np.nan] * 4])))
+    at = rows.schema.get_field_index("embedding")
+    spoilt = rows.set_column(at, "embedding", embedding_column(np.array([[0.5] * 4, [np.nan] * 4])))
     writer.delete_versions([("a", "f1")])
     writer.commit_super_images(index.write_super_images(spoilt))
     committer = Committer(writer, {"a": "f1"})

@@ -13,11 +13,12 @@ from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
 from qasir.retrieval.methods.fusion import Fusion, standardised
 from qasir.retrieval.methods.maximum import Max
 from qasir.retrieval.methods.sparse import Sparse
+from qasir.retrieval.opening import searcher_of
 from qasir.retrieval.scoring import score
 from qasir.retrieval.searcher import best_first
 from qasir.retrieval.vector_source import StoredVectors
 from qasir.retrieval.vectors import Features
-from tests.indexes import DIM, give_texts, make_index, new_index, unit, writing
+from tests.indexes import DIM, give_texts, keyframe_s, make_index, new_index, unit, writing
 
 LENGTHS = [1, 5, 3, 3, 8, 2, 4]
 
@@ -306,6 +307,29 @@ def test_hybrid_hits_have_moments_and_obey_filters(hybrid):
     hits = searcher.search(names[0], 3, where="duration_s > 10")
     assert 0 < len(hits) <= 3
     assert all(hit.end_s > hit.start_s for hit in hits)
+
+
+def test_moments_of_keyframes_are_where_their_cells_are(tmp_path):
+    """And a hit's moment begins and ends at times of samples, whatever the distances between them."""
+    index = make_index(tmp_path / "index", [3, 2], sampling="keyframes")
+    cells = StoredVectors(index.snapshot()).load("cell")
+    rows = cells.rows("v000")
+    times = [keyframe_s(sample) for sample in range(12)]
+    assert cells.start_s[rows].tolist() == times[:11]
+    assert cells.end_s[rows].tolist() == times[1:]
+    vector = cells.features.vectors[rows][5]
+    searcher = searcher_of(index)
+    (found, *_) = searcher.search(*give_texts(searcher, vector[None]), 1)
+    assert (found.video_id, found.start_s, found.end_s) == ("v000", times[5], times[6])
+
+
+def test_the_finer_of_two_samplings_points_to_moments(tmp_path):
+    """By how far apart the samples of keyframes are, not by how far they might be."""
+    keyframes = make_index(tmp_path / "keyframes", [2, 2], sampling="keyframes")
+    even = make_index(tmp_path / "even", [2, 2], grid=3)
+    bare = make_index(tmp_path / "bare", [2, 2], sampling="keyframes", cells=False)
+    assert open_hybrid(keyframes.uri, bare.uri).pointer == 0
+    assert open_hybrid(bare.uri, even.uri).pointer == 1
 
 
 def test_indexes_of_different_corpora_say_what_is_missing_where(made, tmp_path):

@@ -45,6 +45,7 @@ def study():
         result(0.2, 90.0, aggregation="mean"),
         result(0.5, 22.0, kind="sparse", aggregation="sparse:2"),
         result(0.8, 40.0, grid=2, image_size=288),
+        result(0.65, 21.0, grid=2, sampling="keyframes", max_gap_s=4.0),
         result(0.5, 5.0, grid=2, model="local-dir:/models/small", parameters=10**5),
         result(0.8, 22.0, kind="fine-tuned", grid=2, finetuned="tuned"),
         result(
@@ -55,12 +56,16 @@ def study():
 
 def test_every_question_is_answered_from_the_numbers(study):
     answers = {one.question: one for one in findings(study)}
-    assert len(answers) == 8
+    assert len(answers) == 9
     assert all(one.chart.startswith("<svg") for one in answers.values())
     text = {question: " ".join(one.sentences) for question, one in answers.items()}
     assert "N = 2 saves 4.1 times the encodings of N = 1" in text["What does a larger N cost, and save?"]
     gain = f"{difference(study[1], study[4])[0]:+.1f}"
     assert gain in text["Super images, or as many single frames?"]
+    cost = f"{difference(study[6], study[1])[0]:+.1f}"
+    assert f"keyframes, 21.0 encodings a video, {study[6]['SumR']:.1f}" in text["Keyframes, or evenly spaced frames?"]
+    assert f"1 a second, 22.0 encodings, {study[1]['SumR']:.1f}" in text["Keyframes, or evenly spaced frames?"]
+    assert f"a difference of {cost}" in text["Keyframes, or evenly spaced frames?"]
     assert "over mean" in text["Attention, or pooling?"]
     assert "192 to 288 px, for 1.8 times the GFLOPs" in text["What does resolution buy?"]
     assert (
@@ -107,12 +112,23 @@ def test_the_page_shows_what_could_not_be_built(study):
 def test_the_document_and_its_pictures_are_made_from_a_study_s_tables(study, tmp_path):
     (tmp_path / "docs" / "results").mkdir(parents=True)
     (tmp_path / "docs" / "results" / "introduction.md").write_text("# Results\n")
-    (tmp_path / "study").mkdir()
-    write_tables(
-        tmp_path / "study",
-        [Result({**one.row, "setting_id": str(i)}, one.rank, QUERIES, VIDEOS) for i, one in enumerate(study)],
-    )
-    runpy.run_path(str(shutil.copy(SCRIPT, tmp_path / "docs")))["main"](tmp_path / "study")
+    (tmp_path / "docs" / "results" / "sampling.md").write_text("## Keyframes\n\nSaid by hand.\n")
+    folders = [tmp_path / "study", *(tmp_path / "sampling" / name / "study" for name in ("every_2_s", "default"))]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        write_tables(
+            folder,
+            [Result({**one.row, "setting_id": str(i)}, one.rank, QUERIES, VIDEOS) for i, one in enumerate(study)],
+        )
+    make = runpy.run_path(str(shutil.copy(SCRIPT, tmp_path / "docs")))["main"]
+    make(tmp_path / "study")
+    assert "## Keyframes" not in (tmp_path / "docs" / "RESULTS.md").read_text()
+    make(sampling=tmp_path / "sampling")
+    with_both = (tmp_path / "docs" / "RESULTS.md").read_text()
+    assert with_both.index("Said by hand.\n\n| keyframes | N |") < with_both.index("## Every setting")
+    make(sampling=tmp_path / "sampling")
+    make(tmp_path / "study")
+    assert (tmp_path / "docs" / "RESULTS.md").read_text() == with_both
     text = (tmp_path / "docs" / "RESULTS.md").read_text()
     pictures = list((tmp_path / "docs" / "results").glob("*.svg"))
     assert len(pictures) == 8

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from qasir.encoding.options import EncoderOptions
 from qasir.retrieval.recipe import Recipe
 from qasir.study.config import HybridChoice, Material, ScoringChoice, StudyConfig, TwoStageChoice
+from qasir.study.results import label, setting_id
 from qasir.study.settings import settings
 
 N1, N2, BARE = EncoderOptions(grid=1), EncoderOptions(grid=2), EncoderOptions(grid=3, cells=False)
@@ -73,3 +74,13 @@ def test_a_hybrid_picks_one_encoder_for_each_side():
     assert (one.side.encoder, one.small.encoder, one.reason) == (N1, BARE, "")
     assert none.reason == "large: 0 encoders have grid 4; pick one by more of its keys"
     assert both.reason == "large: 2 encoders have cells True; pick one by more of its keys"
+
+
+def test_even_sampling_keeps_the_ids_that_studies_have():
+    """Those of versions that knew no other, so that a study begun with them goes on."""
+    (even,) = crossed(encoders=(N2,))
+    (keyframes,) = crossed(encoders=(EncoderOptions(grid=2, sampling="keyframes", max_gap_s=2.0),))
+    assert setting_id(even) == "913efaaff0"
+    assert setting_id(keyframes) != setting_id(even)
+    assert keyframes.describe() == even.describe() | {"sampling": "keyframes", "max_gap_s": 2.0}
+    assert label(keyframes.describe()) == "qasir-tiny N=2 keyframes, at most 2 s apart, attention"

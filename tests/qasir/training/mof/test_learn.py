@@ -136,6 +136,9 @@ def test_frames_that_are_clamped_are_colours(made, tmp_path):
         ({"lr": -1.0}, "learning rates"),
         ({"fps": 0.0}, "fps"),
         ({"grid": 0}, "grid"),
+        ({"sampling": "x"}, "sampling 'x'"),
+        ({"max_gap_s": 2.0}, "--max-gap goes with"),
+        ({"sampling": "keyframes", "max_gap_s": 0.5}, "max gap 0.5 s is shorter"),
     ],
 )
 def test_bad_settings(change, says):
@@ -268,6 +271,26 @@ def test_clips_are_made_once_and_not_of_something_else(made, tmp_path):
     np.testing.assert_array_equal(again.load(["cat"])[0], first.load(["cat"])[0])
     with pytest.raises(SpecError, match="other videos or settings.*n_frames"):
         clips_of(made.captioned.corpus, uri, tiling, 2, unread)
+
+
+def test_clips_of_keyframes(made, tmp_path):
+    """A video has as many frames as are asked for where its keyframes alone would be too few; other clips than those of
+    even samples."""
+    uri, keyframes = str(tmp_path / "clips.lance"), replace(made.tiling(), max_gap=Fraction(4))
+    table = clips_of(made.captioned.corpus, uri, keyframes, 3)
+    (frames,) = table.load(["cup"])
+    assert len(frames) == 3
+    assert len({int(frame.mean()) for frame in frames}) == 3
+    with pytest.raises(SpecError, match="other videos or settings.*max_gap"):
+        clips_of(made.captioned.corpus, uri, made.tiling(), 3)
+
+
+def test_a_training_on_keyframes_and_one_from_before_there_was_a_choice(made, whole, tmp_path):
+    result = made.train(tmp_path / "out", replace(QUICK, sampling="keyframes", epochs=1))
+    assert result["epochs"] == 1
+    assert not {"sampling", "max_gap_s"} & set(torch.load(whole[0] / "last.pt", weights_only=False)["asked"])
+    with pytest.raises(SpecError, match="max_gap_s: 4.0 then, 2.0 now"):
+        made.train(tmp_path / "out", replace(QUICK, sampling="keyframes", max_gap_s=2.0, epochs=1))
 
 
 def test_clips_are_read_under_a_limit_on_memory_and_keep_no_more_than_they_give(tmp_path):
