@@ -3,8 +3,9 @@
 python benchmarks/estimate.py [--part demo --part mixed] [--every-choice] [--repeats 2] [--work DIRECTORY]
 
 The mixed corpus has four resolutions, five codecs, keyframes from two to ten seconds apart, and lengths from ten
-seconds to a quarter of an hour. Every number is of a command as people type it: its whole time on the clock, start-up
-and end included. About eight minutes on two idle cores, of which the first time two to make the videos.
+seconds to a quarter of an hour. Times are those of commands as people type them, on the clock, start-up and end
+included; beside them what the stages took of cores, which a busy machine changes little. About eight minutes on two
+idle cores, of which the first time two to make the videos.
 """
 
 import json
@@ -77,8 +78,9 @@ def main(
         if name in (part or PARTS):
             videos = made[name](work)
             for _ in range(repeats):
-                results += list(compared(name, videos, model, work, every_choice=every_choice))
-    (work / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+                for result in compared(name, videos, model, work, every_choice=every_choice):
+                    results.append(result)
+                    (work / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))
     print(f"\n{os.cpu_count()} CPUs; load of the last minute {os.getloadavg()[0]:.1f}; aim: within {100 * AIM:.0f} %")
 
@@ -102,7 +104,8 @@ def compared(name: str, videos: Path, model: str, work: Path, *, every_choice: b
             "took_startup_s": seconds - work_s, "super_images": choice["super_images"],
             "super_images_were": run["super_images"], "bytes": choice["bytes"], "bytes_were": bytes_in(index),
             "hours": estimate["video_hours"], "hours_were": run["video_seconds"] / 3600, "bound": choice["bound"],
-            "bound_was": run["throughput"]["bottleneck"], "cpu_s": run["throughput"]["cpu_s"], "cost": choice["cost"],
+            "bound_was": run["throughput"]["bottleneck"], "cost": choice["cost"],
+            "core_s_were": run["throughput"]["cpu_s"],
         }  # fmt: skip
 
 
@@ -130,8 +133,9 @@ def bytes_in(index: Path) -> int:
 def table(results: Sequence[dict[str, Any]]) -> str:
     lines = [
         "| corpus | choice | time, estimated | was | error | start-up, estimated | was | encodings, estimated | were | "
-        "hours, estimated | were | size, estimated over real | bound | was |",
-        "|" + " --- |" * 14,
+        "hours, estimated | were | decoding, estimated | was | encoding, estimated | was | size, estimated over real | "
+        "bound | was |",
+        "|" + " --- |" * 18,
     ]
     for each in results:
         seconds = each["seconds"]
@@ -141,10 +145,18 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             f"{100 * (seconds['value'] / each['took_s'] - 1):+.0f} %{held}", f"{each['startup_s']:.0f} s",
             f"{each['took_startup_s']:.0f} s", _within(each["super_images"], "{:,.0f}"),
             f"{each['super_images_were']:,}", _within(each["hours"], "{:.2f}"), f"{each['hours_were']:.2f}",
+            f"{_decoding(each):.1f} core-s", f"{each['core_s_were']['decode']:.1f} core-s",
+            f"{each['cost']['encode_s'] * each['super_images']['value']:.1f} s",
+            f"{each['core_s_were']['encode']:.1f} s",
             f"{each['bytes'] / each['bytes_were']:.2f}", each["bound"], each["bound_was"],
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _decoding(each: dict[str, Any]) -> float:
+    """Seconds of a core, with what writing takes."""
+    return float(each["cost"]["decode_cpu_s"] * each["hours"]["value"] * 3600)
 
 
 def _within(interval: dict[str, float | None], form: str) -> str:

@@ -1,6 +1,7 @@
 """Estimates what encoding a corpus will take: in tasks and actors of the cluster that it will run on, or, where that is
 this machine, in children of this process, for which no Ray is started."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,9 @@ from qasir.encoding.watched_calls import Answer, Function, WatchedCalls
 from qasir.errors import QasirError
 from qasir.video.corpus import Corpus
 
+log = logging.getLogger(__name__)
+
+_BUSY = 0.75
 _MODELS_S = 4.0
 _MOST_CHILDREN = 32
 _END_S = 2.0
@@ -104,6 +108,12 @@ class _Here(_Place):
             targets, Workers.for_cluster(cpus, float(torch.cuda.device_count()), cpus, gpus_per_encoder), cpus
         )
         self.calls = WatchedCalls(min(_MOST_CHILDREN, int(cpus)))
+        load = os.getloadavg()[0]
+        if load > _BUSY * cpus:
+            log.warning(
+                "this machine is busy (load %.1f on %g CPUs), and the estimate is for one that is not: a run takes "
+                "longer as long as that lasts", load, cpus,
+            )  # fmt: skip
 
     def time_models(self, images: Sequence[float]) -> Callable[[], Answer]:
         return self.calls.beside(self._function(images))
