@@ -43,7 +43,7 @@ def main(
     light = cell_light(text, cell_vectors[position].reshape(spec.grid**2, -1), rows["n_valid"][position].as_py())
     uri = searcher.sides[0].index.table("videos").to_table(columns=["video_id", "uri"]).to_pylist()
     path = next(row["uri"] for row in uri if row["video_id"] == hit.video_id)
-    tiling = Tiling(spec.rate, spec.grid, SIDE, spec.fit)
+    tiling = Tiling(spec.rate, spec.grid, SIDE, spec.fit, tone_map=spec.tone_map)
     plain = next(image.pixels for image in tile(path, tiling) if image.position == position)
     lit = plain.astype(np.float32)
     for cell, value in zip(cells(SIDE, spec.grid), light, strict=True):

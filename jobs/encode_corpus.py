@@ -28,6 +28,10 @@ MAX_FAILED = 0.1
 MaxFailed = Annotated[
     float, typer.Option(help="Largest share of new and changed files that may fail, from 20 of them up.")
 ]
+FrameRate = Annotated[
+    str | None,
+    typer.Option(help="Pictures a second, where the videos are folders of numbered pictures: 3 or 30000/1001."),
+]
 GpusPerEncoder = Annotated[
     float | None,
     typer.Option(
@@ -41,6 +45,7 @@ def encode(
     videos: Annotated[
         str | None, typer.Option(help="Folder (searched recursively), glob, or manifest (.csv, .jsonl, .parquet).")
     ] = None,
+    frame_rate: FrameRate = None,
     index: Annotated[
         str | None, typer.Option(help="Folder or object-store URI of the index; made if it is not there.")
     ] = None,
@@ -70,14 +75,14 @@ def encode(
     from qasir.video.corpus import list_videos
 
     if config is not None:
-        named = ["videos", "index", *(option.field for option in options_of(EncoderOptions))]
+        named = ["videos", "frame_rate", "index", *(option.field for option in options_of(EncoderOptions))]
         given.refuse(named, "--config names the videos, the indexes and their encoders")
         loaded = load_corpus_config(config)
-        corpus, wanted = list_videos(loaded.videos), loaded.indexes
+        corpus, wanted = list_videos(loaded.videos, rate=loaded.rate), loaded.indexes
     elif videos is None or index is None:
         raise typer.BadParameter("give --videos and --index, or --config")
     else:
-        corpus, wanted = list_videos(videos), (IndexConfig(**asdict(encoder), uri=index),)
+        corpus, wanted = list_videos(videos, rate=frame_rate), (IndexConfig(**asdict(encoder), uri=index),)
     if estimate:
         given.refuse(["max_failed", "commit_every_s"], "--estimate encodes nothing")
     elif any(Index.find(entry.uri) is None for entry in wanted):  # there is work, for which Ray starts meanwhile

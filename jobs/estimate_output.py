@@ -122,9 +122,14 @@ def _on(asked: Forecast) -> str:
     if asked.bounds is None:
         return "nothing to work on"
     at = asked.bounds.capacity
+    decoders, encoders = _n(at.decoders, "decoder"), _n(at.encoders, "encoder")
     if at.shares_cores:
-        return f"{at.decoders:,} decoders and {at.encoders:,} encoders on {at.cores:g} CPUs"
-    return f"{at.decoders:,} decoders on {at.cores:g} CPUs, {at.encoders:,} encoders on GPUs"
+        return f"{decoders} and {encoders} on {at.cores:g} CPUs"
+    return f"{decoders} on {at.cores:g} CPUs, {encoders} on GPUs"
+
+
+def _n(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _columns(tables: Mapping[str, Mapping[str, float]]) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run, say
-from jobs.encode_corpus import MAX_FAILED, GpusPerEncoder, MaxFailed, target
+from jobs.encode_corpus import MAX_FAILED, FrameRate, GpusPerEncoder, MaxFailed, target
 from qasir.encoding.options import EncodeOptions, ReindexOptions
 from qasir.errors import NoIndexError
 from qasir.options import options_of
@@ -30,6 +30,7 @@ def reindex(
         str | None,
         typer.Option(help="What to list, under the same root.", show_default="what the index was made from"),
     ] = None,
+    frame_rate: FrameRate = None,
     config: Annotated[
         Path | None, typer.Option(help="The corpus.yaml of several indexes, instead of --index and --videos.")
     ] = None,
@@ -56,9 +57,9 @@ def reindex(
         unused += ["keep_versions_for", "repair", "max_failed", "gpus_per_encoder"]
         given.refuse(unused, "--plan encodes and drops nothing")
     if config is not None:
-        given.refuse(["index", "videos"], "--config names the videos and the indexes")
+        given.refuse(["index", "videos", "frame_rate"], "--config names the videos and the indexes")
         loaded = load_corpus_config(config)
-        corpus = list_videos(loaded.videos)
+        corpus = list_videos(loaded.videos, rate=loaded.rate)
         if options.repair:
             indexes = [_mended_or_made(entry, corpus, gpus_per_encoder) for entry in loaded.indexes]
         else:
@@ -66,7 +67,7 @@ def reindex(
     elif index is not None:
         found = open_damaged(index) if options.repair else Index.open(index)
         check_from_videos(found)
-        corpus = list_videos(videos if videos is not None else found.corpus_source)
+        corpus = list_videos(videos if videos is not None else found.corpus_source, rate=frame_rate)
         indexes = [found]
     else:
         raise typer.BadParameter("give --index or --config")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from qasir.index.schemas import DATA_TABLES
+from qasir.video.walk import VIDEO_SUFFIXES
 
 ROOT = Path(__file__).parents[1]
 DOC, README = ROOT / "docs" / "tables.md", ROOT / "README.md"
@@ -40,6 +41,12 @@ def test_the_python_of_the_readme_runs(demo, demo_index, dense_index, tmp_path, 
 def test_the_examples_are_there():
     assert [title for title, _ in examples(README)] == ["Tables", "Library"]
     assert [title for title, _ in examples(DOC)] == [
-        "Dates", "pandas", "Polars", "DuckDB", "LanceDB", "Two versions compared", "Searching from Python",
+        "When cells are", "Dates", "pandas", "Polars", "DuckDB", "LanceDB", "Two versions compared",
+        "Searching from Python",
     ]  # fmt: skip
     assert DATA_TABLES == ("videos", "super_images")
+
+
+def test_the_suffixes_that_folders_are_searched_for_are_told():
+    (told,) = re.findall(r"A video's suffix is one of `([^`]+)`", (ROOT / "docs" / "operations.md").read_text())
+    assert told.split() == sorted(VIDEO_SUFFIXES)

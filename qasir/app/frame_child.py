@@ -21,6 +21,7 @@ from qasir.encoding.alarm import Alarm
 from qasir.encoding.memory import DECODE_MEMORY, MemoryLimit
 from qasir.errors import VideoError
 from qasir.video.footage import Footage, upright_size
+from qasir.video.frame_footage import FrameFootage, open_footage
 from qasir.video.painter import FramePainter
 from qasir.video.super_image import Cell
 
@@ -54,15 +55,15 @@ class FrameMaker:
     """Makes JPEGs, and keeps the last videos open."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[tuple[str, str], Footage] = OrderedDict()
+        self._open: OrderedDict[tuple[str, str], Footage | FrameFootage] = OrderedDict()
 
     def jpeg(self, wanted: Wanted) -> bytes:
         """Raises VideoError."""
         key = (wanted.uri, wanted.version)
-        footage = self._open.pop(key, None) or Footage(wanted.uri)
+        footage = self._open.pop(key, None) or open_footage(wanted.uri)
         try:
             frame = footage.frame_at(Fraction(wanted.at_ms, 1000) + _HALF_MS)
-            picture = _jpeg(frame, footage.pixel_aspect, wanted.height)
+            picture = _jpeg(frame, footage, wanted.height)
         except BaseException:
             footage.close()
             raise
@@ -72,10 +73,11 @@ class FrameMaker:
         return picture
 
 
-def _jpeg(frame: VideoFrame, pixel_aspect: float, height: int) -> bytes:
-    width, height = upright_size(frame, pixel_aspect, height, _MAX_WIDTH)
+def _jpeg(frame: VideoFrame, footage: Footage | FrameFootage, height: int) -> bytes:
+    width, height = upright_size(frame, footage.pixel_aspect, height, _MAX_WIDTH)
     pixels = np.empty((height, width, 3), np.uint8)
-    FramePainter("squash", pixel_aspect).draw(frame, pixels, Cell(0, 0, height, width))
+    painter = FramePainter("squash", footage.pixel_aspect, tone_map=True, peak_nits=footage.peak_nits)
+    painter.draw(frame, pixels, Cell(0, 0, height, width))
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, format="JPEG", quality=_QUALITY)
     return out.getvalue()

@@ -13,6 +13,7 @@ from qasir.app import clips_api, frames_api
 from qasir.app.bodies import ranged
 from qasir.app.cache import Cache
 from qasir.app.catalogue import Catalogue
+from qasir.app.errors import NotFoundError
 from qasir.app.files import BYTES, SAFE, Files, Index, changed
 from qasir.app.settings import AppSettings
 
@@ -37,6 +38,8 @@ def router(catalogue: Catalogue, settings: AppSettings) -> APIRouter:
     async def media(request: Request, video_id: str, index: Index = 0) -> Response:
         """The file of a video as it is; answers ranges."""
         source = await files.opened(video_id, index)
+        if not source.has_bytes:
+            raise NotFoundError(f"{video_id} is a folder of pictures, not one file: ask for a clip")
         kind = {"Content-Type": source.content_type, "Cache-Control": "private, no-cache"}
         headers = {**SAFE, **changed(source), **kind}
         return ranged(request, source, etag=f'"{source.fingerprint}"', headers=headers, readers=files.readers)

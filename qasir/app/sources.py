@@ -13,6 +13,8 @@ from qasir.errors import StorageError
 from qasir.files.readable import reason
 from qasir.files.stores import Stores
 from qasir.files.uris import is_remote, local_path, without_query
+from qasir.video.frames_uri import FramesUri
+from qasir.video.pictures_in import look_at
 from qasir.video.video_file import Look, is_same_version
 
 CONTENT_TYPES = {
@@ -35,7 +37,7 @@ class Source:
     def __init__(self, video: StoredVideo, stores: Stores) -> None:
         self.video = video
         try:
-            self._file, look = _remote(video.uri, stores) if is_remote(video.uri) else _local(video.uri)
+            self._file, look = _opened(video.uri, stores)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFoundError(f"{video.video_id}: its file is gone") from None
         except (OSError, ValueError, NotImplementedError) as error:
@@ -47,6 +49,11 @@ class Source:
             raise NotFoundError(f"{video.video_id}: its file is gone (it is empty)")
         self.size = look.size_bytes
         self.fingerprint = look.fingerprint
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether it is one file, which can be read, and no folder of pictures."""
+        return self._file is not None
 
     @property
     def is_changed(self) -> bool:
@@ -67,7 +74,8 @@ class Source:
             raise StorageError(f"{self.video.video_id}: its file cannot be read: {_why(error)}") from None
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class StoredFile:
@@ -82,6 +90,13 @@ class StoredFile:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _opened(uri: str, stores: Stores) -> tuple[Any, Look]:
+    frames = FramesUri.parse(uri)
+    if frames is not None:
+        return None, look_at(frames, stores)
+    return _remote(uri, stores) if is_remote(uri) else _local(uri)
 
 
 def _local(uri: str) -> tuple[Any, Look]:

@@ -1,6 +1,7 @@
 """Reads corpus.yaml: one corpus and the indexes that one decode of it feeds.
 
 videos: a folder, glob or manifest
+frame_rate: pictures a second, where the videos are folders of numbered pictures
 indexes:
   - uri: a folder or object-store URI
     model, pretrained, grid, fps, sampling, max_gap_s, image_size, fit, precision, cells, thumbnails: as
@@ -39,6 +40,12 @@ class CorpusConfig:
         Wanted("name a folder, a glob or a manifest"),
     ]
     indexes: Annotated[tuple[IndexConfig, ...], Len(1), Wanted("give a list of indexes")]
+    frame_rate: Annotated[float | str | None, Wanted("give pictures a second, as 3 or 30000/1001")] = None
+
+    @property
+    def rate(self) -> str | None:
+        """As `qasir.video.corpus.list_videos` takes it."""
+        return None if self.frame_rate is None else str(self.frame_rate)
 
 
 def load_corpus_config(path: str | Path) -> CorpusConfig:
@@ -55,4 +62,4 @@ def load_corpus_config(path: str | Path) -> CorpusConfig:
         indexes.append(
             replace(index, uri=uri, model=file.model(index.model), pretrained=file.checkpoint(index.pretrained))
         )
-    return CorpusConfig(file.beside(config.videos), tuple(indexes))
+    return CorpusConfig(file.beside(config.videos), tuple(indexes), config.frame_rate)

@@ -13,8 +13,8 @@ from qasir.encoding.rows import SEGMENT_SCHEMA
 from qasir.encoding.schedules import keyframe_rules, schedule_rows
 from qasir.files.uris import is_remote
 from qasir.index.spec import EncoderSpec
-from qasir.video.container import Video
 from qasir.video.lookahead import Inexact
+from qasir.video.open_video import open_video
 from qasir.video.schedule import KeyframeRule
 
 _MAX_SEGMENTS = 512
@@ -65,7 +65,7 @@ def cut_videos(
 
 def _cut(uri: str, rules: dict[KeyframeRule, int], segment_s: int, *, most: int, alive: Callable[[], None]) -> _Cut:
     try:
-        with Video(uri, alive=alive) as video:
+        with open_video(uri, alive=alive) as video:
             duration_s = video.stated_duration_s or 0.0
             n = min(_MAX_SEGMENTS, most, max(1, round(duration_s / segment_s)))
             whole = _Cut([0], duration_s, [[]])

@@ -21,9 +21,10 @@ from qasir.encoding.stopwatch import Stopwatch, Taken
 from qasir.errors import VideoError
 from qasir.index.schemas import ENCODED, FAILED
 from qasir.index.spec import EncoderSpec
-from qasir.video.container import End, Video
+from qasir.video.container import End
 from qasir.video.corpus import MISSING, VideoFile, current_fingerprint
 from qasir.video.limits import out_of_memory
+from qasir.video.open_video import SampledVideo, open_video
 from qasir.video.schedule import Schedule
 from qasir.video.tile import SuperImage, Tiler, Tiling, Wanted, super_images
 from qasir.video.video_file import is_same_version
@@ -103,7 +104,7 @@ def _decode_segment(
             raise VideoError("io", file.problem)
         alarm.set()
         _check_unchanged(file)
-        with Video(file.uri, alive=alarm.set) as video:
+        with open_video(file.uri, alive=alarm.set) as video:
             for group in groups:
                 schedule = scheduled(group.tiling, row["schedules"], video, allow_partial=allow_partial)
                 wanted = _wanted(group, schedule, row["start_s"], row["stop_s"])
@@ -151,7 +152,7 @@ def _check_unchanged(file: VideoFile) -> None:
         raise VideoError("io", f"{CHANGED}: {how}")
 
 
-def _encoded(video: Video, end: End) -> dict[str, Any]:
+def _encoded(video: SampledVideo, end: End) -> dict[str, Any]:
     """The columns of a report about a segment that decoded."""
     return {
         "status": ENCODED, "duration_s": end.duration_s, "width": video.width, "height": video.height,

@@ -20,7 +20,7 @@ from qasir.encoding.stopwatch import Stopwatch
 from qasir.errors import VideoError
 from qasir.index.schemas import FAILED
 from qasir.index.spec import EncoderSpec
-from qasir.video.container import Video
+from qasir.video.open_video import open_video
 
 HEADER_SCHEMA = pa.schema(
     [
@@ -106,7 +106,7 @@ def read_headers(plan: pa.Table, options: EncodeOptions) -> Iterator[pa.Table]:
 
 def _header(uri: str) -> dict[str, Any]:
     try:
-        with Video(uri) as video:
+        with open_video(uri) as video:
             return {
                 "duration_s": video.claimed_duration_s, "width": video.width, "height": video.height,
                 "fps": video.frame_rate, "codec": video.codec,

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from qasir.encoding.options import EncoderOptions, settled_gap_s
 from qasir.errors import ModelError, SpecError
 from qasir.index.index import Index
-from qasir.index.spec import EncoderSpec, check_fit, check_fps, check_grid, check_precision, check_sampling
+from qasir.index.spec import TONE_MAPPED, EncoderSpec, check_fit, check_fps, check_grid, check_precision, check_sampling
 from qasir.video.corpus import Corpus
 from qasir.vlm.precision import resolve_precision
 from qasir.vlm.sizes import model_sizes
@@ -24,7 +24,8 @@ def prepare(
     source is pinned to the weights that are here: whoever loads others, on another machine say, is told.
 
     "auto" precision follows an index that is there already, so that one made on a GPU can be kept up to date without
-    one; for a new one device_type() tells what encoders will run on ("cuda" or "cpu"). Raises SpecError, ModelError.
+    one; for a new one device_type() tells what encoders will run on ("cuda" or "cpu"). So does the handling of colours,
+    which is that of this version only in a new one. Raises SpecError, ModelError.
     """
     check_grid(options.grid)
     check_fps(options.fps)
@@ -56,6 +57,7 @@ def prepare(
         max_gap_s=max_gap_s,
         cells=options.cells,
         thumbnails=options.thumbnails,
+        colour=TONE_MAPPED if existing is None else existing.spec.colour,
         library_version=library_version(),
     )
     return Index.open_or_new(index_uri, spec, corpus.root, corpus.source), source

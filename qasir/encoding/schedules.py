@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from qasir.index.spec import EncoderSpec
-from qasir.video.container import Video
+from qasir.video.open_video import SampledVideo
 from qasir.video.schedule import KeyframeRule, Schedule, Timeline
 from qasir.video.tile import Tiling
 
@@ -14,7 +14,7 @@ from qasir.video.tile import Tiling
 def tiling_of(spec: EncoderSpec) -> Tiling:
     """How a video's frames become an index's super images."""
     max_gap = Fraction(str(spec.max_gap_s)) if spec.sampling == "keyframes" else None
-    return Tiling(spec.rate, spec.grid, spec.image_size, spec.fit, max_gap)
+    return Tiling(spec.rate, spec.grid, spec.image_size, spec.fit, max_gap, tone_map=spec.tone_map)
 
 
 def keyframe_rules(specs: Sequence[EncoderSpec]) -> dict[KeyframeRule, int]:
@@ -45,7 +45,9 @@ def _row(rule: KeyframeRule, schedule: Schedule, start: int, stop: int | None, *
     }  # fmt: skip
 
 
-def scheduled(tiling: Tiling, rows: Sequence[dict[str, Any]], video: Video, *, allow_partial: bool) -> Schedule | None:
+def scheduled(
+    tiling: Tiling, rows: Sequence[dict[str, Any]], video: SampledVideo, *, allow_partial: bool
+) -> Schedule | None:
     """The schedule of a tiling, None for a uniform one: that which came with the segment, else by reading the video.
     Raises VideoError."""
     if tiling.rule is None:

@@ -11,6 +11,11 @@ from qasir.video.super_image import Fit, Sampling, cell_edges
 PIXELS_VERSION = 1
 """Raised whenever the same video under the same settings would give other pixels or other embeddings."""
 
+AS_CODED = "tagged matrix and range, else BT.709 from 720 lines and BT.601 below; no transfer conversion"
+TONE_MAPPED = (
+    "tagged matrix and range, else BT.709 from 720 lines and BT.601 below; PQ and HLG to BT.709 by Hable's curve"
+)
+"""How colours became RGB: that of indexes as they were first made, and of new ones."""
 FITS = ("squash", "letterbox")
 SAMPLINGS = ("uniform", "keyframes")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -52,7 +57,7 @@ class EncoderSpec:
     cells: bool = True
     thumbnails: bool = True
     interpolation: str = "bicubic"
-    colour: str = "tagged matrix and range, else BT.709 from 720 lines and BT.601 below; no transfer conversion"
+    colour: str = AS_CODED
     pixels_version: int = PIXELS_VERSION
     sampling: Sampling = "uniform"
     max_gap_s: float = 0.0
@@ -82,6 +87,11 @@ class EncoderSpec:
     def rate(self) -> Fraction:
         """fps as the exact rational its decimal form means."""
         return Fraction(str(self.fps))
+
+    @property
+    def tone_map(self) -> bool:
+        """Whether frames of a high dynamic range are mapped to the standard one."""
+        return self.colour == TONE_MAPPED
 
     @property
     def has_model(self) -> bool:

@@ -25,8 +25,9 @@ from qasir.retrieval.recipe import Recipe
 from qasir.retrieval.vectors import Features
 
 WEIGHTS, CONFIG, CURVES = "finetuned.safetensors", "config.json", "curves.svg"
-_STORED_ONLY = ("cells", "thumbnails", "gates")
-"""Parts of an encoder spec that say what is stored, not what the stored vectors are."""
+_MAY_DIFFER = ("cells", "thumbnails", "gates", "colour")
+"""Parts of an encoder spec that say what is stored, or how it was made of some videos, not what the stored vectors
+are."""
 
 
 _UNREADABLE = (
@@ -75,7 +76,7 @@ class Checkpoint:
 
 
 def _differences(trained: EncoderSpec, spec: EncoderSpec) -> list[tuple[str, Any, Any]]:
-    return [(name, *both) for name, both in trained.differences(spec).items() if name not in _STORED_ONLY]
+    return [(name, *both) for name, both in trained.differences(spec).items() if name not in _MAY_DIFFER]
 
 
 def load_checkpoint(folder: str | Path, *, device: str = "cpu") -> Checkpoint:

@@ -12,9 +12,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from qasir.video.footage import Footage, Shown, upright_size
+from qasir.video.footage import Shown, upright_size
+from qasir.video.frame_footage import open_footage
 from qasir.video.painter import matrix_of, quarter_turns
 from qasir.video.sound import RATE, sound
+from qasir.video.tone_map import Transfer, transfer_of
+from qasir.video.tone_table import FORMAT, ToneTable
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ def write_clip(
     is passed over. alive() is called with every picture. Raises VideoError when there is no picture to begin with,
     and what `out` raises.
     """
-    with Footage(uri, threads=threads) as footage:
+    with open_footage(uri, threads=threads) as footage:
         pictures = _paced(footage.frames(start_s), start_s, end_s - start_s, footage.usual_step_s)
         first = next(pictures, None)
         if first is None:
@@ -73,7 +76,8 @@ def write_clip(
         heard = sound(uri, footage.starts_at, start_s, end_s - start_s)
         width, height = upright_size(first.frame, footage.pixel_aspect, MAX_LINES, MAX_COLUMNS)
         with av.open(_WriteOnly(out), "w", format="mp4", options=_MP4) as container:
-            writer = _Writer(container, width // 2 * 2 or 2, height // 2 * 2 or 2, threads, has_sound=heard is not None)
+            width, height = width // 2 * 2 or 2, height // 2 * 2 or 2
+            writer = _Writer(container, width, height, footage.peak_nits, threads, has_sound=heard is not None)
             for picture in _chain(first, pictures):
                 alive()
                 if heard is not None:
@@ -125,10 +129,15 @@ def _pieces(from_s: Fraction, until_s: Fraction) -> Iterator[tuple[Fraction, Fra
 class _Writer:
     """Encodes pictures and sound into an open container."""
 
-    def __init__(self, container: Any, width: int, height: int, threads: int, *, has_sound: bool) -> None:
+    def __init__(
+        self, container: Any, width: int, height: int, peak_nits: float, threads: int, *, has_sound: bool
+    ) -> None:
         self._container = container
         self._width, self._height = width, height
         self._scaler = VideoReformatter()
+        self._from_rgb = VideoReformatter()
+        self._peak_nits = peak_nits
+        self._tables: dict[tuple[tuple[int, int], Transfer, int], ToneTable] = {}
         self._next_keyframe = 0
         self._pictures = container.add_stream("libx264", rate=30, options=_H264)
         self._pictures.width, self._pictures.height, self._pictures.pix_fmt = width, height, "yuv420p"
@@ -184,12 +193,31 @@ class _Writer:
     def _scaled(self, frame: VideoFrame) -> VideoFrame:
         turns = quarter_turns(frame)
         sideways = turns % 2 == 1
-        width, height = (self._height, self._width) if sideways else (self._width, self._height)
-        scaled = self._scaler.reformat(
-            frame, width, height, "yuv420p", src_colorspace=matrix_of(frame), dst_colorspace=Colorspace.ITU709,
+        size = (self._height, self._width) if sideways else (self._width, self._height)
+        transfer = transfer_of(frame)
+        scaled = self._standard(frame, size) if transfer is None else self._mapped(frame, size, transfer)
+        return _turned(scaled, turns) if turns else scaled
+
+    def _standard(self, frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
+        return self._scaler.reformat(
+            frame, *size, "yuv420p", src_colorspace=matrix_of(frame), dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG, interpolation=Interpolation.BILINEAR,
         )  # fmt: skip
-        return _turned(scaled, turns) if turns else scaled
+
+    def _mapped(self, frame: VideoFrame, size: tuple[int, int], transfer: Transfer) -> VideoFrame:
+        """Of a high dynamic range, as the standard one."""
+        which = (size, transfer, int(frame.color_primaries))
+        if which not in self._tables:
+            self._tables[which] = ToneTable(*which, self._peak_nits)
+        matrix = matrix_of(frame)
+        coded = self._scaler.reformat(
+            frame, *size, FORMAT, src_colorspace=matrix, dst_colorspace=matrix, dst_color_range=ColorRange.JPEG,
+            interpolation=Interpolation.BILINEAR,
+        )  # fmt: skip
+        return self._from_rgb.reformat(
+            self._tables[which].mapped(coded), *size, "yuv420p", dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+        )  # fmt: skip
 
 
 def _turned(frame: VideoFrame, turns: int) -> VideoFrame:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -31,6 +32,7 @@ from qasir.video.recorded import recorded_at
 from qasir.video.schedule import KeyframeRule, Schedule, ScheduleHand, Timeline
 from qasir.video.scheduled import ScheduledFrames
 from qasir.video.survey import survey
+from qasir.video.tone_map import DEFAULT_PEAK_NITS, is_high_range, stated_peak
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ MAX_GAP_S = 3600
 _LOOKED_AHEAD_S, _LOOKED_AHEAD_BYTES = 3600, 64 << 20
 """A file of so few bytes that goes on for so long, and for longer than its header promises, has its timestamps read to
 the end before more of it is decoded. A larger one is stopped where it is too long."""
+_CLOCK_RATE = 10_000
+"""An average rate from which on it is that of the clock, not of frames: DV's demuxer says so."""
 _SOUGHT_EXACTLY = ("mov", "matroska")
 """Demuxers with an index of keyframes by exact time."""
 
@@ -132,6 +136,11 @@ class _Hand:
 _Hands = Sequence[_Hand | ScheduleHand]
 
 
+def hand_of(clock: Clock | Schedule, time_base: Fraction) -> _Hand | ScheduleHand:
+    """Where the samples of a clock or a schedule begin to be taken."""
+    return ScheduleHand(clock) if isinstance(clock, Schedule) else _Hand(clock, time_base)
+
+
 class Video:
     """An open video file, whose frames are read by `samples`.
 
@@ -191,8 +200,7 @@ class Video:
     @property
     def frame_rate(self) -> float:
         """Average frames a second as the container states or guesses it; 0 where it says nothing."""
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        return float(rate) if rate else 0.0
+        return float(stated_rate(self._stream))
 
     @property
     def stated_duration_s(self) -> float | None:
@@ -220,14 +228,28 @@ class Video:
         """What a player's time is at t = 0 (`qasir.video.media_time`); None as long as no frame was read."""
         return None if self._first is None else float(self._first * self._time_base)
 
-    def read_first(self) -> None:
-        """Decode the first displayed frame, and no more; `samples` is for another Video then. Damage before it is
-        passed over. Raises VideoError("no_frames")."""
+    def read_first(self) -> VideoFrame:
+        """The first displayed frame, of which no more is decoded; `samples` is for another Video then. Damage before it
+        is passed over. Raises VideoError("no_frames")."""
         reading = _Reading()
         frame = next(self._decoded([], reading, allow_partial=True), None)
         if frame is None:
             raise _no_frames(reading)
         self._first = frame.pts if frame.pts is not None else 0
+        return frame
+
+    @cached_property
+    def peak_nits(self) -> float:
+        """The brightest light that a video of a high dynamic range states (`qasir.video.tone_map`). Its first frame
+        tells, so that it is the same wherever reading begins."""
+        if not is_high_range(self._stream.codec_context.color_trc):
+            return DEFAULT_PEAK_NITS
+        try:
+            with Video(self.uri, alive=self._alive) as again:
+                return stated_peak(again.read_first()) or DEFAULT_PEAK_NITS
+        except VideoError as error:  # whoever reads on meets it too
+            log.debug("%s: no first frame: %s", self.uri, error)
+            return DEFAULT_PEAK_NITS
 
     def _promised_s(self) -> float:
         """How long the header says that the video stream is, or else the file; 0 where it does not say."""
@@ -244,9 +266,7 @@ class Video:
 
         Damage raises VideoError("decode"), or with allow_partial is counted and passed over.
         """
-        hands = [
-            ScheduleHand(clock) if isinstance(clock, Schedule) else _Hand(clock, self._time_base) for clock in clocks
-        ]
+        hands = [hand_of(clock, self._time_base) for clock in clocks]
         schedules = [clock for clock in clocks if isinstance(clock, Schedule)]
         scheduled_s = self._scheduled_end_s(schedules)
         if all(hand.done for hand in hands):
@@ -441,7 +461,7 @@ class Video:
 
     def _usual_step(self) -> int:
         """Ticks a frame lasts by the stated frame rate; 0 when none is stated."""
-        rate = self._stream.average_rate or self._stream.guessed_rate
+        rate = stated_rate(self._stream)
         return max(1, round(1 / (rate * self._time_base))) if rate else 0
 
     def _decoded(self, hands: _Hands, reading: _Reading, allow_partial: bool) -> Iterator[VideoFrame]:
@@ -495,6 +515,14 @@ def video_stream(container: Any) -> VideoStream:
         raise VideoError("unsupported_codec", "no decoder for the video stream")
     check_size(stream.codec_context.width, stream.codec_context.height)
     return stream
+
+
+def stated_rate(stream: VideoStream) -> Fraction:
+    """Frames a second, on average, as the container states or guesses it; 0 where it says nothing."""
+    average = stream.average_rate
+    if average and average < _CLOCK_RATE:
+        return average
+    return stream.guessed_rate or average or Fraction(0)
 
 
 def _no_frames(reading: _Reading) -> VideoError:

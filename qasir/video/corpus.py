@@ -5,7 +5,8 @@ import os
 import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -18,6 +19,7 @@ from qasir.files.readable import reason
 from qasir.files.stores import Store, Stores
 from qasir.files.uris import RemoteUri, is_remote, local_path, quoted_key, shown, stored_path, without_query
 from qasir.video import manifest, walk
+from qasir.video.frames_uri import FramesUri, frame_rate
 from qasir.video.lookup import current_fingerprint, look_up
 from qasir.video.manifest import Named
 from qasir.video.video_file import MISSING, UNREACHABLE, VideoFile, id_of
@@ -43,18 +45,25 @@ class Corpus:
     skipped: Mapping[str, int] = field(default_factory=dict)
 
 
-def list_videos(path: str) -> Corpus:
+def list_videos(path: str, *, rate: str | None = None) -> Corpus:
     """The videos that `path` names. Raises CorpusError when there are none, or when two have one id.
+
+    rate: pictures a second, where the videos are folders of numbered pictures: those below a folder, those that a glob
+    names, or those in a manifest. The source of such a corpus says it too (`qasir.video.frames_uri`), and needs none.
 
     Nothing that is wrong with one of them is an error: one that is missing or cannot be looked up stays in the list
     with its `problem`. Walks leave out hidden files and folders, what is no file, and folders entered before.
     """
     if not path.strip():
         raise CorpusError("--videos is empty: name a folder, a glob or a manifest (.csv, .jsonl, .parquet)")
+    frames = FramesUri.parse(path)
+    if rate is not None:
+        frames = FramesUri(path if frames is None else frames.place, frame_rate(rate))
+    path = path if frames is None else frames.place
     try:
         check_no_credentials(path)
-        path = path if is_remote(path) else str(Path(local_path(path)).absolute())
-        root, videos, skipped = _listed(path)
+        path = path if is_remote(path) else _absolute_path(path)
+        root, videos, skipped = _listed(path, None if frames is None else frames.rate)
     except UriError as error:
         raise CorpusError(str(error)) from None
     except (OSError, pa.ArrowException) as error:
@@ -63,8 +72,10 @@ def list_videos(path: str) -> Corpus:
         left_out = ", ".join(f"{n:,} {why}" for why, n in sorted(skipped.items()))
         log.info("%s: left out %s", shown(path), left_out)
     if not videos:
-        raise CorpusError(f"no videos in {shown(path)}")
-    return _corpus(root, path if is_remote(path) else stored_path(path), videos, skipped)
+        what = "videos" if frames is None else "folders of numbered pictures"
+        raise CorpusError(f"no {what} in {shown(path)}")
+    source = path if is_remote(path) else stored_path(path)
+    return _corpus(root, source if frames is None else str(replace(frames, place=source)), videos, skipped)
 
 
 def list_files(paths: Sequence[str | Path]) -> Corpus:
@@ -89,6 +100,12 @@ def list_files(paths: Sequence[str | Path]) -> Corpus:
     videos = look_up([Named(uri, id_of(name.removeprefix(start))) for uri, name in zip(uris, names, strict=True)])
     root = quoted_key(prefix + folder) if prefix else stored_path(folder)
     return _corpus(root, root, videos, Counter())
+
+
+def _absolute_path(path: str) -> str:
+    """A local path; a slash at the end of a glob, which says that folders are meant, stays."""
+    absolute = str(Path(local_path(path)).absolute())
+    return absolute + "/" if walk.is_glob(path) and path.endswith("/") else absolute
 
 
 def _absolute(path: str) -> str:
@@ -136,14 +153,22 @@ _Listed = tuple[str, Sequence[VideoFile], walk.Skipped]
 """(root, videos, what was left out)."""
 
 
-def _listed(path: str) -> _Listed:
+def _listed(path: str, rate: Fraction | None) -> _Listed:
     """`path` is absolute, or the URI of an object store."""
     store, inner = Stores().at(path) if is_remote(path) else (None, path)
     if walk.is_glob(inner) and not (store is None and os.path.exists(inner)):
-        return _from_glob(path, store, inner)
+        return _from_glob(path, store, inner, rate)
     if manifest.suffix(path) in manifest.SUFFIXES:
-        return _from_manifest(path, store, inner)
-    return _from_path(path, store, inner)
+        return _from_manifest(path, store, inner, rate)
+    return _from_path(path, store, inner) if rate is None else _frames_below(path, store, inner, rate)
+
+
+def _frames_below(path: str, store: Store | None, inner: str, rate: Fraction) -> _Listed:
+    is_folder = os.path.isdir(inner) if store is None else _kind(store, inner) == fs.FileType.Directory
+    if not is_folder:
+        raise CorpusError(f"no such folder: {shown(path)} (a frame rate goes with folders of numbered pictures)")
+    root = stored_path(inner) if store is None else without_query(store.uri(inner))
+    return root, *walk.frame_folders(inner, walk.Wanted(lambda name: True), rate, store)
 
 
 def _from_path(path: str, store: Store | None, inner: str) -> _Listed:
@@ -166,29 +191,43 @@ def _from_path(path: str, store: Store | None, inner: str) -> _Listed:
     return without_query(store.uri(folder)), look_up([Named(path, id_of(name))]), Counter()
 
 
-def _from_glob(path: str, store: Store | None, inner: str) -> _Listed:
-    glob = walk.Glob.parse(inner)
+def _from_glob(path: str, store: Store | None, inner: str, rate: Fraction | None) -> _Listed:
+    if inner.endswith("/") and rate is None:
+        raise CorpusError(f"{shown(path)} names folders: for folders of numbered pictures give --frame-rate")
+    glob = walk.Glob.parse(inner if rate is None else inner.rstrip("/") + "/*")
     folder = glob.folder or "/"
     is_folder = os.path.isdir(folder) if store is None else _kind(store, folder) == fs.FileType.Directory
     root = stored_path(glob.folder) if store is None else without_query(store.uri(folder))
     if not is_folder:
         raise CorpusError(f"no such folder: {root} (the fixed part of {shown(path)})")
+    if rate is not None:
+        return root, *walk.frame_folders(folder, glob.wanted, rate, store)
     if store is None:
         return root, *walk.local_videos(folder, glob.wanted)
     return root, *walk.remote_videos(store, folder, glob.wanted)
 
 
-def _from_manifest(path: str, store: Store | None, inner: str) -> _Listed:
+def _from_manifest(path: str, store: Store | None, inner: str, rate: Fraction | None) -> _Listed:
     is_file = os.path.isfile(inner) if store is None else _kind(store, inner) == fs.FileType.File
     if not is_file:
         raise CorpusError(f"no such manifest: {shown(path)}")
     if store is None:
         with open(inner, "rb") as file:
-            named = manifest.named_by(path, file)
+            named = _of_frames(manifest.named_by(path, file), rate)
         return stored_path(str(Path(path).resolve())), look_up(named), Counter()
     with store.filesystem.open_input_file(inner) as remote:
-        named = manifest.named_by(path, cast(BinaryIO, remote))
+        named = _of_frames(manifest.named_by(path, cast(BinaryIO, remote)), rate)
     return without_query(path), look_up(named), Counter()
+
+
+def _of_frames(named: list[Named], rate: Fraction | None) -> list[Named]:
+    """The rows of a manifest as folders of pictures, where there is a rate."""
+    if rate is None:
+        return named
+    return [
+        each if each.problem is not None else replace(each, uri=str(FramesUri(each.uri.rstrip("/") + "/", rate)))
+        for each in named
+    ]
 
 
 def _kind(store: Store, inner: str) -> fs.FileType:

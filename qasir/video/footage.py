@@ -17,10 +17,11 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from qasir.errors import VideoError
-from qasir.video.container import video_stream
+from qasir.video.container import stated_rate, video_stream
 from qasir.video.limits import check_size, out_of_memory
 from qasir.video.opening import DECODER_OPTIONS, open_container
 from qasir.video.painter import quarter_turns
+from qasir.video.tone_map import DEFAULT_PEAK_NITS, stated_peak
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ class Shown:
 
 
 class Footage:
-    """An open video. `pixel_aspect` is the width of a pixel over its height. Raises VideoError.
+    """An open video. `pixel_aspect` is the width of a pixel over its height, `peak_nits` the brightest light that its
+    first frame states, as `Video.peak_nits`. Raises VideoError.
 
     threads: of the decoder.
     """
@@ -55,7 +57,9 @@ class Footage:
         self._threads = threads
         self._open()
         self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
-        self._first = self._first_timestamp()
+        first = self._first_frame()
+        self._first = 0 if first.pts is None else first.pts
+        self.peak_nits = stated_peak(first) or DEFAULT_PEAK_NITS
 
     def _open(self) -> None:
         self._container = open_container(self.uri)
@@ -113,10 +117,10 @@ class Footage:
         if held is not None:
             yield held
 
-    def _first_timestamp(self) -> int:
+    def _first_frame(self) -> VideoFrame:
         for packet in self._demuxed():
             for frame in self._decoded(packet):
-                return 0 if frame.pts is None else frame.pts
+                return frame
         raise VideoError("no_frames", "not one frame could be decoded")
 
     def _shown(self, start_s: Fraction, *, skips: bool) -> Iterator[Shown]:
@@ -214,7 +218,7 @@ class Footage:
         return frames
 
     def _usual_step(self) -> int:
-        rate = self._stream.average_rate or self._stream.guessed_rate
+        rate = stated_rate(self._stream)
         return max(1, round(1 / (rate * self._time_base))) if rate else 1
 
 

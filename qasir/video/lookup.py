@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pyarrow.fs as fs
 
@@ -11,7 +12,9 @@ from qasir.files.credentials import redacted
 from qasir.files.readable import reason
 from qasir.files.stores import Stores
 from qasir.files.uris import is_remote, local_path, shown, stored_path
+from qasir.video.frames_uri import FramesUri
 from qasir.video.manifest import Named
+from qasir.video.pictures_in import look_at
 from qasir.video.video_file import Look, VideoFile
 
 THREADS = 64
@@ -25,10 +28,13 @@ def look_up(named: Sequence[Named], *, threads: int = THREADS) -> list[VideoFile
     """These videos in their order. One that is missing, or of which nothing can be said, stays in the list, with the
     reason."""
     looks: dict[int, Look] = {}
+    pictures_on = Stores()
     stores: dict[tuple[str, ...], list[int]] = {}
     for i, video in enumerate(named):
         if video.problem is not None:
             looks[i] = Look.unreachable(video.problem)
+        elif (frames := FramesUri.parse(video.uri)) is not None:
+            looks[i] = look_at(frames, pictures_on)
         elif is_remote(video.uri):
             stores.setdefault(tuple(video.uri.split("/", 3)[:3]), []).append(i)
         else:
@@ -45,7 +51,11 @@ def current_fingerprint(uri: str, stores: Stores | None = None) -> str:
 
     stores: kept by who asks often.
     """
-    look = _remote(stores or Stores(), uri) if is_remote(uri) else _local(uri)
+    frames = FramesUri.parse(uri)
+    if frames is not None:
+        look = look_at(frames, stores)
+    else:
+        look = _remote(stores or Stores(), uri) if is_remote(uri) else _local(uri)
     if not look.is_known:
         raise OSError(look.problem)
     return look.fingerprint
@@ -53,6 +63,9 @@ def current_fingerprint(uri: str, stores: Stores | None = None) -> str:
 
 def _stored(uri: str) -> str:
     """What is written down of a video's place."""
+    frames = FramesUri.parse(uri)
+    if frames is not None:
+        return str(replace(frames, place=_stored(frames.place)))
     if is_remote(uri):
         return shown(redacted(uri))
     try:

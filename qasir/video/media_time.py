@@ -10,7 +10,7 @@ whose sound and picture both begin late.
 
 from collections.abc import Callable
 
-from qasir.video.container import Video
+from qasir.video.open_video import open_video
 
 
 def media_offset_s(uri: str, *, alive: Callable[[], None] = lambda: None) -> float:
@@ -19,7 +19,7 @@ def media_offset_s(uri: str, *, alive: Callable[[], None] = lambda: None) -> flo
     The first frame is decoded and little else read; alive() is called meanwhile, and may raise to end it. Raises
     VideoError.
     """
-    with Video(uri, alive=alive) as video:
+    with open_video(uri, alive=alive) as video:
         video.read_first()
         assert video.media_offset_s is not None
         return video.media_offset_s

@@ -11,6 +11,7 @@ import numpy as np
 from av.packet import Packet
 from numpy.typing import NDArray
 
+from qasir.video.frames_uri import FramesUri
 from qasir.video.opening import open_container
 
 log = logging.getLogger(__name__)
@@ -26,10 +27,12 @@ _TOLERANCE = RATE // 25
 
 def sound(uri: str, starts_at: Fraction, start_s: Fraction, length_s: Fraction) -> Iterator[NDArray[np.float32]] | None:
     """Blocks of (2, n) samples, one after the other from `start_s` of the video on, for `length_s`; silence where the
-    file has none. None for a file without sound.
+    file has none. None for a file without sound, and for pictures.
 
     starts_at: what the container's clock says when time is 0, in seconds. Damage is silence. Raises VideoError.
     """
+    if FramesUri.parse(uri) is not None:
+        return None
     container = open_container(uri)
     stream = _sound_stream(container)
     if stream is None:

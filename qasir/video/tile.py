@@ -1,5 +1,6 @@
 """Turns a video into its super images, for several tilings in one pass over the file."""
 
+import logging
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -7,10 +8,14 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from qasir.video.container import Clock, End, Sample, Video
+from qasir.video.container import Clock, End, Sample
+from qasir.video.dolby_vision import unread_profile
+from qasir.video.open_video import SampledVideo, open_video
 from qasir.video.painter import FramePainter
 from qasir.video.schedule import KeyframeRule, Schedule
 from qasir.video.super_image import Fit, cells
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,7 @@ class Tiling:
     """How frames become super images: `rate` samples a second, N = `grid`, `image_size` pixels a side.
 
     max_gap: None for uniform sampling, else keyframes are sampled, as `KeyframeRule` says.
+    tone_map: whether frames of a high dynamic range are mapped to the standard one (`qasir.video.tone_map`).
     """
 
     rate: Fraction
@@ -25,6 +31,7 @@ class Tiling:
     image_size: int
     fit: Fit = "squash"
     max_gap: Fraction | None = None
+    tone_map: bool = False
 
     @property
     def per_image(self) -> int:
@@ -75,11 +82,16 @@ class Tiler:
         self._schedule = schedule
         self._tiling = wanted.tiling
         self._layout = cells(self._tiling.image_size, self._tiling.grid)
-        self._painter = FramePainter(self._tiling.fit, pixel_aspect)
+        self._painter = FramePainter(self._tiling.fit, pixel_aspect, tone_map=self._tiling.tone_map)
         self._last: int | None = None
         self._next_s: float | None = None
         self._times: list[float] = []
         self._pixels: NDArray[np.uint8] | None = None
+
+    def expect(self, video: SampledVideo) -> None:
+        """Learn, before the first sample, how bright the video's light is."""
+        if self._tiling.tone_map:
+            self._painter.peak_nits = video.peak_nits
 
     @property
     def clock(self) -> Clock | Schedule:
@@ -146,10 +158,12 @@ class Tiler:
 
 
 def super_images(
-    video: Video, tilers: Sequence[Tiler], *, allow_partial: bool = False
+    video: SampledVideo, tilers: Sequence[Tiler], *, allow_partial: bool = False
 ) -> Generator[tuple[int, SuperImage], None, End]:
     """(number of the tiler, super image), each tiler's in order; returns how the reading ended. Raises VideoError as
     `Video.samples` does."""
+    for tiler in tilers:
+        tiler.expect(video)
     samples = video.samples([tiler.clock for tiler in tilers], allow_partial=allow_partial)
     while True:
         try:
@@ -157,6 +171,8 @@ def super_images(
         except StopIteration as stop:
             end: End = stop.value
             break
+        if sample.index == 0:
+            _tell_of_colours(video, sample)
         image = tilers[sample.clock].add(sample)
         if image is not None:
             yield sample.clock, image
@@ -167,9 +183,15 @@ def super_images(
     return end
 
 
+def _tell_of_colours(video: SampledVideo, first: Sample) -> None:
+    profile = unread_profile(first.frame, video.codec)
+    if profile is not None and first.clock == 0:
+        log.warning("%s: %s has colours that cannot be read: it is encoded with wrong ones", video.uri, profile)
+
+
 def tile(uri: str, tiling: Tiling) -> Iterator[SuperImage]:
     """All super images of one file. Raises VideoError."""
-    with Video(uri) as video:
+    with open_video(uri) as video:
         schedule = None if tiling.rule is None else video.schedule(tiling.rule)
         for _, image in super_images(video, [Tiler(Wanted(tiling), video.pixel_aspect, schedule)]):
             yield image

@@ -22,7 +22,8 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLON
 
 @dataclass(frozen=True)
 class VideoFile:
-    """One video to encode. The fingerprint changes when the file does (size and modification time).
+    """One video to encode. The fingerprint changes when the file does (size and modification time; of a folder of
+    pictures `qasir.video.pictures_in` says what).
 
     uri: as `qasir.files.uris` writes it. problem: why there is nothing to open; such a video fails as `io`.
     """
@@ -54,7 +55,8 @@ def is_same_version(uri: str, one: str, other: str) -> bool:
 
 def modified_at(fingerprint: str) -> datetime | None:
     """When the file of this fingerprint was changed last; None where the listing knew no time."""
-    time_ns = fingerprint.partition("-")[2]
+    _, _, rest = fingerprint.partition("-")
+    time_ns = rest.partition("-")[0]
     try:
         return _EPOCH + timedelta(microseconds=int(time_ns) // 1000) if int(time_ns) else None
     except (ValueError, OverflowError):  # no number, or a time that no calendar has

@@ -1,12 +1,14 @@
 """Walks a folder, or the folders that a glob can match; local or on an object store."""
 
 import heapq
+import itertools
 import os
 import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import pyarrow.fs as fs
 from fsspec.utils import glob_translate
@@ -14,16 +16,21 @@ from fsspec.utils import glob_translate
 from qasir.errors import CorpusError
 from qasir.files.stores import Store
 from qasir.files.uris import shown, stored_path
+from qasir.video.frames_uri import FramesUri
+from qasir.video.pictures_in import look_of, number_of
 from qasir.video.video_file import Look, VideoFile, id_of
 
 VIDEO_SUFFIXES = frozenset(
     [
+        ".3g2",
         ".3gp",
         ".asf",
         ".avi",
         ".divx",
+        ".dv",
         ".f4v",
         ".flv",
+        ".m2t",
         ".m2ts",
         ".m2v",
         ".m4v",
@@ -173,16 +180,43 @@ def remote_videos(store: Store, root: str, wanted: Wanted) -> tuple[list[VideoFi
     """The same of a path in an object store, which has no links. Raises OSError when it cannot be listed."""
     start = root.rstrip("/") + "/"
     skipped: Skipped = Counter()
+    found = _remote_files(store, start, wanted, skipped)
+    return [look.video(id_of(path), store.uri(start + path)) for path, look in found], skipped
+
+
+def frame_folders(
+    root: str, wanted: Wanted, rate: Fraction, store: Store | None = None
+) -> tuple[list[VideoFile], Skipped]:
+    """The folders below `root`, itself too, that hold wanted pictures with numbers, as videos of so many pictures a
+    second. Raises as `local_videos` and `remote_videos` do."""
+    pictures = replace(wanted, file=lambda path: number_of(posixpath.basename(path)) is not None and wanted.file(path))
+    start = root.rstrip("/") + "/"
+    skipped: Skipped = Counter()
+    files = _files(start, pictures, skipped) if store is None else _remote_files(store, start, pictures, skipped)
     videos = []
-    for info in store.filesystem.get_file_info(fs.FileSelector(root, recursive=wanted.deep)):
-        path = info.path.removeprefix(start)
-        if info.type != fs.FileType.File or not wanted.file(path):
-            continue
-        if path.startswith(".") or "/." in path:
-            skipped[HIDDEN_FILES] += 1
-        else:
-            videos.append(Look.of(info.size, info.mtime_ns).video(id_of(path), store.uri(info.path)))
+    for folder, inside in itertools.groupby(files, key=lambda found: posixpath.dirname(found[0])):
+        below = start + (folder + "/" if folder else "")
+        frames = FramesUri(stored_path(below) if store is None else store.uri(below).rstrip("/") + "/", rate)
+        looks = [(posixpath.basename(path), *_size_and_time(look)) for path, look in inside]
+        name = shown(folder or posixpath.basename(root.rstrip("/")) or "frames")
+        videos.append(look_of(frames, looks).video(name, str(frames)))
     return videos, skipped
+
+
+def _remote_files(store: Store, start: str, wanted: Wanted, skipped: Skipped) -> Iterator[tuple[str, Look]]:
+    infos = store.filesystem.get_file_info(fs.FileSelector(start.rstrip("/"), recursive=wanted.deep))
+    for info in sorted(infos, key=lambda info: (posixpath.dirname(info.path), info.path)):
+        path = info.path.removeprefix(start)
+        if info.type == fs.FileType.File and wanted.file(path):
+            if path.startswith(".") or "/." in path:
+                skipped[HIDDEN_FILES] += 1
+            else:
+                yield path, Look.of(info.size, info.mtime_ns)
+
+
+def _size_and_time(look: Look) -> tuple[int, int]:
+    size, _, time_ns = look.fingerprint.partition("-")
+    return int(size), int(time_ns)
 
 
 @dataclass(frozen=True)

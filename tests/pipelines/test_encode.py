@@ -49,7 +49,8 @@ def assert_same(one, other):
 def test_a_graph_fills_the_tables_that_the_loop_fills(local_ray, videos, tmp_path):
     (videos / "bad.mp4").write_bytes(b"nothing")
     corpus = list_videos(str(videos))
-    wanted = [OPTIONS, replace(OPTIONS, grid=1, fps=10.0, cells=False, thumbnails=False)]
+    small = replace(OPTIONS, grid=1, cells=False, thumbnails=False)
+    wanted = [OPTIONS, replace(small, fps=10.0), replace(small, sampling="keyframes", fps=1.0, max_gap_s=1.0)]
     options = EncodeOptions(segment_s=1, segment_bytes=0, commit_every_s=0.0)
     seen = []
     targets = {}
@@ -60,7 +61,7 @@ def test_a_graph_fills_the_tables_that_the_loop_fills(local_ray, videos, tmp_pat
         seen.append(targets["ray"][1].index.table("super_images").count_rows())
 
     summaries = encode_corpus(corpus, targets["ray"], options, on_progress=look)
-    assert [(s.encoded, s.failures_by_kind) for s in summaries] == [(3, {"not_a_video": 1})] * 2
+    assert [(s.encoded, s.failures_by_kind) for s in summaries] == [(3, {"not_a_video": 1})] * 3
     assert summaries[0].throughput["workers"] == {"decode": 3, "encode": 1}  # no second encoder for so few
     assert summaries[0].throughput["busy_s"]["decode"] > 0
     assert any(0 < n < 67 for n in seen), "what is done is committed while the rest is encoded"

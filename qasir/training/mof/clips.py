@@ -14,8 +14,8 @@ from qasir.encoding.alarm import Alarm
 from qasir.encoding.memory import MemoryLimit
 from qasir.encoding.schedules import scheduled
 from qasir.errors import VideoError
-from qasir.video.container import Video
 from qasir.video.limits import out_of_memory
+from qasir.video.open_video import SampledVideo, open_video
 from qasir.video.tile import Tiler, Tiling, Wanted, super_images
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def _read(video_id: str, uri: str, tiling: Tiling, n_frames: int, alarm: Alarm) 
     n_there = n_bytes = 0
     try:
         # How many there are shows at the end, and a long video's do not fit into memory.
-        with Video(uri, alive=alarm.set) as video, TemporaryFile() as kept:
+        with open_video(uri, alive=alarm.set) as video, TemporaryFile() as kept:
             often = _fast_enough(video, tiling, n_frames)
             tiler = Tiler(Wanted(often), video.pixel_aspect, scheduled(often, [], video, allow_partial=False))
             for _, image in super_images(video, [tiler]):
@@ -99,7 +99,7 @@ def _row(video_id: str, **values: Any) -> pa.Table:
     return pa.Table.from_pylist([row], schema=READ_SCHEMA)
 
 
-def _fast_enough(video: Video, tiling: Tiling, n_frames: int) -> Tiling:
+def _fast_enough(video: SampledVideo, tiling: Tiling, n_frames: int) -> Tiling:
     """Samples a short video more often, so that it has as many super images as asked for."""
     stated_s = Fraction(video.stated_duration_s or 0).limit_denominator(1000)
     if not stated_s:

@@ -47,7 +47,7 @@ def train_mof(
     output.mkdir(parents=True, exist_ok=True)
     gap_s = settled_gap_s(settings)
     max_gap = Fraction(str(gap_s)) if gap_s else None
-    tiling = Tiling(Fraction(str(settings.fps)), settings.grid, vlm.image_size, max_gap=max_gap)
+    tiling = Tiling(Fraction(str(settings.fps)), settings.grid, vlm.image_size, max_gap=max_gap, tone_map=True)
     scale = PixelScale(*vlm.pixel_scale)
     material = {}
     for name, videos, n_frames in (

@@ -16,6 +16,10 @@ from qasir.app.settings import AppSettings
 from qasir.app.thumbnails import cell_of
 from qasir.encoding.decode import thumbnail
 from qasir.errors import QasirError
+from qasir.video.container import Video
+from qasir.video.painter import FramePainter
+from qasir.video.super_image import Cell
+from tests.high_range import write_high_range
 from tests.qasir.app.catalogues import FileCatalogue
 from tests.videos import break_frame, brightness, write_every_codec, write_video
 
@@ -26,6 +30,7 @@ def folder(tmp_path_factory):
     write_every_codec(folder)
     write_video(folder / "wide.mp4", 10, size=(128, 48))
     write_video(folder / "upright.mp4", 10, size=(128, 48), rotation=90)
+    write_high_range(folder / "bright.mp4", 2)
     break_frame(write_video(folder / "broken.mp4", options={"g": "5"}), 12)
     return folder
 
@@ -53,6 +58,15 @@ def test_the_frame_on_display(client, name):
         seen = picture(client.get(f"/frames/{name}?at={at}"))
         assert seen.shape == (48, 64)
         assert abs(seen.mean() - brightness(index)) < 6, (at, index)
+
+
+def test_a_high_dynamic_range_is_mapped(client, folder):
+    with Video(str(folder / "bright.mp4")) as video:
+        frame = video.read_first()
+    expected = np.empty((64, 96, 3), np.uint8)
+    FramePainter("squash", tone_map=True).draw(frame, expected, Cell(0, 0, 64, 96))
+    seen = picture(client.get("/frames/bright.mp4?at=0"))
+    assert np.abs(seen - np.asarray(Image.fromarray(expected).convert("L")).astype(int)).mean() < 3
 
 
 def test_upright_and_in_its_shape(client):

@@ -1,6 +1,7 @@
 """What /media gives: the bytes of files in the index, whole or by range, and nothing else."""
 
 import http.client
+import io
 import os
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from qasir.app.application import make_app
 from qasir.app.media_api import router
@@ -202,3 +204,16 @@ def test_an_object_store_is_read_by_ranges(monkeypatch):
             assert bucket.ranges == ["bytes=4000000-4000099"]
             assert client.head("/media/a").headers["content-length"] == str(len(content))
             assert client.get("/media/gone").status_code == 404
+
+
+def test_a_folder_of_pictures_is_no_file_but_has_frames_and_clips(tmp_path):
+    for number in range(1, 7):
+        Image.new("RGB", (64, 48), (number * 30,) * 3).save(tmp_path / f"{number}.png")
+    with client_of(FileCatalogue({"v": f"{tmp_path}/?frame_rate=2"})) as client:
+        refused = client.get("/media/v")
+        assert (refused.status_code, "ask for a clip" in refused.text) == (404, True)
+        frame = client.get("/frames/v", params={"at": 1.6})
+        assert Image.open(io.BytesIO(frame.content)).getpixel((30, 20)) == pytest.approx((120, 120, 120), abs=2)
+        clip = client.get("/clips/v", params={"start": 0, "end": 2})
+        assert (clip.status_code, clip.headers["content-type"]) == (200, "video/mp4")
+        assert clip.content[4:8] == b"ftyp"

@@ -1,6 +1,7 @@
 """What is checked, and learned, of a model before an index is made and any video is opened."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from qasir.encoding.options import EncoderOptions
 from qasir.encoding.prepare import check_options, prepare
 from qasir.errors import ModelError, SpecError
 from qasir.index.index import Index
+from qasir.index.lease import Run
+from qasir.index.spec import AS_CODED, TONE_MAPPED
 from qasir.video.corpus import Corpus, VideoFile
 from qasir.vlm.model import Vlm
 from qasir.vlm.sizes import model_sizes
@@ -65,6 +68,17 @@ def test_a_checkpoint_that_cannot_be_loaded_is_named_and_no_index_is_made(tmp_pa
 def test_an_image_size_that_the_model_does_not_take_is_an_error():
     with pytest.raises(ModelError, match="at 1 px"):
         model_sizes(resolve("qasir-tiny"), 1)
+
+
+def test_an_index_keeps_the_colours_that_it_was_made_with(tmp_path):
+    new, _ = prepare(EncoderOptions(), str(tmp_path / "new"), CORPUS)
+    assert new.spec.colour == TONE_MAPPED
+    assert new.spec.tone_map
+    older = Index(str(tmp_path / "older"), replace(new.spec, colour=AS_CODED), CORPUS.root)
+    with Run(older, "encode"):
+        pass
+    again, _ = prepare(EncoderOptions(), older.uri, CORPUS)
+    assert not again.spec.tone_map
 
 
 def test_the_gap_between_keyframes_is_a_period_at_least(tmp_path):

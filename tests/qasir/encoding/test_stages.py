@@ -12,7 +12,9 @@ from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
 from qasir.encoding.encoder import Encoder
 from qasir.encoding.rows import TILE_SCHEMA, plan_table
+from qasir.index.spec import TONE_MAPPED
 from qasir.video.corpus import VideoFile, current_fingerprint
+from tests.high_range import write_high_range
 from tests.qasir.encoding.stubs import SPEC, PixelModel
 from tests.qasir.video.test_lookahead import clip
 from tests.videos import write_video
@@ -174,3 +176,15 @@ with Alarm(0.5):
 time.sleep(0.7)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_indexes_of_other_colours_are_drawn_from_one_decoding(tmp_path):
+    path = write_high_range(tmp_path / "v.mp4", 10)
+    older, newer = SMALL, replace(SMALL, colour=TONE_MAPPED)
+    tiles, reports = decoded(path, [older, newer, older], {0: [], 1: [], 2: []})
+    assert [(tile["indexes"], tile["position"]) for tile in tiles] == [([0, 2], 0), ([1], 0)]
+    assert [report["n_super_images"] for report in reports] == [1, 1, 1]
+    as_coded, mapped = (np.frombuffer(tile["pixels"], np.uint8).astype(int) for tile in tiles)
+    assert np.abs(as_coded - mapped).mean() > 10
+    (alone,), _ = decoded(path, [older], {0: []})
+    np.testing.assert_array_equal(np.frombuffer(alone["pixels"], np.uint8), as_coded)

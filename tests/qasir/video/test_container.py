@@ -210,3 +210,19 @@ def test_one_frame_is_a_video(tmp_path):
 
 def test_a_colon_in_the_name_is_part_of_the_name(tmp_path):
     assert shown(write_video(tmp_path / "http: a.mp4", 11).rename(tmp_path / "http:a b.mp4"))[0] == [0, 10]
+
+
+def test_a_digital_tape_and_a_bare_stream(tmp_path):
+    """DV's demuxer gives its clock for the frame rate, and a bare stream is taken for one of 25 frames a second."""
+    with av.open(str(tmp_path / "v.dv"), "w") as container:
+        stream = container.add_stream("dvvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 720, 576, "yuv420p"
+        for i in range(30):
+            grey = np.full((576, 720, 3), brightness(i), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24").reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    with Video(str(tmp_path / "v.dv")) as video:
+        assert video.frame_rate == 25
+    assert shown(tmp_path / "v.dv", "5") == ([0, 5, 10, 15, 0, 5], pytest.approx(1.2))
+    write_video(tmp_path / "v.h264", 30, rate=10, options={"bf": "0"})
+    assert shown(tmp_path / "v.h264", "5")[0][:6] == [0, 5, 10, 15, 0, 5]

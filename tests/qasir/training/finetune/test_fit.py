@@ -1,6 +1,7 @@
 """Fine-tuning from tables to a checkpoint, without Ray."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from qasir.errors import ModelError, QueryError, SpecError
 from qasir.evaluation.query import Query
 from qasir.index.index import Index
+from qasir.index.spec import TONE_MAPPED
 from qasir.retrieval.architecture import Architecture
 from qasir.retrieval.checkpoint import WEIGHTS, load_checkpoint
 from qasir.retrieval.opening import open_index
@@ -145,6 +147,7 @@ def test_another_encoder_spec_is_refused_with_both_shown(whole, tmp_path):
     assert "grid: 2 in the checkpoint, 3 in the index" in str(error.value)
     assert str(error.value).count('"model"') == 2
     loaded.check(make_index(tmp_path / "plain", [2], cells=False).spec, "there")
+    assert loaded.fits(replace(loaded.spec, colour=TONE_MAPPED))
 
 
 def test_the_index_of_another_encoder_is_no_task(tmp_path):

@@ -1,0 +1,47 @@
+"""How a video that is a folder of numbered pictures is written down: the folder and the rate of its pictures.
+
+/frames/v1/?frame_rate=3                   pictures in a local folder, three a second
+s3://bucket/frames/v1/?frame_rate=3        the same on an object store, after options of the store if it has some
+/frames/*/?frame_rate=3                    what was listed to find such videos: a glob, a folder or a manifest
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from qasir.errors import CorpusError
+
+MAX_FRAME_RATE = 1000
+_FRAMES = re.compile(r"(?P<place>.*)[?&]frame_rate=(?P<rate>[0-9]+(?:\.[0-9]+)?(?:/[0-9]+)?)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class FramesUri:
+    """`place` is the folder's path or URI, or what is listed; `rate` how many pictures a second."""
+
+    place: str
+    rate: Fraction
+
+    @classmethod
+    def parse(cls, uri: str) -> "FramesUri | None":
+        """None for what names no pictures."""
+        found = _FRAMES.fullmatch(uri)
+        try:
+            return None if found is None else cls(found["place"], frame_rate(found["rate"]))
+        except CorpusError:  # a rate that is none, so a name that only looks like one
+            return None
+
+    def __str__(self) -> str:
+        begins = "&" if "://" in self.place and re.search(r"\?[A-Za-z][\w.-]*=", self.place) else "?"
+        return f"{self.place}{begins}frame_rate={self.rate}"
+
+
+def frame_rate(text: str) -> Fraction:
+    """Pictures a second, from "3", "29.97" or "30000/1001". Raises CorpusError."""
+    try:
+        rate = Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        raise CorpusError(f"frame rate {text!r}: give pictures a second, as 3, 29.97 or 30000/1001") from None
+    if not 0 < rate <= MAX_FRAME_RATE:
+        raise CorpusError(f"frame rate {text}: choose one above 0 and up to {MAX_FRAME_RATE} pictures a second")
+    return rate
