@@ -6,6 +6,7 @@ from functools import partial
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from qasir.encoding.bounds import Capacity
 from qasir.encoding.choices import choices_of
@@ -45,8 +46,8 @@ def model_times(images, *, core_s=0.5, failure=None):
     return lambda: [pa.Table.from_pylist(rows, schema=ENCODING_SCHEMA)]
 
 
-def estimated(folder, uri, *, calls=None, specs=(SPEC,), uris=None, time_models=model_times):
-    corpus = list_videos(str(folder))
+def estimated(folder, uri, *, calls=None, specs=(SPEC,), uris=None, time_models=model_times, rate=None):
+    corpus = list_videos(str(folder), rate=rate)
     indexes = [
         Index.open_or_new(str(uri), spec, corpus.root, corpus.source)
         for spec, uri in zip(specs, uris or [uri], strict=True)
@@ -161,6 +162,17 @@ def test_nothing_timed_is_an_error(videos, tmp_path):
 def test_a_model_that_cannot_be_loaded_is_an_error(videos, tmp_path):
     with pytest.raises(ModelError, match="no such weights"):
         estimated(videos, tmp_path / "index", time_models=partial(model_times, failure="no such weights"))
+
+
+def test_folders_of_pictures_are_estimated_too(tmp_path):
+    for number in range(24):
+        path = tmp_path / "frames" / "one" / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 24), (10 * number, 0, 0)).save(path)
+    found = estimated(tmp_path / "frames", tmp_path / "index", rate="3")
+    assert found.video_hours.value * 3600 == pytest.approx(8.0)
+    assert found.forecasts[0].super_images.value == 4
+    assert found.sample.failures == {}
 
 
 def test_several_indexes_are_estimated_together(videos, tmp_path):
