@@ -1,6 +1,7 @@
-"""Measures encoding as ratios taken in one run, on rendered 640x360, 25 fps, H.264 files.
+"""Measures encoding as ratios taken in one run, on rendered 640x360, 25 fps, H.264 files; `hours` at 1080p and on given
+footage too.
 
-python benchmarks/encode.py [--part ceiling --part usual ...] [--work build/encode_benchmark]
+python benchmarks/encode.py [--part ceiling --part usual ...] [--footage FOLDER] [--work build/encode_benchmark]
 
 Real architectures get random weights: speed does not depend on what they are. Rates are video-seconds per second;
 start-up (Ray, loading models) is left out of them and reported apart.
@@ -18,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache, partial
 from multiprocessing import get_context
@@ -30,26 +32,30 @@ import torch
 import typer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from decode_files import make
 from PIL import Image
+from startup import startup
 
 from pipelines.cluster import connect
 from pipelines.encode import encode_corpus
 from qasir.demo.corpus import FRAME_RATE, frames, plan_corpus
 from qasir.encoding.decode import decode_segments
 from qasir.encoding.models import Target
+from qasir.encoding.options import MAX_GAP_S
 from qasir.encoding.prepare import library_version
 from qasir.encoding.rows import plan_table, whole_video
 from qasir.index.index import Index
 from qasir.index.spec import EncoderSpec
 from qasir.video.container import Clock, Video
 from qasir.video.corpus import list_videos
+from qasir.video.super_image import Sampling
 from qasir.vlm.model import Vlm
 from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.weights import VlmSource, resolve
 
 WIDTH, HEIGHT, FPS = 640, 360, 25
 GOPS = (12, 30, 60, 250)
-PARTS = ("ceiling", "dense", "usual", "gop", "videos", "memory")
+PARTS = ("ceiling", "dense", "usual", "gop", "videos", "memory", "startup", "hours")
 _MODEL_S = 4.0
 """How long a model is timed, at least."""
 
@@ -57,6 +63,7 @@ _MODEL_S = 4.0
 def main(
     part: Annotated[list[str] | None, typer.Option(help=f"Which of {', '.join(PARTS)}.", show_default="all")] = None,
     model: Annotated[list[str] | None, typer.Option(help="For dense and usual.", show_default="both")] = None,
+    footage: Annotated[Path | None, typer.Option(help="A folder of real videos, for hours.")] = None,
     work: Annotated[Path, typer.Option()] = Path("build/encode_benchmark"),
 ) -> None:
     work.mkdir(parents=True, exist_ok=True)
@@ -66,12 +73,13 @@ def main(
     )
     kept = work / "results.json"
     results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
-    if set(part or PARTS) - {"gop"}:
+    if set(part or PARTS) - {"gop", "startup"}:
         warm_up(work)
     models = model or ["ViT-B-32", "ViT-L-14"]
     runs: dict[str, Callable[[Path], Any]] = {
         "ceiling": ceiling, "dense": lambda work: dense(work, models), "usual": lambda work: usual(work, models),
         "gop": gop, "videos": per_video, "memory": memory,
+        "startup": startup, "hours": lambda work: hours(work, footage),
     }  # fmt: skip
     for name in PARTS:
         if name in (part or PARTS):
@@ -428,6 +436,69 @@ def memory(work: Path) -> Any:
         print(f"| {minutes} min | {float(one):.0f} | {free.taken_mib:.0f} | {rate:.0f} |", flush=True)
         rows.append({"minutes": minutes, "process": float(one), "job": free.taken_mib, "rate": rate})
     return rows
+
+
+SAMPLINGS: tuple[Sampling, ...] = ("uniform", "keyframes")
+HOURS_S = 45.0
+"""How long a run of `hours` lasts, about, after its start-up."""
+
+
+def hours(work: Path, footage: Path | None) -> Any:
+    """Hours of video encoded an hour, start-up left out: rendered 360p and 1080p, and given footage, by model, N and
+    sampling."""
+    corpora = {"360p, rendered": render(work / f"videos_{LONG_S:.0f}", N_RENDERED, LONG_S)}
+    corpora["1080p, made"] = work / "hours_1080"
+    corpora["1080p, made"].mkdir(exist_ok=True)
+    for file in make(work, "h264", 1080, (2,), 6):
+        _link(Path(file.path), corpora["1080p, made"] / "v0000.mp4")
+    if footage is not None:
+        corpora[footage.name] = footage
+    print("| footage | model | N | sampling | hours an hour | start-up s | bound by |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    rows = []
+    for (name, folder), model_name in itertools.product(corpora.items(), ("qasir-tiny", "ViT-B-32")):
+        model, vlm = loaded(model_name, work)
+        choices: list[tuple[int, Sampling]] = [(grid, sampling) for grid in (1, 3) for sampling in SAMPLINGS]
+        for grid, sampling in choices:
+            max_gap_s = MAX_GAP_S if sampling == "keyframes" else 0.0
+            spec = replace(spec_of(model, vlm, grid), sampling=sampling, max_gap_s=max_gap_s)
+            rate, startup_s, bound = _hours_an_hour(work, folder, model, spec)
+            print(
+                f"| {name} | {model_name} | {grid} | {sampling} | {rate:,.0f} | {startup_s:.1f} | {bound} |", flush=True
+            )
+            rows.append({"footage": name, "model": model_name, "grid": grid, "sampling": sampling, "rate": rate})
+    return rows
+
+
+def _hours_an_hour(work: Path, folder: Path, model: VlmSource, spec: EncoderSpec) -> tuple[float, float, str]:
+    """(hours of video an hour, seconds of start-up, the busiest stage): the same files again and again, as often as a
+    first run says that HOURS_S takes."""
+    n, rate = 8, 0.0
+    for _ in range(2):
+        corpus = list_videos(str(_again_and_again(work, folder, n)))
+        with tempfile.TemporaryDirectory() as place:
+            index = Index.open_or_new(f"{place}/index", spec, corpus.root)
+            (summary,) = encode_corpus(corpus, [Target(index, model)])
+        seconds = summary.seconds - summary.throughput["startup_s"]
+        rate = summary.video_seconds / max(1e-3, seconds)
+        n = max(n, math.ceil(n * HOURS_S / max(1e-3, seconds)))
+    return rate, summary.throughput["startup_s"], summary.throughput["bottleneck"]
+
+
+def _again_and_again(work: Path, folder: Path, n: int) -> Path:
+    """Links to a folder's videos, n in all."""
+    originals = [Path(video.uri) for video in list_videos(str(folder)).videos]
+    part = work / f"hours_{folder.name}_{n}"
+    part.mkdir(exist_ok=True)
+    for i in range(n):
+        original = originals[i % len(originals)]
+        _link(original, part / f"v{i:05}{original.suffix}")
+    return part
+
+
+def _link(original: Path, link: Path) -> None:
+    if not link.exists():
+        link.symlink_to(original.resolve())
 
 
 class _LeastFree:

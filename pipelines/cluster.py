@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 
+from pipelines.growth import UNTOLD, has_bare_head, node_groups
 from pipelines.local_ray import few_daemons
 
 _RAY_SETTINGS = {
@@ -150,10 +151,11 @@ _MOST = 10_000.0
 
 def total_cpus() -> float:
     """CPUs of the cluster: those it has, or may grow to."""
-    return max(1.0, _total("CPU"))
+    return max(1.0, _total("CPU"), UNTOLD["CPU"] if grows_untold() else 0.0)
 
 
 def total_gpus() -> float:
+    """GPUs of the cluster: those it has, or is known to grow to."""
     return _total("GPU")
 
 
@@ -164,24 +166,23 @@ def present(resource: str) -> float:
 
 def node_cpus() -> float:
     """CPUs of the largest node that is there or may come."""
-    present = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
-    config = ray._private.state.state.get_cluster_config()
-    groups = [float(group.resources.get("CPU", 0.0)) for group in config.node_group_configs] if config else []
-    return max([1.0, *present, *groups])
+    return max([1.0, *(each.get("CPU", 0.0) for each in _nodes())])
 
 
 def node_memory() -> float:
     """Bytes of memory that a task can ask for at most: those of the largest node with a CPU that is there or may come;
     0 where nobody says."""
-    present = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    config = ray._private.state.state.get_cluster_config()
-    groups = [dict(group.resources) for group in config.node_group_configs] if config else []
-    return max([0.0, *(float(each.get("memory", 0.0)) for each in present + groups if each.get("CPU", 0.0) >= 1)])
+    return max([0.0, *(each.get("memory", 0.0) for each in _nodes() if each.get("CPU", 0.0) >= 1)])
 
 
-def may_grow() -> bool:
+def grows_untold() -> bool:
     """Whether an autoscaler may add nodes of which it does not say how many: KubeRay's, say."""
-    return bool(os.environ.get("RAY_ADDRESS")) and not ray._private.state.state.get_max_resources_from_cluster_config()
+    return bool(os.environ.get("RAY_ADDRESS")) and not node_groups() and has_bare_head()
+
+
+def grows() -> bool:
+    """Whether nodes may come that are not there."""
+    return grows_untold() or total_cpus() > max(1.0, present("CPU"))
 
 
 def encoder_device(gpus_per_encoder: float | None) -> str:
@@ -193,6 +194,10 @@ def encoder_device(gpus_per_encoder: float | None) -> str:
 
 
 def _total(resource: str) -> float:
-    # What the autoscaler may add; Ray Data itself asks this way, and there is no public one.
-    limits = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-    return max(present(resource), min(_MOST, float(limits.get(resource, 0.0))))
+    told = [each.resources.get(resource, 0.0) * (_MOST if each.most is None else each.most) for each in node_groups()]
+    return max(present(resource), min(_MOST, sum(told)))
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    """The resources of each node that is there, and of each kind that may come."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]] + [each.resources for each in node_groups()]

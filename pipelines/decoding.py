@@ -1,7 +1,9 @@
 """The decoding tasks of the encoding graph: tiles go on to the encoders, reports past them to the driver. Imports no
 torch, so that workers start fast."""
 
+import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -63,8 +65,19 @@ def decode_and_report(
     if not queue.goes_on():
         yield TILE_SCHEMA.empty_table()
         return
+    step_back()
     for part in decode(segments, specs, **limits):
         goes_on = not len(part.reports) or queue.tell(part.reports)
         yield part.tiles
         if not goes_on:
             return
+
+
+_STEPS_BACK = 4
+
+
+@cache
+def step_back() -> None:
+    """Let this process wait for the encoders of its machine, which load their models beside decoders that would
+    otherwise take most of its CPUs, and later only have work that is decoded."""
+    os.nice(_STEPS_BACK)

@@ -15,7 +15,8 @@ from pipelines.attempts import twice_at_most
 from pipelines.cluster import (
     connect,
     graph_settings,
-    may_grow,
+    grows,
+    grows_untold,
     node_cpus,
     node_memory,
     present,
@@ -24,10 +25,10 @@ from pipelines.cluster import (
 )
 from pipelines.decoding import ReportQueue, decode_and_report
 from pipelines.encoding import EncoderActor
+from pipelines.growth import UNTOLD
 from pipelines.probe import Probe
 from pipelines.workers import (
     CUTTER_CPUS,
-    DECODER_CPUS,
     SUSPECT_CPUS,
     SUSPECT_MEMORY,
     WRITER_CPUS,
@@ -71,6 +72,15 @@ def encode_corpus(
     return run_encoding(corpus, indexes, stages, options, job=job, on_progress=on_progress)
 
 
+def cluster_workers(gpus_per_encoder: float | None) -> Workers:
+    """As many as the cluster that this process is connected to takes. gpus_per_encoder: as `Workers.for_cluster` takes
+    it."""
+    untold_gpus = UNTOLD["GPU"] if grows_untold() else 0.0
+    return Workers.for_cluster(
+        total_cpus(), total_gpus(), node_cpus(), gpus_per_encoder, grows=grows(), untold_gpus=untold_gpus
+    )
+
+
 class RayStages:
     """`qasir.encoding.stages.Stages` on Ray Data, with as many workers as the cluster has or may get."""
 
@@ -96,7 +106,7 @@ class RayStages:
     def run(self, plan: pa.Table) -> Generator[Receipt | Resized, None, None]:
         connect()
         cpus = total_cpus()
-        cluster = Workers.for_cluster(cpus, total_gpus(), node_cpus(), self._gpus_per_encoder, may_grow=may_grow())
+        cluster = cluster_workers(self._gpus_per_encoder)
         segments = _segments(plan, self._specs, self._options, cluster.decoders)
         images = [_n_images(segments, spec) for spec in self._specs]
         workers = cluster.for_work(images, self._gflops)
@@ -107,8 +117,7 @@ class RayStages:
         reports = ReportQueue()
         try:
             yield from self._through(segments, workers, reports, probe)
-            rest = probe.rest(segments)
-            if probe.wanted is not None and len(rest):
+            if probe.wanted is not None and len(rest := probe.rest(segments)):
                 yield Resized(probe.capacity)
                 reports.go_on(True)
                 yield from self._through(rest, probe.wanted, reports)
@@ -152,7 +161,7 @@ class RayStages:
                 },
                 batch_size=1,
                 batch_format="pyarrow",
-                num_cpus=DECODER_CPUS,
+                num_cpus=workers.decoder_cpus,
                 compute=TaskPoolStrategy(size=workers.decoders),
             )
             .map_batches(

@@ -12,7 +12,8 @@ from typing import Any
 import ray
 import torch
 
-from pipelines.cluster import connect, may_grow, node_cpus, total_cpus, total_gpus
+from pipelines.cluster import connect, total_cpus, total_gpus
+from pipelines.encode import cluster_workers
 from pipelines.workers import SUSPECT_CPUS, Workers
 from qasir.encoding.bounds import Capacity
 from qasir.encoding.estimate import Estimate, estimate
@@ -126,8 +127,7 @@ class _Cluster(_Place):
 
     def __init__(self, targets: Sequence[Target], gpus_per_encoder: float | None) -> None:
         connect()
-        workers = Workers.for_cluster(total_cpus(), total_gpus(), node_cpus(), gpus_per_encoder, may_grow=may_grow())
-        super().__init__(targets, workers, total_cpus())
+        super().__init__(targets, cluster_workers(gpus_per_encoder), total_cpus())
         self.calls = nullcontext(_RayCalls(int(self._cpus)))
 
     def time_models(self, images: Sequence[float]) -> Callable[[], Answer]:

@@ -10,8 +10,8 @@ from qasir.encoding.receipts import Receipt
 from qasir.encoding.reports import Report
 from qasir.encoding.throughput import Throughput
 
-_LEAST_S = 10.0
-"""How long a graph works before it is judged."""
+_LEAST_S, _MOST_S = 10.0, 300.0
+"""From when until when a graph that works is judged. What is decoded is remembered until then."""
 _WORTH = 2.0
 """How many times what beginning again costs it must save, since both are estimates."""
 _LEAST_SAVED = 0.1
@@ -35,6 +35,7 @@ class Probe:
     ) -> None:
         self.wanted: Workers | None = None
         self._decoded: set[tuple[str, int]] = set()
+        self._is_over = False
         self._seen = Throughput(capacity=workers.capacity(cpus))
         self._workers = workers
         self._limits = limits
@@ -45,6 +46,8 @@ class Probe:
 
     def knows_better(self, receipts: Iterable[Receipt]) -> bool:
         """Take what came back of the graph; whether this is when other sizes are wanted."""
+        if self._is_over:
+            return False
         for receipt in receipts:
             self._seen.add(receipt)
             if isinstance(receipt, Report):
@@ -52,6 +55,9 @@ class Probe:
         if self.wanted is not None:
             return False
         self.wanted = self._better()
+        if self.wanted is None and self._seen.working_s > _MOST_S:
+            self._is_over = True
+            self._decoded.clear()
         return self.wanted is not None
 
     def rest(self, segments: pa.Table) -> pa.Table:

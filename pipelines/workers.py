@@ -18,6 +18,8 @@ _ENCODER_CPUS_A_THREAD = 0.1
 """Small fractions, because what bounds the stages is their number of workers. Ray Data keeps a third of half the CPUs
 it was granted for each stage, and is granted what stages ask for plus only whole ones of the rest: with 0.25 a decoder
 that was 1.3 of 2 CPUs, and one of three decoders ran."""
+_GROWING_DECODER_CPUS = 0.8
+"""On a cluster that grows: decoders that ask for little share the first node that comes, and no other does."""
 _DECODERS_A_CPU = 1.25
 """More than one, since a decoder also hands on and is handed what it works on; and as many more of either stage as
 measured rates say."""
@@ -52,6 +54,7 @@ class Workers:
     decoders: int
     batch: int
     is_measured: bool = False
+    decoder_cpus: float = DECODER_CPUS
 
     @property
     def first_encoders(self) -> int:
@@ -89,6 +92,9 @@ class Workers:
         most = replace(self, decoders=max(decoders, self.decoders))
         if self.encoder_gpus:
             most = replace(most, encoder_cpus=min(self.encoder_cpus, max(_LEAST_ENCODER_CPUS, encoder_cores)))
+        # Decoders that wait share what so many that work would have.
+        shared = self.decoder_cpus * self.decoders / most.decoders
+        most = replace(most, decoder_cpus=max(DECODER_CPUS, min(self.decoder_cpus, shared)))
         spare_s = Bounds(cost, most.capacity(cpus)).seconds() / _DECODERS_A_CPU
         return replace(
             most,
@@ -107,27 +113,35 @@ class Workers:
         node_cpus: float,
         gpus_per_encoder: float | None = None,
         *,
-        may_grow: bool = False,
+        grows: bool = False,
+        untold_gpus: float = 0.0,
     ) -> "Workers":
         """Encoders take a GPU each, or the share asked for; CPUs where there is none, or where the share is 0.
 
-        node_cpus: those of the largest node, since a worker cannot span two. may_grow: nodes may come that nobody knows
-        of yet. Raises SpecError when GPUs are asked for that the cluster neither has nor may get.
+        node_cpus: those of the largest node, since a worker cannot span two. grows: some of the CPUs are of nodes that
+        are yet to come. untold_gpus: how many may come besides, of which nobody knows. Raises SpecError when GPUs are
+        asked for that the cluster neither has nor may get.
         """
         share = gpus_per_encoder if gpus_per_encoder is not None else (1.0 if gpus > 0 else 0.0)
         if share < 0 or (share > 1 and share != int(share)):
             raise SpecError(
                 f"--gpus-per-encoder {share:g}: give a share of one GPU, or a whole number of GPUs; 0 for CPUs"
             )
-        if share > gpus and not may_grow:
+        if share:
+            gpus = max(gpus, untold_gpus)
+        if share > gpus:
             raise SpecError(f"--gpus-per-encoder {share:g}: the cluster has {gpus:g} GPUs and may not grow to more")
+        decoder_cpus = _GROWING_DECODER_CPUS if grows else DECODER_CPUS
         if share:
             encoders = max(1, int(gpus / share + _ROUNDING))
             encoder_cpus = min(1.0, share)
             decoders = max(1, int(_DECODERS_A_CPU * (cpus - encoders * encoder_cpus)))
-            return cls(encoders, encoder_cpus, share, threads=1, decoders=decoders, batch=GPU_BATCH)
+            return cls(
+                encoders, encoder_cpus, share, threads=1, decoders=decoders, batch=GPU_BATCH, decoder_cpus=decoder_cpus
+            )
         threads = max(1, min(_MOST_THREADS, int(node_cpus) // _ENCODERS_A_NODE))
         encoders = max(1, int(cpus) // threads)
         return cls(
-            encoders, _ENCODER_CPUS_A_THREAD * threads, 0.0, threads=threads, decoders=int(cpus) + 1, batch=CPU_BATCH
-        )
+            encoders, _ENCODER_CPUS_A_THREAD * threads, 0.0, threads=threads, decoders=int(cpus) + 1, batch=CPU_BATCH,
+            decoder_cpus=decoder_cpus,
+        )  # fmt: skip

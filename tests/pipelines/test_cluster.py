@@ -14,6 +14,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from pipelines.growth import groups_of
 from pipelines.workers import Workers
 from qasir.errors import SpecError
 from qasir.index.index import Index
@@ -50,7 +51,22 @@ def test_encoders_take_gpus_or_shares_of_them_or_cpus():
     for share in (-1, 1.5, 8):
         with pytest.raises(SpecError, match="--gpus-per-encoder"):
             Workers.for_cluster(64, 4, 16, share)
-    assert Workers.for_cluster(16, 0, 16, 1, may_grow=True).encoders == 1
+    assert Workers.for_cluster(16, 0, 16, 1, untold_gpus=8).encoders == 8
+    assert Workers.for_cluster(16, 0, 16, untold_gpus=8).encoder_gpus == 0.0  # none was asked for
+
+
+def test_decoders_ask_for_the_cpus_they_take_where_nodes_come_for_them():
+    """Else hundreds share the first node, and no second one comes."""
+    grown = Workers.for_cluster(64 + 4 * 8, 4, 16, grows=True)
+    assert (grown.encoders, grown.decoders) == (4, 115)
+    assert 4 * grown.encoder_cpus + grown.decoders * grown.decoder_cpus == pytest.approx(96, abs=1)
+    assert Workers.for_cluster(96, 4, 16).decoder_cpus == 0.1
+
+
+def test_a_cluster_file_tells_what_nodes_may_come():
+    groups = groups_of(yaml.safe_load((ROOT / "ray_cluster.yaml").read_text()))
+    assert [(group.resources, group.most) for group in groups] == [({"CPU": 16}, 16), ({"CPU": 8, "GPU": 1}, 4)]
+    assert groups_of({}) == []
 
 
 def test_a_cpu_encoder_fits_one_node():

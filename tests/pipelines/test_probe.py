@@ -78,6 +78,15 @@ def test_a_graph_begins_again_where_that_saves_more_than_it_takes():
     assert not probe.knows_better([]), "it is said once"
 
 
+def test_after_some_minutes_a_graph_is_left_alone():
+    probe, is_now = seen(CPUS, CPUS, cpus=16, n_images=1e9, since_s=301.0)
+    assert not is_now
+    slow = [
+        Report("w", "w", 1, "f", "encoded", segment=i, n_new=10, seconds=60, cpu_s=0.1, wait_s=59) for i in range(99)
+    ]
+    assert not probe.knows_better(slow)
+
+
 def test_a_model_that_was_taken_for_small_gets_more_encoders():
     few = CPUS.for_work([150.0], [1.0])
     assert (few.encoders, few.threads) == (1, 4)

@@ -78,3 +78,11 @@ def from_slow_storage(segments, specs, **options):
                 rows[0] |= {"seconds": rows[0]["seconds"] + 0.5, "wait_s": 0.5}
                 part = Decoded(part.tiles, pa.Table.from_pylist(rows, schema=part.reports.schema))
             yield part
+
+
+def note_node(segments, specs, **options):
+    """A decoder that writes beside its video what kind of a cluster's nodes it runs on."""
+    for uri in segments["uri"].to_pylist():
+        with open(f"{uri}.node", "w") as file:
+            file.write(os.environ["RAY_NODE_TYPE_NAME"])
+    yield from decode_segments(segments, specs, **options)

@@ -319,7 +319,8 @@ def test_moments_of_keyframes_are_where_their_cells_are(tmp_path):
     assert cells.end_s[rows].tolist() == times[1:]
     vector = cells.features.vectors[rows][5]
     searcher = searcher_of(index)
-    (found, *_) = searcher.search(*give_texts(searcher, vector[None]), 1)
+    (name,) = give_texts(searcher, vector[None])
+    (found, *_) = searcher.search(name, 1)
     assert (found.video_id, found.start_s, found.end_s) == ("v000", times[5], times[6])
 
 
