@@ -13,5 +13,7 @@ USER 1000:100
 RUN pip install --no-cache-dir -c constraints.txt ".[cluster]"
 # The wheel holds the library alone: jobs and pipelines are found here, by entrypoints and by Ray's workers.
 ENV PYTHONPATH=/home/ray/qasir
+# Of a GPU's driver, the library that decodes video too.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility,video
 # Nothing here is written to while it runs, Python's caches neither.
 ENV PYTHONDONTWRITEBYTECODE=1

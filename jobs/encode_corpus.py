@@ -89,7 +89,7 @@ def encode(
         from pipelines.cluster import connect_early
 
         connect_early()
-    from jobs.progress import EncodingProgress, throughput_lines
+    from jobs.progress import EncodingProgress, decoder_lines, throughput_lines
     from pipelines.cluster import encoder_device
     from pipelines.encode import encode_corpus
     from pipelines.estimate import device_without_starting
@@ -110,6 +110,8 @@ def encode(
         )
     for done, summary in zip(targets, summaries, strict=True):
         _print(summary, done.index.uri)
+    for line in decoder_lines(summaries[0]):
+        say(line)
     for line in throughput_lines(
         summaries[0].throughput,
         super_images=sum(s.super_images for s in summaries),

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from qasir.encoding.reindex import ReindexSummary
 from qasir.encoding.run import EncodeSummary, RunProgress
+from qasir.video.hardware import CPU
 
 log = logging.getLogger("qasir")
 
@@ -67,6 +68,15 @@ def failure_lines(summary: EncodeSummary | ReindexSummary) -> list[str]:
     if summary.stale:
         lines.append(f"stale: {summary.stale} (encoded as they were, since the new version of their file failed)")
     return lines
+
+
+def decoder_lines(summary: EncodeSummary | ReindexSummary) -> list[str]:
+    """What decoded the videos, and why not the GPU, where a GPU was asked for."""
+    if not summary.fallbacks and set(summary.decoded_by) <= {CPU}:
+        return []
+    counts = ", ".join(f"{n:,} on {name}" for name, n in sorted(summary.decoded_by.items(), reverse=True))
+    reasons = ", ".join(f"{name} {n:,}" for name, n in sorted(summary.fallbacks.items()))
+    return [f"segments decoded: {counts}" + (f"; not on a GPU: {reasons}" if reasons else "")]
 
 
 def throughput_lines(facts: Mapping[str, Any], *, super_images: int, video_seconds: float) -> list[str]:

@@ -116,7 +116,7 @@ def _mended_or_made(entry: "IndexConfig", corpus: "Corpus", gpus_per_encoder: fl
 
 
 def _print(summary: "ReindexSummary", uri: str, *, plan: bool) -> None:
-    from jobs.progress import failure_lines
+    from jobs.progress import decoder_lines, failure_lines
 
     would = "would be " if plan else ""
     say(
@@ -125,7 +125,7 @@ def _print(summary: "ReindexSummary", uri: str, *, plan: bool) -> None:
     )
     if summary.failed:
         say(f"{summary.failed} failed")
-    for line in failure_lines(summary):
+    for line in [*failure_lines(summary), *decoder_lines(summary)]:
         say(line)
     if summary.repaired is not None:
         say(_mended(summary.repaired))

@@ -36,7 +36,7 @@ from pipelines.workers import (
     most_decoders,
 )
 from qasir.encoding.bounds import Capacity
-from qasir.encoding.child import Decode, Task
+from qasir.encoding.child import Decode, Task, on_cpu
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
 from qasir.encoding.models import Target, gflops_an_image
@@ -48,6 +48,7 @@ from qasir.encoding.watched import Death, death_of
 from qasir.encoding.write import write_rows
 from qasir.index.spec import EncoderSpec
 from qasir.video.corpus import Corpus
+from qasir.video.hardware import CPU, CUDA, no_gpu_in
 
 _PLAN_ROWS = 16
 _BLOCK_BYTES = 4 << 20
@@ -67,18 +68,27 @@ def encode_corpus(
 ) -> list[EncodeSummary]:
     """`qasir.encoding.run.run_encoding` on Ray. gpus_per_encoder: as `Workers.for_cluster` takes it."""
     options = options or EncodeOptions()
+    check_gpus(options)
     stages = RayStages(targets, options, gpus_per_encoder)
     indexes = [target.index for target in targets]
     return run_encoding(corpus, indexes, stages, options, job=job, on_progress=on_progress)
 
 
-def cluster_workers(gpus_per_encoder: float | None) -> Workers:
+def cluster_workers(gpus_per_encoder: float | None, decoder: str) -> Workers:
     """As many as the cluster that this process is connected to takes. gpus_per_encoder: as `Workers.for_cluster` takes
-    it."""
-    untold_gpus = UNTOLD["GPU"] if grows_untold() else 0.0
+    it; decoder: as `EncodeOptions` has it."""
+    gpus, untold_gpus = total_gpus(), UNTOLD["GPU"] if grows_untold() else 0.0
     return Workers.for_cluster(
-        total_cpus(), total_gpus(), node_cpus(), gpus_per_encoder, grows=grows(), untold_gpus=untold_gpus
-    )
+        total_cpus(), gpus, node_cpus(), gpus_per_encoder, grows=grows(), untold_gpus=untold_gpus
+    ).decoding_with(decoder, max(gpus, untold_gpus))
+
+
+def check_gpus(options: EncodeOptions) -> None:
+    """Raises SpecError when GPUs must decode and the cluster neither has one nor may get one."""
+    if options.decoder == CUDA:
+        connect()
+        if not total_gpus() and not grows_untold():
+            raise no_gpu_in("the cluster")
 
 
 class RayStages:
@@ -105,13 +115,13 @@ class RayStages:
 
     def run(self, plan: pa.Table) -> Generator[Receipt | Resized, None, None]:
         connect()
-        cpus = total_cpus()
-        cluster = cluster_workers(self._gpus_per_encoder)
+        cpus, decoder = total_cpus(), self._options.decoder
+        cluster = cluster_workers(self._gpus_per_encoder, decoder)
         segments = _segments(plan, self._specs, self._options, cluster.decoders)
         images = [_n_images(segments, spec) for spec in self._specs]
         workers = cluster.for_work(images, self._gflops)
         limits = replace(cluster, batch=workers.batch)
-        most = most_decoders(cpus, present("memory"))
+        most = cluster.decoders if decoder == CUDA else most_decoders(cpus, present("memory"))
         n_tasks = len(segments) // segments_a_block(segments, workers.decoders)
         probe = Probe(workers, limits, cpus=cpus, decoders=most, n_images=sum(images), n_tasks=n_tasks)
         reports = ReportQueue()
@@ -157,7 +167,7 @@ class RayStages:
                     "decode": self._decode,
                     "queue": reports,
                     "specs": self._specs,
-                    **self._options.decode_limits,
+                    **self._decode_limits(workers),
                 },
                 batch_size=1,
                 batch_format="pyarrow",
@@ -186,11 +196,16 @@ class RayStages:
             )
         )
 
+    def _decode_limits(self, workers: Workers) -> dict[str, Any]:
+        limits = self._options.decode_limits
+        return {**limits, "decoder": CPU} if limits["decoder"] == "auto" and not workers.encoder_gpus else limits
+
     def alone(self, segments: Sequence[pa.Table]) -> list[Death | None]:
         """As `Stages.alone`; each with a CPU and memory of its own, so that what the others take ends none of them."""
         memory = min(SUSPECT_MEMORY, node_memory())
         task = ray.remote(num_cpus=SUSPECT_CPUS, memory=memory, max_retries=2)(death_of)
-        how = Task(self._decode, self._specs, self._options)
+        how = on_cpu(Task(self._decode, self._specs, self._options))
+        self._options = how.options
         results: list[Death | None] = []
         for ref in _a_few_at_once(segments, lambda each: task.remote(each, how), int(total_cpus())):
             try:

@@ -61,7 +61,7 @@ def estimate_corpus(
     """`qasir.encoding.estimate.estimate` on the cluster that RAY_ADDRESS names, else on this machine. before_s: how
     long a run takes until it has listed the corpus and prepared the indexes."""
     place: _Here | _Cluster
-    place = _Here(targets, gpus_per_encoder) if is_here() else _Cluster(targets, gpus_per_encoder)
+    place = (_Here if is_here() else _Cluster)(targets, gpus_per_encoder, options.decoder)
     with place.calls as calls:
         return estimate(
             corpus, targets, options, calls, time_models=place.time_models, sizes=place.sizes,
@@ -103,11 +103,11 @@ class _Here(_Place):
 
     starts_ray = 0.75
 
-    def __init__(self, targets: Sequence[Target], gpus_per_encoder: float | None) -> None:
+    def __init__(self, targets: Sequence[Target], gpus_per_encoder: float | None, decoder: str) -> None:
         cpus = float(ray._private.utils.get_num_cpus())
-        super().__init__(
-            targets, Workers.for_cluster(cpus, float(torch.cuda.device_count()), cpus, gpus_per_encoder), cpus
-        )
+        gpus = float(torch.cuda.device_count())
+        workers = Workers.for_cluster(cpus, gpus, cpus, gpus_per_encoder).decoding_with(decoder, gpus)
+        super().__init__(targets, workers, cpus)
         self.calls = WatchedCalls(min(_MOST_CHILDREN, int(cpus)))
         load = os.getloadavg()[0]
         if load > _BUSY * cpus:
@@ -125,9 +125,9 @@ class _Cluster(_Place):
 
     starts_ray = 0.0
 
-    def __init__(self, targets: Sequence[Target], gpus_per_encoder: float | None) -> None:
+    def __init__(self, targets: Sequence[Target], gpus_per_encoder: float | None, decoder: str) -> None:
         connect()
-        super().__init__(targets, cluster_workers(gpus_per_encoder), total_cpus())
+        super().__init__(targets, cluster_workers(gpus_per_encoder, decoder), total_cpus())
         self.calls = nullcontext(_RayCalls(int(self._cpus)))
 
     def time_models(self, images: Sequence[float]) -> Callable[[], Answer]:

@@ -9,6 +9,7 @@ from qasir.encoding.bounds import Bounds, Capacity, Cost
 from qasir.encoding.memory import DECODE_MEMORY
 from qasir.encoding.models import CPU_BATCH, GPU_BATCH, cpu_batch
 from qasir.errors import SpecError
+from qasir.video.hardware import CUDA, PLACES_A_GPU
 
 DECODER_CPUS, WRITER_CPUS, CUTTER_CPUS = 0.1, 0.05, 0.1
 SUSPECT_CPUS, SUSPECT_MEMORY = 1.0, DECODE_MEMORY + (1 << 30)
@@ -82,6 +83,16 @@ class Workers:
         worth = int(max(n / _IMAGES_AN_ENCODER, total / _GFLOPS_AN_ENCODER))
         batch = self.batch if self.encoder_gpus else cpu_batch(images, gflops)
         return replace(self, encoders=min(self.encoders, max(self.first_encoders, worth)), batch=batch)
+
+    def decoding_with(self, decoder: str, gpus: float) -> "Workers":
+        """With decoders for the GPUs too, which need little of a CPU; with decoder "cuda" with those alone.
+
+        gpus: of the cluster. Of what "auto" decodes they get their share where encoders have GPUs.
+        """
+        on_gpus = int(PLACES_A_GPU * gpus)
+        if decoder == CUDA:
+            return replace(self, decoders=max(1, on_gpus))
+        return replace(self, decoders=self.decoders + on_gpus) if decoder == "auto" and self.encoder_gpus else self
 
     def measured(self, cost: Cost, cpus: float, *, decoders: int, encoder_cores: float) -> "Workers":
         """Of these, which are what the cluster takes, as many as it is worth having: with more it would be no faster.

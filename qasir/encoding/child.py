@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ from qasir.encoding.decode import Decoded
 from qasir.encoding.options import EncodeOptions
 from qasir.files.readable import OneLineFormatter
 from qasir.index.spec import EncoderSpec
+from qasir.video.hardware import CPU
 
 READY, SEGMENTS, TILES, REPORTS, ANSWER, DONE = b"+", b"s", b"t", b"r", b"a", b"."
 
@@ -39,6 +40,11 @@ class Task:
     decode: Decode
     specs: Sequence[EncoderSpec]
     options: EncodeOptions
+
+
+def on_cpu(task: Task) -> Task:
+    """The same on the CPU, for what a process has died or hung of: a GPU's driver may be to blame, and no file is."""
+    return replace(task, options=replace(task.options, decoder=CPU))
 
 
 @dataclass(frozen=True)

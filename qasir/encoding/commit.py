@@ -19,7 +19,9 @@ from qasir.video.video_file import modified_at
 
 log = logging.getLogger(__name__)
 
-_OF_A_SEGMENT = frozenset({"index", "segment", "n_segments", "n_new", "seconds", "cpu_s", "wait_s"})
+_OF_A_SEGMENT = frozenset(
+    {"index", "segment", "n_segments", "n_new", "seconds", "cpu_s", "wait_s", "decoder", "fallback"}
+)
 
 
 @dataclass

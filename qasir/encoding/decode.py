@@ -23,6 +23,7 @@ from qasir.index.schemas import ENCODED, FAILED
 from qasir.index.spec import EncoderSpec
 from qasir.video.container import End
 from qasir.video.corpus import MISSING, VideoFile, current_fingerprint
+from qasir.video.hardware import CPU, THIS_PROCESS, Fallback, Gpus, check_worth
 from qasir.video.limits import out_of_memory
 from qasir.video.open_video import SampledVideo, open_video
 from qasir.video.schedule import Schedule
@@ -69,19 +70,23 @@ def decode_segments(
     specs: Sequence[EncoderSpec],
     *,
     allow_partial: bool = False,
+    decoder: str = CPU,
     time_limit_s: float | None = None,
     memory_limit: int | None = None,
+    gpus: Gpus = THIS_PROCESS,
 ) -> Iterator[Decoded]:
     """Decode and tile each segment for the indexes that need it.
 
     One bad file is one failed report an index, and so is one that changes before its segment is decoded to the end.
     time_limit_s: kills this process when a decoder makes no progress for so long. memory_limit: bytes that decoding a
-    segment may take; a file that needs more is "too_large".
+    segment may take; a file that needs more is "too_large". decoder: as `EncodeOptions` has it; gpus: those of this
+    machine.
     """
+    how = _How(allow_partial, decoder, gpus)
     with Alarm(time_limit_s) as alarm, MemoryLimit(memory_limit) as memory:
         for row in segments.to_pylist():
             memory.renew()
-            for part in _decode_segment(row, specs, allow_partial, alarm):
+            for part in _decode_segment(row, specs, how, alarm, memory):
                 alarm.off()  # whoever takes it may take their time
                 memory.off()  # and their memory
                 yield part
@@ -89,8 +94,28 @@ def decode_segments(
                 alarm.set()
 
 
+@dataclass(frozen=True)
+class _How:
+    """How segments are decoded."""
+
+    allow_partial: bool
+    decoder: str
+    gpus: Gpus
+
+    def choose(self, video: SampledVideo, memory: MemoryLimit) -> None:
+        """Have a video decoded on a GPU, where it may be."""
+        if self.decoder == CPU:
+            return
+        try:
+            check_worth(self.decoder, video.codec, video.width, video.height)
+            with memory.lifted():  # the context on the GPU is this process's own, and maps gigabytes
+                video.gpu = self.gpus.get()
+        except Fallback as reason:
+            video.fallback = reason.reason
+
+
 def _decode_segment(
-    row: dict[str, Any], specs: Sequence[EncoderSpec], allow_partial: bool, alarm: Alarm
+    row: dict[str, Any], specs: Sequence[EncoderSpec], how: _How, alarm: Alarm, memory: MemoryLimit
 ) -> Iterator[Decoded]:
     file = VideoFile(row["video_id"], row["uri"], row["size_bytes"], row["fingerprint"], row["problem"])
     needs = [_Need(need["index"], specs[need["index"]], frozenset(need["committed"])) for need in row["needs"]]
@@ -105,11 +130,14 @@ def _decode_segment(
         alarm.set()
         _check_unchanged(file)
         with open_video(file.uri, alive=alarm.set) as video:
+            how.choose(video, memory)
             for group in groups:
-                schedule = scheduled(group.tiling, row["schedules"], video, allow_partial=allow_partial)
+                schedule = scheduled(group.tiling, row["schedules"], video, allow_partial=how.allow_partial)
                 wanted = _wanted(group, schedule, row["start_s"], row["stop_s"])
                 group.tiler = Tiler(wanted, video.pixel_aspect, schedule)
-            images = super_images(video, [g.tiler for g in groups if g.tiler is not None], allow_partial=allow_partial)
+            images = super_images(
+                video, [g.tiler for g in groups if g.tiler is not None], allow_partial=how.allow_partial
+            )
             while True:
                 try:
                     number, image = next(images)
@@ -153,11 +181,13 @@ def _check_unchanged(file: VideoFile) -> None:
 
 
 def _encoded(video: SampledVideo, end: End) -> dict[str, Any]:
-    """The columns of a report about a segment that decoded."""
+    """The columns of a report about a segment that decoded; of one that nothing was wanted of, nothing was."""
+    was_decoded = video.media_offset_s is not None
     return {
         "status": ENCODED, "duration_s": end.duration_s, "width": video.width, "height": video.height,
         "fps": video.frame_rate, "codec": video.codec, "decode_errors": end.decode_errors,
         "recorded_at": video.recorded_at, "media_offset_s": video.media_offset_s,
+        "decoder": video.decoder if was_decoded else None, "fallback": video.fallback if was_decoded else None,
     }  # fmt: skip
 
 
@@ -174,7 +204,8 @@ def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], tak
             counts = {"n_sampled": group.tiler.n_sampled, "n_super_images": group.tiler.n_super_images}
         for need in group.needs:
             yield Report(**file.columns, **outcome, **counts, index=need.index, n_new=need.n_new, **asdict(taken))
-            taken = Taken(0.0, 0.0, 0.0)  # one segment's time is told once
+            # What one segment took is told once.
+            taken, outcome = Taken(0.0, 0.0, 0.0), {**outcome, "decoder": None, "fallback": None}
 
 
 def _groups(needs: list[_Need]) -> list[_Group]:

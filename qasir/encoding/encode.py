@@ -1,6 +1,7 @@
 """`qasir.encode`: encodes videos into an index on this machine, without Ray."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from qasir.encoding.plain_loop import PlainLoop
 from qasir.encoding.prepare import prepare
 from qasir.encoding.run import EncodeSummary, OnProgress, ignore, run_encoding
 from qasir.video.corpus import list_files, list_videos
+from qasir.video.hardware import CPU, CUDA, gpu_names, no_gpu_in
 
 
 def encode(
@@ -46,8 +48,13 @@ def encode(
 
 
 def plain_stages(targets: Sequence[Target], options: EncodeOptions, *, isolate: bool = True) -> PlainLoop:
-    """The plain loop for these indexes, each with the model that made it."""
+    """The plain loop for these indexes, each with the model that made it. Raises SpecError when a GPU must decode and
+    there is none."""
     has_gpu = torch.cuda.is_available()
+    if options.decoder == CUDA and not gpu_names():
+        raise no_gpu_in("this machine")
+    if options.decoder == "auto" and not has_gpu:
+        options = replace(options, decoder=CPU)
     batch = GPU_BATCH if has_gpu else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
     threads = 0 if has_gpu else torch.get_num_threads()
     indexes = [target.index for target in targets]

@@ -1,6 +1,8 @@
 """A limit on the memory of a process that decodes files nobody trusts."""
 
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -39,6 +41,18 @@ class MemoryLimit:
     def off(self) -> None:
         if self._most is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (self._before, self._hard))
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """No limit meanwhile; what is taken counts as the process's own from then on."""
+        before = _private_bytes() if self._most is not None else 0
+        self.off()
+        try:
+            yield
+        finally:
+            if self._most is not None:
+                self._limit += max(0, _private_bytes() - before)
+                self.set()
 
     def __enter__(self) -> "MemoryLimit":
         return self

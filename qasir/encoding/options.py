@@ -7,6 +7,7 @@ from typing import Annotated, Any, Protocol
 from qasir.encoding.memory import DECODE_MEMORY
 from qasir.errors import SpecError
 from qasir.options import Doc, Flag, Range, Shown
+from qasir.video.hardware import Decoder, check_decoder
 from qasir.video.super_image import Fit, Sampling
 
 SEGMENT_S = 300
@@ -90,11 +91,16 @@ class EncodeOptions:
     decode_timeout_s: Annotated[
         float | None, Doc("Give up on a video whose decoding makes no progress for so long.")
     ] = 120.0
+    decoder: Annotated[
+        Decoder,
+        Doc("cpu, cuda (on GPUs, whatever can be), or auto: on the GPUs of encoders, where frames are large enough."),
+    ] = "auto"
     decode_memory: int | None = DECODE_MEMORY
     segment_s: int = SEGMENT_S
     segment_bytes: int = SEGMENT_BYTES
 
     def __post_init__(self) -> None:
+        check_decoder(self.decoder)
         least_of = {"commit_every_s": 0, "decode_timeout_s": 0, "decode_memory": 1, "segment_s": 1, "segment_bytes": 0}
         for name, least in least_of.items():
             value = getattr(self, name)
@@ -104,7 +110,7 @@ class EncodeOptions:
     @property
     def decode_limits(self) -> dict[str, Any]:
         """What `qasir.encoding.decode.decode_segments` takes of them."""
-        return {"allow_partial": self.allow_partial, **self._process_limits}
+        return {"allow_partial": self.allow_partial, "decoder": self.decoder, **self._process_limits}
 
     @property
     def cut_limits(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from qasir.encoding.ahead import Ahead
 from qasir.encoding.bounds import Capacity
-from qasir.encoding.child import Decode, Task
+from qasir.encoding.child import Decode, Task, on_cpu
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import Decoded, decode_segments
 from qasir.encoding.encoder import Encoder, ImageModel
@@ -74,6 +74,7 @@ class PlainLoop:
     def alone(self, segments: Sequence[pa.Table]) -> list[Death | None]:
         if not self._isolate:  # this process is alive, so none of them killed it
             return [None] * len(segments)
+        self._task = on_cpu(self._task)
         return [death_of(each, self._task) for each in segments]
 
     def _written(self, tiles: pa.Table) -> Iterator[Written]:

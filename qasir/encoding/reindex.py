@@ -33,6 +33,7 @@ class ReindexSummary:
 
     `retried` videos had failed before; `failed` counts all failures of this run, `failed_again` those of retried ones.
     `stale` is how many videos of the index are read as they were, since the newest version of their file failed.
+    `decoded_by` and `fallbacks` count the segments of the run (`qasir.encoding.decoders.Decoders`).
     `repaired` is what was mended where that was asked for; `holding`, of a plan, who holds the index or held it last;
     `throughput` is where encoding spent its time, where anything was encoded.
     """
@@ -50,6 +51,8 @@ class ReindexSummary:
     failures_by_kind: dict[str, int] = field(default_factory=dict)
     failed_again: int = 0
     stale: int = 0
+    decoded_by: dict[str, int] = field(default_factory=dict)
+    fallbacks: dict[str, int] = field(default_factory=dict)
     throughput: dict[str, Any] | None = None
 
     @property
@@ -129,6 +132,7 @@ def reindex_corpus(
                 )
                 summary = replace(
                     summary, failed=done.failed, failed_again=done.failed_again, failures_by_kind=done.failures_by_kind,
+                    decoded_by=done.decoded_by, fallbacks=done.fallbacks,
                     throughput=done.throughput,
                 )  # fmt: skip
                 lease.seconds |= done.throughput

@@ -19,7 +19,9 @@ class Report:
 
     duration_s is known only where the segment reached the end of the video, media_offset_s where it read a frame.
     n_sampled and n_super_images count the segment's own, n_new the super images sent on to be encoded. seconds, cpu_s
-    and wait_s are what decoding took (`qasir.encoding.stopwatch.Taken`), told once a segment.
+    and wait_s are what decoding took (`qasir.encoding.stopwatch.Taken`), told once a segment, as are decoder,
+    what decoded it ("cpu" or "cuda"), and fallback, why that was not the GPU where one was asked for
+    (`qasir.video.hardware.FALLBACKS`).
     """
 
     video_id: str
@@ -44,6 +46,8 @@ class Report:
     recorded_at: datetime | None = None
     media_offset_s: float | None = None
     seconds: float = 0.0
+    decoder: str | None = None
+    fallback: str | None = None
     cpu_s: float = 0.0
     wait_s: float = 0.0
 

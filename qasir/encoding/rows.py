@@ -96,6 +96,8 @@ REPORT_SCHEMA = pa.schema(
         ("recorded_at", TIME),
         ("media_offset_s", pa.float64()),
         ("seconds", pa.float64()),
+        ("decoder", pa.string()),
+        ("fallback", pa.string()),
         ("cpu_s", pa.float64()),
         ("wait_s", pa.float64()),
     ]

@@ -5,12 +5,14 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from qasir.encoding.commit import Committer
+from qasir.encoding.decoders import Decoders
 from qasir.encoding.options import EncodeOptions
 from qasir.encoding.receipts import Resized, Written
+from qasir.encoding.reports import Report
 from qasir.encoding.rows import plan_table, whole_video
 from qasir.encoding.stages import Stages
 from qasir.encoding.throughput import Throughput
@@ -46,6 +48,7 @@ class EncodeSummary:
 
     `retried` videos had failed before; `failed` counts all failures of this run, `failed_again` those of retried ones.
     `stale` is how many videos of the index are read as they were, since the newest version of their file failed.
+    `decoded_by` and `fallbacks` count the segments of the run (`qasir.encoding.decoders.Decoders`).
     """
 
     encoded: int
@@ -59,6 +62,8 @@ class EncodeSummary:
     retried: int = 0
     failed_again: int = 0
     stale: int = 0
+    decoded_by: dict[str, int] = field(default_factory=dict)
+    fallbacks: dict[str, int] = field(default_factory=dict)
 
     @property
     def attempts(self) -> int:
@@ -149,6 +154,7 @@ class Encoding:
     ) -> None:
         grids = {lease.index.spec.grid for lease in leases}
         self.throughput = Throughput(grid=grids.pop() if len(grids) == 1 else None)
+        self.decoders = Decoders()
         self._stages = stages
         self._options = options
         self._on_progress = on_progress
@@ -165,7 +171,7 @@ class Encoding:
         counts = next(committer.counts for committer in self._committers if committer.index is index)
         return EncodeSummary(
             **asdict(counts), retried=retried, unchanged=unchanged, stale=index.n_stale(), seconds=seconds,
-            throughput=self.throughput.facts(),
+            throughput=self.throughput.facts(), **asdict(self.decoders),
         )  # fmt: skip
 
     def run(self) -> None:
@@ -238,6 +244,8 @@ class Encoding:
                         continue
                     self._committers[receipt.index].add(receipt)
                     self.throughput.add(receipt)
+                    if isinstance(receipt, Report):
+                        self.decoders.add(receipt)
                     if time.monotonic() - committed_at >= self._options.commit_every_s:
                         self._commit()
                         committed_at = time.monotonic()

@@ -27,5 +27,6 @@ class Stages(Protocol):
         ...
 
     def alone(self, segments: Sequence[pa.Table]) -> list[Death | None]:
-        """How a process that decodes nothing but this ended, for each; None where it ended by itself."""
+        """How a process that decodes nothing but this, on the CPU, ended, for each; None where it ended by itself. From
+        then on all is decoded on the CPU."""
         ...

@@ -25,8 +25,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from qasir.errors import VideoError
+from qasir.video.hardware import BROKEN_OFF, CPU, CUDA, REFUSED, Fallback, Gpu, check_first_frame, on_cpu
 from qasir.video.limits import check_length, check_size, decoding, longest_s
-from qasir.video.lookahead import Inexact, Lookahead
+from qasir.video.lookahead import FrameDecoder, Inexact, Lookahead
 from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container, packets_until
 from qasir.video.recorded import recorded_at
 from qasir.video.schedule import KeyframeRule, Schedule, ScheduleHand, Timeline
@@ -146,6 +147,9 @@ class Video:
 
     uri: a path, or a URI of any filesystem pyarrow knows. alive() is called as the file is read, so that a caller can
     tell a slow video from one that hangs. Raises VideoError with a kind of `qasir.errors.ERROR_KINDS`.
+
+    gpu: set it, or `fallback` in its place, to have `samples` decode there as long as that goes well; `decoder` is what
+    decoded the last sample, and `fallback` why that was not the GPU.
     """
 
     def __init__(self, uri: str, *, alive: Callable[[], None] = lambda: None) -> None:
@@ -153,6 +157,8 @@ class Video:
         self._alive = alive
         self._rate = 1.0
         self._first: int | None = None
+        self.gpu: Gpu | None = None
+        self.fallback: str | None = None
         self._timeline: Timeline | None = None
         self._open()
         context = self._stream.codec_context
@@ -163,12 +169,15 @@ class Video:
     def _rewind(self) -> None:
         """Have the container stand at its beginning."""
         if not self._at_start:
-            self._container.close()
-            self._open()
+            self._reopen()
 
-    def _open(self) -> None:
+    def _reopen(self, gpu: Gpu | None = None) -> None:
+        self._container.close()
+        self._open(gpu)
+
+    def _open(self, gpu: Gpu | None = None) -> None:
         self._at_start = True
-        self._container = open_container(self.uri)
+        self._container = open_container(self.uri, None if gpu is None else gpu.accel)
         try:
             self._stream = video_stream(self._container)
             assert self._stream.time_base is not None
@@ -183,6 +192,8 @@ class Video:
         context = self._stream.codec_context
         context.options = dict(DECODER_OPTIONS)
         context.thread_count = 1  # many videos are decoded at once; a decoder's own threads only wait
+        self.decoder = CPU if gpu is None else CUDA
+        self._decoder: FrameDecoder = context if gpu is None else gpu.decoder(context)
 
     def __enter__(self) -> "Video":
         return self
@@ -273,6 +284,10 @@ class Video:
             return End(scheduled_s, 0)
         self._rate = max([self._rate, *(float(clock.rate) for clock in clocks if isinstance(clock, Clock))])
         check_length(self._promised_s(), self._n_bytes, "the header promises", self._rate)
+        if self.gpu is not None:
+            read = yield from self._samples_on(self.gpu, clocks, hands)
+            if read is not None:
+                return read.end(scheduled_s)
         reading = _Reading()
         try:
             yield from self._shown(self._few_frames(clocks, hands, reading), hands)
@@ -354,6 +369,35 @@ class Video:
             assert other._first is not None
             return Timeline(self._time_base, other._first, shown, keys, at, by_packets=False)
 
+    def _samples_on(
+        self, gpu: Gpu, clocks: Sequence[Clock | Schedule], hands: _Hands
+    ) -> Generator[Sample, None, _Reading | None]:
+        """The samples that a GPU gives; None where the CPU has to go on from there, for the reason in `fallback`."""
+        reading, reason = _Reading(), REFUSED
+        try:
+            first = self._first_on_cpu()
+            self._reopen(gpu)
+            for sample in self._shown(self._few_frames(clocks, hands, reading), hands):
+                if self._first != first:  # all times count from it, and nothing but a decoder tells which it is
+                    raise Fallback(REFUSED, "the first frame did not come out")
+                reason = BROKEN_OFF
+                yield sample
+            return reading
+        except Exception as error:  # whatever a driver does: the file can be read without it
+            self.fallback = error.reason if isinstance(error, Fallback) else reason
+            log.info("%s: decoding on the CPU: %s: %s", self.uri, type(error).__name__, error)
+        self._reopen()
+        return None
+
+    def _first_on_cpu(self) -> int | None:
+        """The timestamp of the first displayed frame. Raises Fallback."""
+        self._rewind()
+        self._at_start = False
+        for frame in self._decoded([], _Reading(), allow_partial=True):
+            check_first_frame(self.codec, frame)
+            return frame.pts
+        raise Fallback(REFUSED, "not one frame could be decoded")
+
     def seeks_exactly(self, at_s: Sequence[float]) -> bool:
         """Whether seconds from the middle can be decoded without all that comes before them, tried at each of these."""
         try:
@@ -374,6 +418,7 @@ class Video:
                 self._check_end(until)
             for clock, hand in enumerate(hands):
                 while not hand.done and hand.tick < until:  # until is whole, so a rounded-down time compares exactly
+                    frame = on_cpu(frame)
                     yield Sample(clock, hand.index, frame, hand.time_s, hand.next_s)
                     hand.advance()
             if all(hand.done and not hand.to_the_end for hand in hands):
@@ -408,7 +453,8 @@ class Video:
 
         lookahead = Lookahead(
             self._container, self._stream, next_sample, alive=self._alive, max_gap=int(MAX_GAP_S / self._time_base),
-            start=min(hand.tick for hand in hands if not hand.done) if self.stated_duration_s is not None else 0,
+            start=min((hand.tick for hand in hands if not hand.done), default=0) if self.stated_duration_s else 0,
+            decoder=self._decoder,
         )  # fmt: skip
         last = 0
         for frame, at, until in lookahead.frames():
@@ -428,7 +474,10 @@ class Video:
         starts = {tick: start for each in schedules for tick, start in zip(each.ticks, each.starts, strict=True)}
         wanted = [(origin + tick, origin + starts[tick]) for tick in sorted(starts)]
         seeks = self.stated_duration_s is not None
-        for frame in ScheduledFrames(self._container, self._stream, wanted, seeks=seeks, alive=self._alive).frames():
+        frames = ScheduledFrames(
+            self._container, self._stream, wanted, seeks=seeks, decoder=self._decoder, alive=self._alive
+        )
+        for frame in frames.frames():
             check_size(frame.width, frame.height)
             assert frame.pts is not None
             yield frame, frame.pts - origin + 1

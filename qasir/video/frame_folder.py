@@ -20,6 +20,7 @@ from qasir.errors import QueryError, UriError, VideoError
 from qasir.files.readable import reason
 from qasir.video.container import MAX_GAP_S, Clock, End, Sample, hand_of
 from qasir.video.frames_uri import FramesUri
+from qasir.video.hardware import CPU, Gpu
 from qasir.video.limits import MAX_DURATION_S
 from qasir.video.picture import PictureTooLarge, read_picture
 from qasir.video.pictures_in import Picture, pictures_in
@@ -37,6 +38,10 @@ class FrameFolder:
     recorded_at: datetime | None = None
     media_offset_s = 0.0
     peak_nits = DEFAULT_PEAK_NITS
+    gpu: Gpu | None = None
+    """No GPU decodes pictures."""
+    fallback: str | None = None
+    decoder = CPU
 
     def __init__(self, uri: str, *, alive: Callable[[], None] = lambda: None) -> None:
         frames = FramesUri.parse(uri)

@@ -12,7 +12,7 @@ that hands out other frames) raises `Inexact`, and the caller decodes everything
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import av.error
 from av.packet import Packet
@@ -32,12 +32,23 @@ class Inexact(Exception):
     """Sampled frames cannot be found this way: decode every frame."""
 
 
+class FrameDecoder(Protocol):
+    """A codec context, or what stands for one."""
+
+    skip_frame: Any
+
+    def decode(self, packet: Packet | None) -> Any: ...
+
+    def flush_buffers(self) -> None: ...
+
+
 class Lookahead:
     """Reads one video stream. Times are in the stream's ticks; those given and taken count from the first displayed
     frame.
 
     next_sample(tick): the first tick >= `tick` at which a sample is wanted, None when there is none.
-    start: seek there first, if it is not 0. max_gap: the longest that a frame may be on display.
+    start: seek there first, if it is not 0. max_gap: the longest that a frame may be on display. decoder: None is the
+    stream's own.
     """
 
     def __init__(
@@ -48,11 +59,12 @@ class Lookahead:
         *,
         start: int = 0,
         max_gap: int,
+        decoder: FrameDecoder | None = None,
         alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._container = container
         self._stream = stream
-        self._codec = stream.codec_context
+        self._codec: FrameDecoder = decoder or stream.codec_context
         self._next_sample = next_sample
         self._start = start
         self._max_gap = max_gap
@@ -221,7 +233,7 @@ class Lookahead:
 
     def _decode(self, packet: Packet | None) -> list[VideoFrame]:
         try:
-            return self._codec.decode(packet) if packet is None else packet.decode()
+            return list(self._codec.decode(packet))
         except av.error.EOFError:
             return []
         except MemoryError:

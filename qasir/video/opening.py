@@ -7,6 +7,7 @@ from typing import Any
 
 import av
 import av.error
+from av.codec.hwaccel import HWAccel
 from av.packet import Packet
 
 from qasir.errors import VideoError
@@ -39,17 +40,20 @@ def packets_until(container: Any, n_packets: int, last: Packet | None) -> int:
     return max(n_packets, last.dts + 1)
 
 
-def open_container(uri: str) -> Any:
+def open_container(uri: str, hwaccel: HWAccel | None = None) -> Any:
     """An open PyAV container, one of CONTAINERS. Remote files are read by ranges. Raises VideoError ("io",
-    "not_a_video" or "too_large")."""
+    "not_a_video" or "too_large").
+
+    hwaccel: what decodes its streams, where that is not the CPU.
+    """
     try:
-        container = _opened_with_limits(uri)
+        container = _opened_with_limits(uri, hwaccel)
         if container is None or any(width == 0 for width, _ in _sizes(container)):
             # Either no limit held, and nothing was decoded yet, or one did, and frames were refused for their size.
             with _opened(uri, codec_whitelist="none") as looked_at:
                 for width, height in _sizes(looked_at):
                     check_size(width, height)
-        return container or _opened(uri)
+        return container or _opened(uri, hwaccel)
     except MemoryError:
         raise out_of_memory() from None
     except av.error.PermissionError as error:
@@ -66,11 +70,11 @@ def open_container(uri: str) -> Any:
         raise VideoError("io", message(error)) from None
 
 
-def _opened_with_limits(uri: str) -> Any:
+def _opened_with_limits(uri: str, hwaccel: HWAccel | None) -> Any:
     """None for a file whose header names no streams: the decoders that FFmpeg tries while it looks for them would have
     no limits, which PyAV says when there are options for a stream."""
     try:
-        return _opened(uri, stream_options=[{}])
+        return _opened(uri, hwaccel, stream_options=[{}])
     except ValueError as error:
         if "stream_options" not in str(error):
             raise
@@ -83,8 +87,14 @@ def _sizes(container: Any) -> list[tuple[int, int]]:
     return [(context.width, context.height) for context in contexts if context is not None]
 
 
-def _opened(uri: str, *, stream_options: list[dict[str, str]] | None = None, **options: str) -> Any:
-    how: Any = {"stream_options": stream_options, "metadata_errors": "replace"}
+def _opened(
+    uri: str,
+    hwaccel: HWAccel | None = None,
+    *,
+    stream_options: list[dict[str, str]] | None = None,
+    **options: str,
+) -> Any:
+    how: Any = {"stream_options": stream_options, "metadata_errors": "replace", "hwaccel": hwaccel}
     if is_remote(uri):
         # Nothing may be opened but what is given.
         return av.open(_open_bytes(uri), options={**_OPTIONS, "protocol_whitelist": "none", **options},

@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from qasir.video.limits import out_of_memory
-from qasir.video.lookahead import Inexact
+from qasir.video.lookahead import FrameDecoder, Inexact
 
 _STEPS_BACK_S = (0, 2, 10, 60)
 
@@ -25,7 +25,8 @@ class ScheduledFrames:
     """Reads one video stream. Times are timestamps of the stream.
 
     wanted: (the timestamp of a frame, that of the keyframe to decode from), ascending, each frame once. seeks: whether
-    the container finds keyframes by their timestamps; else packets are read on.
+    the container finds keyframes by their timestamps; else packets are read on. decoder: None is the stream's
+    own.
     """
 
     def __init__(
@@ -35,11 +36,12 @@ class ScheduledFrames:
         wanted: Sequence[tuple[int, int]],
         *,
         seeks: bool,
+        decoder: FrameDecoder | None = None,
         alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._container = container
         self._stream = stream
-        self._codec = stream.codec_context
+        self._codec: FrameDecoder = decoder or stream.codec_context
         self._wanted = wanted
         self._seeks = seeks
         self._alive = alive
@@ -85,7 +87,7 @@ class ScheduledFrames:
 
     def _decode(self, packet: Packet | None) -> list[VideoFrame]:
         try:
-            return self._codec.decode(packet)
+            return list(self._codec.decode(packet))
         except av.error.EOFError:
             return []
         except MemoryError:

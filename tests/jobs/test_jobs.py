@@ -16,7 +16,7 @@ from jobs import (
     search_corpus,
 )
 from jobs.command_line import duration
-from jobs.progress import progress_line
+from jobs.progress import decoder_lines, progress_line
 from qasir.encoding.failures import too_many_failed
 from qasir.encoding.reindex import ReindexSummary
 from qasir.encoding.run import EncodeSummary, RunProgress
@@ -188,6 +188,27 @@ def test_bad_settings_change_nothing(demo, demo_index, options, says):
     assert status != 0
     assert says in str(error)
     assert demo_index.table("runs").version == before
+
+
+def test_a_gpu_must_be_there_to_decode_on_it(demo, demo_index, local_ray, tmp_path):
+    jobs = [
+        (encode_corpus, ("--videos", demo / "videos", "--index", tmp_path / "index")),
+        (reindex_corpus, ("--index", demo_index.uri)),
+    ]
+    version = demo_index.version
+    for job, args in jobs:
+        status, _, _, error = call(job, *args, "--decoder", "cuda")
+        assert status != 0
+        assert str(error) == "--decoder cuda: the cluster has no GPU: choose auto or cpu"
+    assert not (tmp_path / "index").exists()
+    assert Index.open(demo_index.uri).version == version
+
+
+def test_what_decoded_is_said_where_a_gpu_was_asked_for():
+    summary = EncodeSummary(3, 0, 0, 9, 30.0, 1.0, {}, {}, decoded_by={"cpu": 3})
+    assert decoder_lines(summary) == []
+    summary = replace(summary, decoded_by={"cpu": 12, "cuda": 1301}, fallbacks={"small": 10, "no_place": 2})
+    assert decoder_lines(summary) == ["segments decoded: 1,301 on cuda, 12 on cpu; not on a GPU: no_place 2, small 10"]
 
 
 def test_a_precision_that_no_encoder_of_the_cluster_has_is_refused(demo, local_ray, tmp_path):

@@ -69,6 +69,16 @@ def test_a_cluster_file_tells_what_nodes_may_come():
     assert groups_of({}) == []
 
 
+def test_decoders_for_gpus_come_on_top_of_those_for_cpus():
+    with_gpus = Workers.for_cluster(64, 4, 16)
+    assert with_gpus.decoding_with("auto", 4).decoders == with_gpus.decoders + 32
+    assert with_gpus.decoding_with("cuda", 4).decoders == 32
+    assert with_gpus.decoding_with("cpu", 4) == with_gpus
+    encoding_on_cpus = Workers.for_cluster(64, 4, 16, 0)
+    assert encoding_on_cpus.decoding_with("auto", 4) == encoding_on_cpus
+    assert encoding_on_cpus.decoding_with("cuda", 4).decoders == 32
+
+
 def test_a_cpu_encoder_fits_one_node():
     many_small = Workers.for_cluster(40, 0, 8)
     assert (many_small.encoders, many_small.threads, many_small.encoder_cpus) == (20, 2, 0.2)

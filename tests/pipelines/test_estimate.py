@@ -23,7 +23,7 @@ def test_a_cluster_answers_and_what_dies_or_hangs_there_ends_nothing(local_ray):
 def test_an_estimate_by_a_cluster(local_ray, demo, demo_index, tmp_path):
     corpus = list_videos(str(demo / "videos"))
     target = Target(*prepare(EncoderOptions(), str(tmp_path / "index"), corpus))
-    place = _Cluster([target], None)
+    place = _Cluster([target], None, "auto")
     with place.calls as calls:
         found = estimate(
             corpus, [target], EncodeOptions(), calls,

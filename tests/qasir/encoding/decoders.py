@@ -68,6 +68,21 @@ def note_when(segments, specs, **options):
     yield from ()
 
 
+def crash_on_a_gpu(segments, specs, *, decoder, **options):
+    """A decoder whose process dies of a GPU's driver, whatever the video."""
+    if decoder != "cpu":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    yield from decode_segments(segments, specs, decoder=decoder, **options)
+
+
+def hang_on_a_gpu(segments, specs, *, decoder, time_limit_s, **options):
+    """A decoder that never comes back from a GPU's driver."""
+    if decoder != "cpu":
+        with Alarm(time_limit_s):
+            time.sleep(600)
+    yield from decode_segments(segments, specs, decoder=decoder, time_limit_s=time_limit_s, **options)
+
+
 def from_slow_storage(segments, specs, **options):
     """A decoder that waits for each of its files for half a second."""
     for row in range(len(segments)):

@@ -84,6 +84,20 @@ def test_what_the_process_holds_already_is_not_counted():
     assert held[-1] == 1
 
 
+def test_what_is_taken_while_the_limit_is_lifted_is_not_counted_either():
+    limit = MemoryLimit(LITTLE)
+    with limit:
+        limit.renew()
+        with limit.lifted():
+            held = np.ones(4 * LITTLE, np.uint8)
+        assert len(np.ones(LITTLE // 2, np.uint8)) == LITTLE // 2
+        with pytest.raises(MemoryError):
+            np.ones(2 * LITTLE, np.uint8)
+    assert held[-1] == 1
+    with MemoryLimit(None) as unlimited, unlimited.lifted():
+        pass
+
+
 def test_the_child_of_the_plain_loop_has_a_limit_and_this_process_has_none(videos, tmp_path):
     summary, index = encode_stubbed(videos, tmp_path / "child", isolate=True, decode_memory=LITTLE)
     assert (summary.encoded, summary.failures_by_kind) == (2, {"too_large": 1})
