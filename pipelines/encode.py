@@ -39,7 +39,7 @@ from qasir.encoding.bounds import Capacity
 from qasir.encoding.child import Decode, Task, on_cpu
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import decode_segments
-from qasir.encoding.models import Target, gflops_an_image
+from qasir.encoding.models import GPU_CALLS, Target, gflops_an_image
 from qasir.encoding.options import EncodeOptions
 from qasir.encoding.receipts import Receipt, Resized, written_of
 from qasir.encoding.rows import whole_video
@@ -183,7 +183,7 @@ class RayStages:
                 },
                 batch_size=workers.batch,
                 batch_format="pyarrow",
-                compute=ActorPoolStrategy(min_size=1, max_size=workers.encoders, initial_size=workers.first_encoders),
+                compute=encoder_pool(workers),
                 num_cpus=workers.encoder_cpus,
                 num_gpus=workers.encoder_gpus,
             )
@@ -213,6 +213,15 @@ class RayStages:
             except ray.exceptions.RayError:  # the watcher itself was lost, with its node say: no fault of the video's
                 results.append(None)
         return results
+
+
+def encoder_pool(workers: Workers) -> ActorPoolStrategy:
+    """On a GPU with several batches under way in each, since it would stand still between two calls."""
+    calls = GPU_CALLS if workers.encoder_gpus else 1
+    return ActorPoolStrategy(
+        min_size=1, max_size=workers.encoders, initial_size=workers.first_encoders,
+        max_concurrent_calls_per_actor=calls, enable_true_multi_threading=calls > 1,
+    )  # fmt: skip
 
 
 def _segments(plan: pa.Table, specs: Sequence[EncoderSpec], options: EncodeOptions, n_at_once: int) -> pa.Table:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from qasir.encoding.models import GPU_BATCH, Target, cpu_batch, gflops_an_image, load_models
+from qasir.encoding.models import GPU_BATCH, GPU_CALLS, Target, cpu_batch, gflops_an_image, load_models
 from qasir.encoding.options import EncodeOptions, EncoderOptions
 from qasir.encoding.plain_loop import PlainLoop
 from qasir.encoding.prepare import prepare
@@ -59,6 +59,13 @@ def plain_stages(targets: Sequence[Target], options: EncodeOptions, *, isolate: 
     threads = 0 if has_gpu else torch.get_num_threads()
     indexes = [target.index for target in targets]
     sources, specs = [target.source for target in targets], [index.spec for index in indexes]
+    calls = GPU_CALLS if has_gpu else 1
     return PlainLoop(
-        indexes, lambda: load_models(sources, specs), options, batch=batch, encoder_threads=threads, isolate=isolate
+        indexes,
+        lambda: load_models(sources, specs),
+        options,
+        batch=batch,
+        calls=calls,
+        encoder_threads=threads,
+        isolate=isolate,
     )

@@ -1,6 +1,7 @@
 """Stage 3: turns tiles into embeddings, for every index that wants them."""
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -28,11 +29,16 @@ class ImageModel(Protocol):
 
 
 class Encoder:
-    """Encodes tiles for a list of indexes: specs[i] is what index i holds, models[i] encodes for it."""
+    """Encodes tiles for a list of indexes: specs[i] is what index i holds, models[i] encodes for it.
+
+    Threads may call it where they may call its models.
+    """
 
     def __init__(self, specs: Sequence[EncoderSpec], models: Sequence[ImageModel]) -> None:
         self.specs = specs
         self._models = models
+        self._timing = threading.Lock()
+        self._ended = self._cpu_ended = 0.0
 
     def __call__(self, tiles: pa.Table) -> pa.Table:
         """TILE_SCHEMA -> ENCODED_SCHEMA; one failure row where a model raises."""
@@ -45,9 +51,17 @@ class Encoder:
         table = pa.concat_tables(
             [ENCODED_SCHEMA.empty_table(), *(part for part in rows if part is not None)], promote_options="default"
         )
-        took_s, cpu_s = time.perf_counter() - since, time.process_time() - cpu_since
+        took_s, cpu_s = self._busy_s(since, cpu_since)
         told = {"encode_s": took_s / max(1, len(table)), "encode_cpu_s": cpu_s / max(1, len(table)), "began": began}
         return _with(table, **{name: np.full(len(table), value) for name, value in told.items()})
+
+    def _busy_s(self, since: float, cpu_since: float) -> tuple[float, float]:
+        """Seconds, of the clock and of this process's CPUs, of a call that began then and ends now: what passed while
+        an earlier one was under way is that one's."""
+        with self._timing:
+            began, cpu_began = max(since, self._ended), max(cpu_since, self._cpu_ended)
+            self._ended, self._cpu_ended = time.perf_counter(), time.process_time()
+            return self._ended - began, self._cpu_ended - cpu_began
 
     def _encoded(self, index: int, images: pa.Table) -> pa.Table | None:
         if not len(images):

@@ -8,13 +8,16 @@ import torch
 
 from qasir.index.spec import EncoderSpec
 from qasir.vlm.flops import architecture_gflops
-from qasir.vlm.model import Vlm
+from qasir.vlm.image_tower import ImageTower
 from qasir.vlm.weights import VlmSource
 
 if TYPE_CHECKING:
     from qasir.index.index import Index  # imports Lance, for which encoding workers would wait
 
 CPU_BATCH, GPU_BATCH = 16, 128
+GPU_CALLS = 2
+"""Batches that an encoder on a GPU has under way: while it computes one, the next is copied there, and the last one's
+results are fetched and become rows."""
 _GFLOPS_A_BATCH = 500
 """Ten seconds of a thread of a CPU: no encoder works alone for long on the last batch, and what is done is soon
 committed."""
@@ -28,16 +31,20 @@ class Target:
     source: VlmSource
 
 
-def load_models(sources: Sequence[VlmSource], specs: Sequence[EncoderSpec], threads: int | None = None) -> list[Vlm]:
-    """Each index's model, one copy for all that share it. `threads` bounds what torch takes of a shared CPU. Raises
-    ModelError."""
+def load_models(
+    sources: Sequence[VlmSource], specs: Sequence[EncoderSpec], threads: int | None = None
+) -> list[ImageTower]:
+    """Each index's image tower, one copy for all that share it. `threads` bounds what torch takes of a shared CPU.
+
+    Raises ModelError.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
-    loaded: dict[tuple[VlmSource, int, str], Vlm] = {}
+    loaded: dict[tuple[VlmSource, int, str], ImageTower] = {}
     keys = [(source, spec.image_size, spec.precision) for source, spec in zip(sources, specs, strict=True)]
     for source, image_size, precision in keys:
         if (source, image_size, precision) not in loaded:
-            loaded[source, image_size, precision] = Vlm(source, image_size=image_size, precision=precision)
+            loaded[source, image_size, precision] = ImageTower.load(source, image_size=image_size, precision=precision)
     return [loaded[key] for key in keys]
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import pyarrow as pa
 
@@ -14,6 +14,7 @@ from qasir.encoding.child import Decode, Task, on_cpu
 from qasir.encoding.cut import cut_videos
 from qasir.encoding.decode import Decoded, decode_segments
 from qasir.encoding.encoder import Encoder, ImageModel
+from qasir.encoding.in_flight import InFlight
 from qasir.encoding.options import EncodeOptions
 from qasir.encoding.receipts import Receipt, Written, written_of
 from qasir.encoding.reports import reports_of
@@ -30,8 +31,9 @@ class PlainLoop:
     """`Stages` that cut and decode in one watched child, and encode and write in this process.
 
     models: makes what encodes for each index, called when there is something to encode. batch: how many super images
-    are encoded at once. encoder_threads: cores that a model computes on, 0 where it has a GPU. isolate: whether there
-    is a child; without one no limit of time or memory holds, and a file that kills its decoder kills this process.
+    are encoded at once; calls: how many batches are under way, each in a thread. encoder_threads: cores that a model
+    computes on, 0 where it has a GPU. isolate: whether there is a child; without one no limit of time or memory holds,
+    and a file that kills its decoder kills this process.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class PlainLoop:
         options: EncodeOptions,
         *,
         batch: int = _BATCH,
+        calls: int = 1,
         encoder_threads: int = 1,
         isolate: bool = True,
         decode: Decode = decode_segments,
@@ -50,6 +53,7 @@ class PlainLoop:
         self._models = models
         self._task = Task(decode, [index.spec for index in indexes], options)
         self._batch = batch
+        self._calls = calls
         self._isolate = isolate
 
     @cached_property
@@ -58,7 +62,8 @@ class PlainLoop:
 
     def run(self, plan: pa.Table) -> Generator[Receipt, None, None]:
         waiting: list[pa.Table] = []
-        with self._decoded(plan) as parts:
+        encoding: InFlight[pa.Table]
+        with InFlight(self._calls) as encoding, self._decoded(plan) as parts:
             for part in parts:
                 yield from reports_of(part.reports)
                 waiting.append(part.tiles)
@@ -66,10 +71,12 @@ class PlainLoop:
                     tiles = pa.concat_tables(waiting)
                     whole = len(tiles) - len(tiles) % self._batch
                     for start in range(0, whole, self._batch):
-                        yield from self._written(tiles.slice(start, self._batch))
+                        batch = tiles.slice(start, self._batch)
+                        yield from self._written(encoding.add(partial(self._encoder, batch)))
                     waiting = [tiles.slice(whole)]
-        if any(map(len, waiting)):
-            yield from self._written(pa.concat_tables(waiting))
+            if any(map(len, waiting)):
+                yield from self._written(encoding.add(partial(self._encoder, pa.concat_tables(waiting))))
+            yield from self._written(encoding.rest())
 
     def alone(self, segments: Sequence[pa.Table]) -> list[Death | None]:
         if not self._isolate:  # this process is alive, so none of them killed it
@@ -77,8 +84,9 @@ class PlainLoop:
         self._task = on_cpu(self._task)
         return [death_of(each, self._task) for each in segments]
 
-    def _written(self, tiles: pa.Table) -> Iterator[Written]:
-        return written_of(write_rows(self._encoder(tiles), self._indexes))
+    def _written(self, encoded: Iterator[pa.Table]) -> Iterator[Written]:
+        for rows in encoded:
+            yield from written_of(write_rows(rows, self._indexes))
 
     @contextmanager
     def _decoded(self, plan: pa.Table) -> Iterator[Iterator[Decoded]]:

@@ -117,5 +117,10 @@ def _not_told_of_random_weights() -> Iterator[None]:
 
 def side_of(model: Any) -> int:
     """Pixels a side of what an open_clip model takes."""
-    size = model.visual.image_size
+    return tower_side(model.visual)
+
+
+def tower_side(tower: Any) -> int:
+    """Pixels a side of what an image tower takes."""
+    size = tower.image_size
     return int(size[0] if isinstance(size, tuple | list) else size)

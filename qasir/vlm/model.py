@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qasir.video.super_image import cell_overlap
-from qasir.vlm.build import build, no_cells, projects_patches, side_of
+from qasir.vlm.build import build
+from qasir.vlm.image_tower import Encoded, ImageTower, default_device
 from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.query_text import check_query
 from qasir.vlm.weights import VlmSource
@@ -20,11 +19,11 @@ from qasir.vlm.weights import VlmSource
 log = logging.getLogger(__name__)
 
 _TEXT_BATCH = 256
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Vlm:
-    """An open_clip model ready to encode super images and text.
+    """An open_clip model ready to encode super images and text; what encodes super images alone needs its `ImageTower`
+    only.
 
     precision: "fp32", "bf16" or "fp16", what the image tower computes in (outputs are always float32).
     image_size: pixels a side; another size than the model's own interpolates its position embeddings.
@@ -34,17 +33,18 @@ class Vlm:
         self, source: VlmSource, *, image_size: int | None = None, precision: str = "fp32", device: str | None = None
     ) -> None:
         self.source = source
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device) if device else default_device()
         self.precision = precision
-        self._model = build(source, image_size).to(self.device).eval()
+        self._model = build(source, image_size).eval()
         self._tokenizer = open_clip.get_tokenizer(source.model)
-        tower = self._model.visual
-        self.image_size = side_of(self._model)
-        mean, std = (torch.tensor(tower.preprocess_cfg[name], device=self.device) for name in ("mean", "std"))
-        self._scale = (1.0 / (255.0 * std)).view(1, 3, 1, 1)
-        self._shift = (-mean / std).view(1, 3, 1, 1)
-        self._pools: dict[int, Tensor] = {}
+        self.images = ImageTower(self._model.visual, source, precision=precision, device=self.device)
+        self._model.to(self.device)
         self._told_of_cut = False
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side of what it takes."""
+        return self.images.image_size
 
     @property
     def module(self) -> Any:
@@ -54,8 +54,7 @@ class Vlm:
     @property
     def pixel_scale(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """(mean, std) of each channel that the model's pixels are normalised by."""
-        config = self._model.visual.preprocess_cfg
-        return tuple(config["mean"]), tuple(config["std"])
+        return self.images.pixel_scale
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """(n, context) token ids."""
@@ -65,40 +64,13 @@ class Vlm:
     def embedding_dim(self) -> int:
         return len(self.encode_texts(["a"])[0])
 
-    @property
-    def gives_cells(self) -> bool:
-        """Whether patch tokens can be projected like the class token: an open_clip ViT without an attention pooler."""
-        return projects_patches(self._model.visual)
-
     def check_cells(self) -> None:
-        if not self.gives_cells:
-            raise no_cells(self.source)
+        """Raises ModelError where `encode_images` cannot give cells."""
+        self.images.check_cells()
 
-    def encode_images(
-        self, pixels: NDArray[np.uint8], *, grid: int | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Embeddings of super images, and with `grid` those of their cells.
-
-        pixels (B, S, S, 3) uint8 RGB. Returns (B, D) and (B, N^2, D) or None, rows L2-normalised. A cell is the mean of
-        the patch tokens that it overlaps, weighted by area, then projected and normalised like the class token.
-        """
-        tower = self._model.visual
-        with torch.no_grad(), self._autocast():  # not inference_mode: autocast would cast the weights at every call
-            images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2).float()
-            images = images * self._scale + self._shift
-            if grid is None:
-                return _rows(F.normalize(_pooled(tower(images)).float(), dim=-1)), None
-            self.check_cells()
-            tower.output_tokens = True
-            try:
-                pooled, tokens = tower(images)
-            finally:
-                tower.output_tokens = False
-            if tower.final_ln_after_pool:
-                tokens = tower.ln_post(tokens)
-            cell_tokens = self._cell_pool(grid) @ tokens.float()
-            cell_embeddings = cell_tokens @ tower.proj.float()
-        return _rows(F.normalize(pooled.float(), dim=-1)), _rows(F.normalize(cell_embeddings.float(), dim=-1))
+    def encode_images(self, pixels: NDArray[np.uint8], *, grid: int | None = None) -> Encoded:
+        """As `ImageTower.encode_images`."""
+        return self.images.encode_images(pixels, grid=grid)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, D) L2-normalised. Text past the model's context is cut off, as CLIP does, which is logged once.
@@ -126,21 +98,6 @@ class Vlm:
                 tokens.shape[1],
                 texts[full[0]],
             )
-
-    def _autocast(self) -> Any:
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=_AUTOCAST[self.precision])
-
-    def _cell_pool(self, grid: int) -> Tensor:
-        if grid not in self._pools:
-            weights = cell_overlap(self.image_size, grid, self._model.visual.grid_size[0])
-            self._pools[grid] = torch.from_numpy(weights).to(self.device)
-        return self._pools[grid]
-
-
-def _pooled(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
 
 
 def _rows(tensor: Tensor) -> NDArray[np.float32]:

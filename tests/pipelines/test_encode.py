@@ -2,15 +2,20 @@
 
 import os
 import shutil
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray
+import ray.data
 from ray.data import DataContext
 
 from pipelines.cluster import graph_settings, node_memory
-from pipelines.encode import RayStages, encode_corpus, segments_a_block
+from pipelines.encode import RayStages, encode_corpus, encoder_pool, segments_a_block
+from pipelines.workers import Workers
 from qasir.encoding.encode import plain_stages
 from qasir.encoding.models import Target
 from qasir.encoding.options import EncodeOptions, EncoderOptions
@@ -131,6 +136,34 @@ def test_clips_share_blocks_as_long_as_there_are_enough_to_go_round():
     assert [together(1000, s) for s in (0, 2, 50, 3600)] == [20, 20, 1, 1]
     assert together(1000, 300, n_segments=36) == 1
     assert together(100_000, 3600) == 5
+
+
+class TellsHowMany:
+    """Rows say how many calls were under way when theirs ended."""
+
+    def __init__(self):
+        self._under_way, self._lock = 0, threading.Lock()
+
+    def __call__(self, rows):
+        with self._lock:
+            self._under_way += 1
+        time.sleep(0.5)
+        with self._lock:
+            seen, self._under_way = self._under_way, self._under_way - 1
+        return pa.table({"calls": [seen] * len(rows)})
+
+
+@pytest.mark.ray
+def test_an_encoder_on_a_gpu_has_the_next_batch_before_it_is_done(local_ray):
+    workers = Workers(encoders=1, encoder_cpus=0.1, encoder_gpus=1.0, threads=1, decoders=1, batch=1)
+    seen = {}
+    for gpus in (0.0, 1.0):
+        rows = ray.data.from_arrow([pa.table({"number": [number]}) for number in range(6)]).map_batches(
+            TellsHowMany, batch_size=1, batch_format="pyarrow", num_cpus=0.1,
+            compute=encoder_pool(replace(workers, encoder_gpus=gpus)),
+        )  # fmt: skip
+        seen[gpus] = {row["calls"] for row in rows.take_all()}
+    assert seen == {0.0: {1}, 1.0: {1, 2}}
 
 
 @pytest.mark.slow

@@ -41,14 +41,16 @@ class BrokenModel:
 
 
 def encode_stubbed(
-    folder, uri, *, models=None, spec=SPEC, on_progress=lambda progress: None, batch=2, isolate=False,
-    decode=decode_segments, **options,
+    folder, uri, *, models=None, spec=SPEC, on_progress=lambda progress: None, batch=2, calls=1,
+    isolate=False, decode=decode_segments, **options,
 ):  # fmt: skip
     """Encode a folder on the plain loop without a model: (summary, index)."""
     corpus = list_videos(str(folder))
     index = Index.open_or_new(str(uri), spec, corpus.root, corpus.source)
     chosen = EncodeOptions(**options)
-    stages = PlainLoop([index], lambda: models or [PixelModel()], chosen, batch=batch, isolate=isolate, decode=decode)
+    stages = PlainLoop(
+        [index], lambda: models or [PixelModel()], chosen, batch=batch, calls=calls, isolate=isolate, decode=decode
+    )
     (summary,) = run_encoding(corpus, [index], stages, chosen, on_progress=on_progress)
     return summary, index
 

@@ -107,6 +107,13 @@ def test_an_unchanged_corpus_is_left_alone_and_a_changed_file_is_encoded_again(v
     assert index.table("super_images").count_rows() == 3 + 2 + 1 + 1
 
 
+def test_batches_under_way_together_fill_the_same_rows(videos, tmp_path):
+    indexes = [encode_stubbed(videos, tmp_path / str(calls), calls=calls)[1] for calls in (1, 2)]
+    order = [("video_id", "ascending"), ("position", "ascending")]
+    one, two = (index.snapshot().super_images(["embedding"]).sort_by(order).to_pylist() for index in indexes)
+    assert one == two != []
+
+
 def test_a_removed_video_is_not_deleted(videos, tmp_path):
     encode_stubbed(videos, tmp_path / "index")
     (videos / "a.mp4").unlink()

@@ -1,11 +1,15 @@
 import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from qasir.encoding.cut import cut_videos
@@ -139,6 +143,25 @@ def test_one_encoder_serves_indexes_of_different_specs(tmp_path):
     assert {r["failure"] for r in rows} == {None}
     assert len({r["began"] for r in rows}) == 1
     assert all(r["encode_s"] > 0 for r in rows)
+
+
+def test_time_that_two_calls_share_is_told_once(tmp_path):
+    path = write_video(tmp_path / "v.mp4", 97)
+    tiles = pa.Table.from_pylist(decoded(path, [SMALL], {0: []})[0], schema=TILE_SCHEMA)
+
+    class SlowModel(PixelModel):
+        meeting = threading.Barrier(2, timeout=60)
+
+        def encode_images(self, pixels, *, grid=None):
+            self.meeting.wait()
+            time.sleep(0.2)
+            return super().encode_images(pixels, grid=grid)
+
+    encoder = Encoder([SMALL], [SlowModel()])
+    since = time.perf_counter()
+    with ThreadPoolExecutor(2) as threads:
+        rows = pa.concat_tables(threads.map(encoder, [tiles, tiles]))
+    assert 0.2 <= pc.sum(rows["encode_s"]).as_py() <= time.perf_counter() - since
 
 
 def test_more_indexes_than_bits_share_a_run(tmp_path):

@@ -1,12 +1,17 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from qasir.errors import ModelError, QueryError
 from qasir.video.super_image import cell_overlap
+from qasir.vlm.build import build
+from qasir.vlm.casting import cast_whole
+from qasir.vlm.image_tower import ImageTower, _pooled
 from qasir.vlm.model import Vlm
 from qasir.vlm.open_clip_import import open_clip
 from qasir.vlm.precision import resolve_precision
@@ -97,6 +102,75 @@ def test_bf16_stays_close_to_fp32(tiny, pictures):
     high = tiny.encode_images(pictures, grid=3)
     for a, b in zip(low, high, strict=True):
         assert (a * b).sum(-1).min() > 0.99
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_encoder_holds_the_image_tower_alone(tiny, pictures, precision):
+    tower = ImageTower.load(resolve("qasir-tiny"), precision=precision, device="cpu")
+    whole = Vlm(resolve("qasir-tiny"), precision=precision, device="cpu")
+    for ours, theirs in zip(tower.encode_images(pictures, grid=3), whole.encode_images(pictures, grid=3), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    held = sum(p.numel() for p in tower.module.parameters())
+    assert held < sum(p.numel() for p in tiny.module.parameters()) / 2
+    assert type(tower.module) is type(tiny.module.visual)
+
+
+def test_weights_cast_once_give_what_autocast_gives(tiny, pictures):
+    """Bit for bit, so that an index made before can be extended."""
+    tower = ImageTower.load(resolve("qasir-tiny"), precision="bf16", device="cpu")
+    assert {each.dtype for each in tower.module.parameters()} == {torch.bfloat16, torch.float32}
+    embeddings, cells = tower.encode_images(pictures, grid=3)
+    visual = tiny.module.visual
+    visual.output_tokens = True
+    try:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            pooled, tokens = visual(normalised(tiny, pictures))
+            pool = torch.from_numpy(cell_overlap(192, 3, 12))
+            expected = (pool @ tokens.float()) @ visual.proj.float()
+    finally:
+        visual.output_tokens = False
+    np.testing.assert_array_equal(embeddings, F.normalize(pooled.float(), dim=-1).numpy())
+    np.testing.assert_array_equal(cells, F.normalize(expected.float(), dim=-1).numpy())
+
+
+@pytest.mark.parametrize("tower", [{}, {"pool_type": "avg", "final_ln_after_pool": True}, {"attentional_pool": True}])
+def test_a_tower_cast_as_a_whole_stays_comparable(tmp_path, tower):
+    """What GPUs compute a ViT in: an index made under autocast can be extended."""
+    config = {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], **tower}}
+    source = resolve(f"local-dir:{write_model(tmp_path, config)}")
+    visual = build(source, None).visual.eval()
+    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        before = F.normalize(_pooled(visual(images)).float(), dim=-1)
+    cast_whole(visual, torch.bfloat16)
+    with torch.no_grad():
+        now = F.normalize(_pooled(visual(images.bfloat16())).float(), dim=-1)
+    assert (before * now).sum(-1).min() > 0.9999
+
+
+def test_a_tower_of_timm_s_is_cast_and_computes(tmp_path):
+    tower = {"timm_model_name": "vit_tiny_patch16_224", "image_size": 224}
+    config = {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], **tower}}
+    source = resolve(f"local-dir:{write_model(tmp_path, config)}")
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 224, 224, 3), np.uint8)
+    low = ImageTower.load(source, precision="bf16", device="cpu")
+    assert torch.bfloat16 in {each.dtype for each in low.module.parameters()}
+    high = ImageTower.load(source, device="cpu").encode_images(pixels)[0]
+    assert (low.encode_images(pixels)[0] * high).sum(-1).min() > 0.99
+
+
+def test_threads_share_a_tower(tiny, pictures):
+    """With cells and without at once, as calls under way together are."""
+    batches = [np.roll(pictures, 16 * number, axis=1) for number in range(8)]
+    grids = [3, None] * 4
+    alone = [tiny.encode_images(pixels, grid=grid) for pixels, grid in zip(batches, grids, strict=True)]
+    later = [tiny.images.submit(pixels, grid=grid) for pixels, grid in zip(batches, grids, strict=True)]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda pixels, grid: tiny.encode_images(pixels, grid=grid), batches, grids))
+    for expected, *others in zip(alone, together, (each() for each in later), strict=True):
+        for embeddings, cells in others:
+            np.testing.assert_array_equal(embeddings, expected[0])
+            np.testing.assert_array_equal(cells, expected[1])
 
 
 def test_local_dir_and_checkpoint_path(folder, tmp_path):
