@@ -18,7 +18,7 @@ from pipelines.workers import SUSPECT_CPUS, Workers
 from qasir.encoding.bounds import Capacity
 from qasir.encoding.estimate import Estimate, estimate
 from qasir.encoding.measure_encoding import time_encoding
-from qasir.encoding.models import Target, gflops_an_image
+from qasir.encoding.models import GPU_CALLS, Target, gflops_an_image
 from qasir.encoding.options import EncodeOptions
 from qasir.encoding.watched_calls import Answer, Function, WatchedCalls
 from qasir.errors import QasirError
@@ -93,7 +93,13 @@ class _Place:
         sources = [target.source for target in self._targets]
         specs = [target.index.spec for target in self._targets]
         return partial(
-            time_encoding, sources, specs, batch=workers.batch, threads=workers.threads, under_way=1, most_s=_MODELS_S
+            time_encoding,
+            sources,
+            specs,
+            batch=workers.batch,
+            threads=workers.threads,
+            under_way=GPU_CALLS if workers.encoder_gpus else 1,
+            most_s=_MODELS_S,
         )
 
 
