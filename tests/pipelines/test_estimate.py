@@ -1,4 +1,6 @@
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from tests.qasir.encoding.test_watched_calls import TABLE, dies, gives, hangs
 
 
 def test_a_cluster_answers_and_what_dies_or_hangs_there_ends_nothing(local_ray):
-    functions = [partial(gives, 1), dies, partial(gives, 2)]
+    functions: list[Callable[[], Iterator[Any]]] = [partial(gives, 1), dies, partial(gives, 2)]
     assert dict(_RayCalls(2).each(functions, begin_s=60, end_s=60)) == {
         0: [TABLE.slice(0, 1), TABLE], 1: None, 2: [TABLE, TABLE],
     }  # fmt: skip

@@ -1,5 +1,6 @@
 import threading
 import time
+from functools import partial
 
 import pytest
 

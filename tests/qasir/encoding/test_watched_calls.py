@@ -1,7 +1,9 @@
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -27,7 +29,7 @@ def hangs():
 
 
 def test_answers_come_with_the_number_of_their_function_and_the_dead_give_none():
-    functions = [partial(gives, 1), dies, partial(gives, 2)]
+    functions: list[Callable[[], Iterator[Any]]] = [partial(gives, 1), dies, partial(gives, 2)]
     with WatchedCalls(2) as calls:
         found = dict(calls.each(functions, begin_s=60, end_s=60))
         beside = calls.beside(partial(gives, 0))
@@ -38,7 +40,8 @@ def test_answers_come_with_the_number_of_their_function_and_the_dead_give_none()
 def test_what_hangs_is_given_up_when_time_is_up():
     since = time.monotonic()
     with WatchedCalls(1) as calls:
-        began = iter([partial(gives, 1), hangs, partial(gives, 2)])
+        functions: list[Callable[[], Iterator[Any]]] = [partial(gives, 1), hangs, partial(gives, 2)]
+        began = iter(functions)
         found = dict(calls.each(began, begin_s=30, end_s=8))
         assert next(began, None) is not None  # nobody took up another
     assert list(found) == [0]
