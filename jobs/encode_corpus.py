@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,8 @@ from qasir.errors import ModelError, SpecError
 from qasir.options import options_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qasir.encoding.corpus_config import IndexConfig
     from qasir.encoding.models import Target
     from qasir.encoding.run import EncodeSummary
@@ -54,6 +57,14 @@ def encode(
     options: EncodeOptions,
     max_failed: MaxFailed = MAX_FAILED,
     gpus_per_encoder: GpusPerEncoder = None,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate",
+            help="Look at a sample of the videos for up to a minute, print what encoding would take, also with other "
+            "settings, and write nothing.",
+        ),
+    ] = False,
     as_json: Json = False,
     given: Given,
 ) -> None:
@@ -72,19 +83,27 @@ def encode(
         raise typer.BadParameter("give --videos and --index, or --config")
     else:
         corpus, wanted = list_videos(videos, rate=frame_rate), (IndexConfig(**asdict(encoder), uri=index),)
-    if any(Index.find(entry.uri) is None for entry in wanted):  # there is work, for which Ray starts meanwhile
+    if estimate:
+        given.refuse(["max_failed", "commit_every_s"], "--estimate encodes nothing")
+    elif any(Index.find(entry.uri) is None for entry in wanted):  # there is work, for which Ray starts meanwhile
         from pipelines.cluster import connect_early
 
         connect_early()
     from jobs.progress import EncodingProgress, decoder_lines, throughput_lines
+    from pipelines.cluster import encoder_device
     from pipelines.encode import encode_corpus
+    from pipelines.estimate import device_without_starting
 
-    targets = [target(entry, corpus, gpus_per_encoder, named=config is not None) for entry in wanted]
+    of_encoders = partial(device_without_starting if estimate else encoder_device, gpus_per_encoder)
+    targets = [target(entry, corpus, of_encoders, named=config is not None) for entry in wanted]
     if any(t.source.model == "qasir-tiny" for t in targets) and not _is_demo(corpus):
         log.warning(
             "qasir-tiny knows only the demo's pictograms; for real footage choose a model, "
             "e.g. --model ViT-B-32 --pretrained laion2b_s34b_b79k"
         )
+    if estimate:
+        _print_estimate(corpus, targets, options, gpus_per_encoder, as_json=as_json)
+        return
     with EncodingProgress() as progress:
         summaries = encode_corpus(
             corpus, targets, options, gpus_per_encoder=gpus_per_encoder, on_progress=progress.show
@@ -106,14 +125,35 @@ def encode(
         raise typer.Exit(1)
 
 
-def target(entry: "IndexConfig", corpus: "Corpus", gpus_per_encoder: float | None, *, named: bool) -> "Target":
-    """Open or make one index, and find its model. With several, errors name the one (`named`)."""
-    from pipelines.cluster import encoder_device
+def _print_estimate(
+    corpus: "Corpus",
+    targets: "list[Target]",
+    options: EncodeOptions,
+    gpus_per_encoder: float | None,
+    *,
+    as_json: bool,
+) -> None:
+    from jobs.estimate_output import estimate_facts, print_estimate
+    from pipelines.estimate import estimate_corpus
+    from qasir.index.process import Process
+
+    found = estimate_corpus(
+        corpus, targets, options, gpus_per_encoder=gpus_per_encoder, before_s=Process.this().age_s()
+    )
+    uris = [each.index.uri for each in targets]
+    print_estimate(found, uris)
+    if as_json:
+        print_json(estimate_facts(found, uris))
+
+
+def target(entry: "IndexConfig", corpus: "Corpus", device: "Callable[[], str]", *, named: bool) -> "Target":
+    """Open one index, or name a new one, and find its model. device: what encoders will run on. With several, errors
+    name the one (`named`)."""
     from qasir.encoding.models import Target
     from qasir.encoding.prepare import prepare
 
     try:
-        found = prepare(entry, entry.uri, corpus, device_type=lambda: encoder_device(gpus_per_encoder))
+        found = prepare(entry, entry.uri, corpus, device_type=device)
     except (SpecError, ModelError) as error:
         raise type(error)(f"{entry.uri}: {error}" if named else str(error)) from None
     return Target(*found)

@@ -1,6 +1,7 @@
 """Brings an index, or several, up to date with its corpus; made to be run by a schedule."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,13 +90,15 @@ def reindex(
 
 def _configured(entry: "IndexConfig", corpus: "Corpus", gpus_per_encoder: float | None, *, may_create: bool) -> "Index":
     """An index of a corpus.yaml; one that is not there yet is made, since the file asks for it."""
+    from pipelines.cluster import encoder_device
     from qasir.encoding.prepare import check_options
     from qasir.index.index import Index
 
     if not may_create:
         index = Index.open(entry.uri)
     else:
-        index = Index.find(entry.uri) or target(entry, corpus, gpus_per_encoder, named=True).index
+        device = partial(encoder_device, gpus_per_encoder)
+        index = Index.find(entry.uri) or target(entry, corpus, device, named=True).index
     check_options(entry, index)
     return index
 

@@ -74,6 +74,15 @@ def encode_corpus(
     return run_encoding(corpus, indexes, stages, options, job=job, on_progress=on_progress)
 
 
+def cluster_workers(gpus_per_encoder: float | None, decoder: str) -> Workers:
+    """As many as the cluster that this process is connected to takes. gpus_per_encoder: as `Workers.for_cluster` takes
+    it; decoder: as `EncodeOptions` has it."""
+    gpus, untold_gpus = total_gpus(), UNTOLD["GPU"] if grows_untold() else 0.0
+    return Workers.for_cluster(
+        total_cpus(), gpus, node_cpus(), gpus_per_encoder, grows=grows(), untold_gpus=untold_gpus
+    ).decoding_with(decoder, max(gpus, untold_gpus))
+
+
 def check_gpus(options: EncodeOptions) -> None:
     """Raises SpecError when GPUs must decode and the cluster neither has one nor may get one."""
     if options.decoder == CUDA:
@@ -106,11 +115,8 @@ class RayStages:
 
     def run(self, plan: pa.Table) -> Generator[Receipt | Resized, None, None]:
         connect()
-        cpus, gpus, decoder = total_cpus(), total_gpus(), self._options.decoder
-        untold_gpus = UNTOLD["GPU"] if grows_untold() else 0.0
-        cluster = Workers.for_cluster(
-            cpus, gpus, node_cpus(), self._gpus_per_encoder, grows=grows(), untold_gpus=untold_gpus
-        ).decoding_with(decoder, max(gpus, untold_gpus))
+        cpus, decoder = total_cpus(), self._options.decoder
+        cluster = cluster_workers(self._gpus_per_encoder, decoder)
         segments = _segments(plan, self._specs, self._options, cluster.decoders)
         images = [_n_images(segments, spec) for spec in self._specs]
         workers = cluster.for_work(images, self._gflops)

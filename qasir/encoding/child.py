@@ -26,7 +26,7 @@ from qasir.files.readable import OneLineFormatter
 from qasir.index.spec import EncoderSpec
 from qasir.video.hardware import CPU
 
-READY, SEGMENTS, TILES, REPORTS, DONE = b"+", b"s", b"t", b"r", b"."
+READY, SEGMENTS, TILES, REPORTS, ANSWER, DONE = b"+", b"s", b"t", b"r", b"a", b"."
 
 
 Decode = Callable[..., Iterator[Decoded]]
@@ -59,6 +59,13 @@ class DecodeRequest:
     """A request: decode these segments."""
 
     segments: pa.Table
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request: call this, and answer with the tables that it gives."""
+
+    function: Callable[[], Iterator[pa.Table]]
 
 
 def main() -> None:
@@ -100,9 +107,12 @@ def _listen(asked: "queue.SimpleQueue[Any]") -> None:
         os._exit(1)
 
 
-def _answer(request: Cut | DecodeRequest, task: Task, answers: IO[bytes]) -> None:
+def _answer(request: Cut | DecodeRequest | Call, task: Task, answers: IO[bytes]) -> None:
     if isinstance(request, Cut):
         _send(answers, SEGMENTS, cut_videos(request.plan, task.specs, **task.options.cut_limits))
+    elif isinstance(request, Call):
+        for table in request.function():
+            _send(answers, ANSWER, table)
     else:
         for part in task.decode(request.segments, task.specs, **task.options.decode_limits):
             for letter, rows in ((TILES, part.tiles), (REPORTS, part.reports)):

@@ -5,7 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from tempfile import TemporaryFile
@@ -14,7 +14,7 @@ from typing import IO
 
 import pyarrow as pa
 
-from qasir.encoding.child import DONE, READY, REPORTS, SEGMENTS, TILES, Cut, DecodeRequest, Task
+from qasir.encoding.child import ANSWER, DONE, READY, REPORTS, SEGMENTS, TILES, Call, Cut, DecodeRequest, Task
 from qasir.encoding.decode import Decoded
 from qasir.encoding.rows import REPORT_SCHEMA, TILE_SCHEMA, whole_video
 from qasir.errors import QasirError
@@ -109,7 +109,14 @@ class WatchedDecoder:
                     return
                 deadly.add(video_id)
 
-    def _ask(self, request: Cut | DecodeRequest) -> Iterator[tuple[bytes, pa.Table]]:
+    def call(self, function: Callable[[], Iterator[pa.Table]]) -> list[pa.Table] | None:
+        """The tables that a function gives in the child; None where that died of it."""
+        try:
+            return [table for _, table in self._ask(Call(function))]
+        except _Died:
+            return None
+
+    def _ask(self, request: Cut | DecodeRequest | Call) -> Iterator[tuple[bytes, pa.Table]]:
         if self._is_closed:
             raise _Died
         if self._child is None:
@@ -176,7 +183,7 @@ def _send(child: "subprocess.Popen[bytes]", thing: object) -> None:
 def _letter(child: "subprocess.Popen[bytes]") -> bytes:
     assert child.stdout is not None
     letter = child.stdout.read(1)
-    if letter not in (READY, SEGMENTS, TILES, REPORTS, DONE):
+    if letter not in (READY, SEGMENTS, TILES, REPORTS, ANSWER, DONE):
         raise _Died
     return letter
 

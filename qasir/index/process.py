@@ -50,6 +50,10 @@ class Process:
         state, started = _stat(self.pid)
         return started == self.started and state not in _DEAD
 
+    def age_s(self) -> float:
+        """Seconds since it started; 0 where the system does not tell."""
+        return max(0.0, clock_s() - self.started / os.sysconf("SC_CLK_TCK")) if self.started else 0.0
+
 
 def clock_s() -> float:
     """Seconds of a clock that goes on while the machine sleeps, is the same for all its processes, and is never set."""

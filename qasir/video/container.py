@@ -221,6 +221,15 @@ class Video:
         return float(Fraction(self._container.duration, av.time_base))
 
     @property
+    def claimed_duration_s(self) -> float | None:
+        """What any file's header says, or FFmpeg makes of its size and rate; None where neither does. Good for a guess
+        of how much there is to do, and for nothing else."""
+        stated, of_all = self._stream.duration, self._container.duration
+        if stated:
+            return float(stated * self._time_base)
+        return float(Fraction(of_all, av.time_base)) if of_all else None
+
+    @property
     def recorded_at(self) -> datetime | None:
         """When it was recorded, by what the container says."""
         return recorded_at([self._container.metadata, self._stream.metadata])

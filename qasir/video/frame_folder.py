@@ -73,6 +73,8 @@ class FrameFolder:
     def stated_duration_s(self) -> float:
         return float(self._timed.duration_s)
 
+    claimed_duration_s = stated_duration_s
+
     def seeks_exactly(self, at_s: Sequence[float]) -> bool:
         return True
 

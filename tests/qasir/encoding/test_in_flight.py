@@ -1,5 +1,6 @@
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -23,7 +24,7 @@ def test_results_come_in_the_order_of_the_calls(most):
     got = []
     with InFlight(most) as calls:
         for number in range(9):
-            got += calls.add(lambda number=number: call(number))
+            got += calls.add(partial(call, number))
             assert number + 1 - len(got) <= most
         got += calls.rest()
     assert got == list(range(9))
@@ -63,6 +64,6 @@ def test_what_has_not_begun_when_it_is_left_never_does():
 
     with InFlight(2) as calls:
         for number in range(2):
-            list(calls.add(lambda number=number: call(number)))
+            list(calls.add(partial(call, number)))
         go.set()
     assert set(begun) <= {0, 1}
