@@ -48,7 +48,7 @@ FALLBACKS = {
 
 LEAST_PIXELS = 1280 * 720
 """Of frames that `auto` decodes on a GPU: between 640 x 360, of which 16 cores decoded more than a GPU, and
-1920 x 1080, of which a GPU decoded 2.6 to 6 times as much."""
+1920 x 1080, of which a GPU decoded 2.6 to 7.5 times as much."""
 MOST_PLACES = 16
 """Processes that decode on one GPU at a time: 16 gave up to 1.6 times what 8 did."""
 PLACES_ELSEWHERE = 8
