@@ -60,6 +60,8 @@ def make(work: Path, codec: str, height: int, gops: Sequence[int], loops: int) -
                     container.mux(stream.encode(picture))
             for container, stream in encoders:
                 container.mux(stream.encode(None))
+    # SVT-AV1, where it may, gives this thread real-time priority, and what it starts inherits that.
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     for once, path in new:
         _repeat(once, path, loops)
         once.unlink()

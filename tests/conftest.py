@@ -11,7 +11,7 @@ from qasir.demo.render import render_corpus
 from qasir.encoding.encode import encode
 from qasir.encoding.options import EncoderOptions
 from qasir.index.index import Index
-from tests.videos import write_video
+from tests.videos import ordinary_priority, write_video
 
 VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
 # The tests are about CPU results; those of the mark gpu start processes that see GPUs.
@@ -32,6 +32,18 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.ray)
     n_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: n_slow[item.path], reverse=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    """SVT-AV1, where it may, gives the thread that opens an encoder real-time priority, and what that starts inherits
+    it: then nothing else on the machine runs, not even Ray's daemons."""
+    ordinary_priority()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item):
+    ordinary_priority()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Tiny real videos for the tests: flat grey frames whose brightness tells which frame they are."""
 
+import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,12 @@ import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
+
+
+def ordinary_priority():
+    """Take back the real-time priority that SVT-AV1 gives to the thread that opens an encoder."""
+    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def brightness(index: int) -> int:
