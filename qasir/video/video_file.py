@@ -1,6 +1,7 @@
 """One video of a corpus: its id, where it is, and what a look at its file said."""
 
 import errno
+import re
 import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,8 @@ UNREACHABLE = "unreachable"
 """The fingerprint of a video of which nobody can say whether it is there and changed: no permission, an object store's
 error, a URI that is refused. What an index has of it stays."""
 
+_TIME_NS = re.compile(r"\d+-(-?\d+)(?:-|$)")
+"""In a fingerprint, behind the size; of a folder of pictures more follows."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = 1_000_000_000  # nanoseconds
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
@@ -55,11 +58,13 @@ def is_same_version(uri: str, one: str, other: str) -> bool:
 
 def modified_at(fingerprint: str) -> datetime | None:
     """When the file of this fingerprint was changed last; None where the listing knew no time."""
-    _, _, rest = fingerprint.partition("-")
-    time_ns = rest.partition("-")[0]
+    found = _TIME_NS.match(fingerprint)
+    if found is None:
+        return None
+    time_ns = int(found[1])
     try:
-        return _EPOCH + timedelta(microseconds=int(time_ns) // 1000) if int(time_ns) else None
-    except (ValueError, OverflowError):  # no number, or a time that no calendar has
+        return _EPOCH + timedelta(microseconds=time_ns // 1000) if time_ns else None
+    except OverflowError:  # a time that no calendar has
         return None
 
 
