@@ -47,6 +47,7 @@ class Lookahead:
     frame.
 
     next_sample(tick): the first tick >= `tick` at which a sample is wanted, None when there is none.
+    n_packets: how many there must be at least (`qasir.video.opening.stated_packets`).
     start: seek there first, if it is not 0. max_gap: the longest that a frame may be on display. decoder: None is the
     stream's own.
     """
@@ -59,6 +60,7 @@ class Lookahead:
         *,
         start: int = 0,
         max_gap: int,
+        n_packets: int = 0,
         decoder: FrameDecoder | None = None,
         alive: Callable[[], None] = lambda: None,
     ) -> None:
@@ -71,7 +73,7 @@ class Lookahead:
         self._alive = alive
         self._first: int | None = None
         self._skipping = False
-        self._expected = stream.frames
+        self._expected = n_packets
         self._restart()
 
     def _restart(self) -> None:
