@@ -28,8 +28,20 @@ _MAX_PACKETS, _MAX_BYTES = 1024, 32 << 20
 _STEPS_BACK_S = (0, 2, 10, 60)
 
 
+_NOT_REORDERED = ("h264", "hevc", "vvc")
+"""Codecs whose packets FFmpeg gives no timestamps in the order of display where the container has none (onein_oneout
+in compute_pkt_fields of its libavformat/demux.c)."""
+
+
 class Inexact(Exception):
     """Sampled frames cannot be found this way: decode every frame."""
+
+
+def are_made_up(container: Any, stream: VideoStream) -> bool:
+    """Whether packets' timestamps merely number them as they are decoded, which is not how their frames are shown: AVI
+    keeps none."""
+    codec = stream.codec_context
+    return bool(container.format.name == "avi" and codec.name in _NOT_REORDERED and codec.has_b_frames)
 
 
 class FrameDecoder(Protocol):
@@ -94,6 +106,8 @@ class Lookahead:
 
         Every sampled frame is among them, so are the last two of the video, and few others.
         """
+        if are_made_up(self._container, self._stream):
+            raise Inexact("timestamps are in the order of decoding")
         while True:
             self._prepare()
             if not self._window:

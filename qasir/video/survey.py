@@ -11,12 +11,8 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from qasir.video.lookahead import Inexact
+from qasir.video.lookahead import Inexact, are_made_up
 from qasir.video.opening import packets_until
-
-_NOT_REORDERED = ("h264", "hevc", "vvc")
-"""Codecs whose packets FFmpeg gives no timestamps in the order of display where the container has none (onein_oneout
-in compute_pkt_fields of its libavformat/demux.c)."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,8 @@ def survey(
     """All packets of a stream, from where the container stands: its beginning. n_packets: how many there must be at
     least. Raises `Inexact` where timestamps are missing, occur twice or are made up, or packets are damaged or too
     few."""
+    if are_made_up(container, stream):
+        raise Inexact("timestamps are in the order of decoding")
     shown, keys, hidden = array("q"), array("q"), array("q")  # a day of video has millions
     newest: Packet | None = None
     last, step, n_read = None, 0, 0
@@ -64,20 +62,11 @@ def survey(
         raise Inexact("fewer packets than stated")
     if not shown:
         raise Inexact("no packets")
-    if _are_made_up(stream, shown):
-        raise Inexact("timestamps are in the order of decoding")
     times = _sorted(shown)
     steps = np.diff(times)
     if (steps == 0).any():
         raise Inexact("two frames at one time")
     return Survey(times, _sorted(keys), _sorted(hidden), step or (int(steps[-1]) if len(steps) else 0))
-
-
-def _are_made_up(stream: VideoStream, pts: "array[int]") -> bool:
-    """Whether packets' timestamps merely number them, as in containers that keep none (AVI): frames that are not
-    decoded in the order in which they are shown would have them in another order too."""
-    reorders = stream.codec_context.name in _NOT_REORDERED and stream.codec_context.has_b_frames
-    return reorders and bool((np.diff(np.frombuffer(pts, np.int64)) > 0).all())
 
 
 def _sorted(ticks: "array[int]") -> NDArray[np.int64]:
