@@ -1,6 +1,7 @@
 """Tiny real videos for the tests: flat grey frames whose brightness tells which frame they are."""
 
 import os
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -199,6 +200,28 @@ def hide_keyframe(path: Path, number: int) -> Path:
     with av.open(str(path)) as container:
         first = bytes(_packets(container)[number])[0]
     return _overwrite(path, number, 0, bytes([first & ~0x02]))
+
+
+def write_edits(source: Path, path: Path, edits: Sequence[tuple[float, float]]) -> Path:
+    """Have an MP4 show other stretches of its only track, each from .. to seconds, by an edit list in place of its
+    own."""
+    data = bytearray(source.read_bytes())
+    at = data.index(b"elst") - 4
+    n_old, first = int.from_bytes(data[at : at + 4], "big"), int.from_bytes(data[at + 20 : at + 24], "big")
+    header = data.index(b"mdhd") + 4
+    scale = int.from_bytes(data[header + 12 : header + 16], "big")
+    entries = b"".join(
+        struct.pack(">IiI", round((until - since) * 1000), round(since * scale) + first, 1 << 16)
+        for since, until in edits
+    )
+    new = struct.pack(">I4sII", 16 + len(entries), b"elst", 0, len(edits)) + entries
+    data[at : at + n_old] = new
+    for box in (b"edts", b"trak", b"moov"):
+        start = data.rindex(box, 0, at) - 4
+        size = int.from_bytes(data[start : start + 4], "big") + len(new) - n_old
+        data[start : start + 4] = size.to_bytes(4, "big")
+    path.write_bytes(data)
+    return path
 
 
 def mark_all_keyframes(path: Path) -> Path:

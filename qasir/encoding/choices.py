@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from qasir.encoding.options import MAX_GAP_S
+from qasir.encoding.options import EncoderOptions, settled_gap_s
 from qasir.index.spec import MAX_GRID, EncoderSpec
 
 AS_ASKED = "as asked"
@@ -28,7 +28,7 @@ def choices_of(specs: Sequence[EncoderSpec]) -> list[Choice]:
             found.append(Choice(_grid_name(specs, by), tuple(replace(spec, grid=spec.grid + by) for spec in specs), 0))
     others: list[tuple[str, Callable[[EncoderSpec], EncoderSpec]]] = [
         (_sampling_name(specs), _sampled_otherwise),
-        ("half the rate", lambda spec: replace(spec, fps=spec.fps / 2)),
+        ("half the rate", _half_the_rate),
     ]
     return found + [
         Choice(name, tuple(map(change, specs)), len(found) + number) for number, (name, change) in enumerate(others)
@@ -46,5 +46,13 @@ def _sampling_name(specs: Sequence[EncoderSpec]) -> str:
 
 def _sampled_otherwise(spec: EncoderSpec) -> EncoderSpec:
     if spec.sampling == "uniform":
-        return replace(spec, sampling="keyframes", max_gap_s=MAX_GAP_S)
+        gap_s = settled_gap_s(EncoderOptions(fps=spec.fps, sampling="keyframes"))
+        return replace(spec, sampling="keyframes", max_gap_s=gap_s)
     return replace(spec, sampling="uniform", max_gap_s=0.0)
+
+
+def _half_the_rate(spec: EncoderSpec) -> EncoderSpec:
+    """With keyframes, and a gap below a period of half the rate, the shortest gap that goes with it."""
+    fps = spec.fps / 2
+    gap_s = spec.max_gap_s if spec.sampling == "uniform" else max(spec.max_gap_s, 1.0 / fps)
+    return replace(spec, fps=fps, max_gap_s=gap_s)

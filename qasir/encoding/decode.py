@@ -202,8 +202,10 @@ def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], tak
         counts: dict[str, Any] = {}
         if group.tiler is not None:
             counts = {"n_sampled": group.tiler.n_sampled, "n_super_images": group.tiler.n_super_images}
+            if outcome["status"] == ENCODED:
+                counts["duration_s"] = group.tiler.duration_s(outcome["duration_s"])
         for need in group.needs:
-            yield Report(**file.columns, **outcome, **counts, index=need.index, n_new=need.n_new, **asdict(taken))
+            yield Report(**file.columns, **{**outcome, **counts}, index=need.index, n_new=need.n_new, **asdict(taken))
             # What one segment took is told once.
             taken, outcome = Taken(0.0, 0.0, 0.0), {**outcome, "decoder": None, "fallback": None}
 

@@ -28,7 +28,14 @@ from qasir.errors import VideoError
 from qasir.video.hardware import BROKEN_OFF, CPU, CUDA, REFUSED, Fallback, Gpu, on_cpu
 from qasir.video.limits import check_length, check_size, decoding, longest_s
 from qasir.video.lookahead import FrameDecoder, Inexact, Lookahead
-from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container, packets_until
+from qasir.video.opening import (
+    DECODER_OPTIONS,
+    matroska_is_cut,
+    message,
+    open_container,
+    packets_until,
+    stated_packets,
+)
 from qasir.video.recorded import recorded_at
 from qasir.video.schedule import KeyframeRule, Schedule, ScheduleHand, Timeline
 from qasir.video.scheduled import ScheduledFrames
@@ -72,7 +79,7 @@ class Sample:
 @dataclass(frozen=True)
 class End:
     """How the reading of a video ended: the duration, None unless its end was reached, and how much damage was passed
-    over."""
+    over. Where only schedules are read, theirs is the duration; beside clocks it is what clocks alone find."""
 
     duration_s: float | None
     decode_errors: int
@@ -278,8 +285,7 @@ class Video:
         Damage raises VideoError("decode"), or with allow_partial is counted and passed over.
         """
         hands = [hand_of(clock, self._time_base) for clock in clocks]
-        schedules = [clock for clock in clocks if isinstance(clock, Schedule)]
-        scheduled_s = self._scheduled_end_s(schedules)
+        scheduled_s = _scheduled_end_s(clocks)
         if all(hand.done for hand in hands):
             return End(scheduled_s, 0)
         self._rate = max([self._rate, *(float(clock.rate) for clock in clocks if isinstance(clock, Clock))])
@@ -312,11 +318,6 @@ class Video:
         self._at_start = False
         yield from self._scheduled_frames(schedules) if by_schedule else self._sampled_frames(hands, reading)
 
-    def _scheduled_end_s(self, schedules: Sequence[Schedule]) -> float | None:
-        """The duration by a schedule that holds the last sample: the same however the video is read."""
-        ends = [schedule.end for schedule in schedules if schedule.end is not None]
-        return float(ends[0] * self._time_base) if ends else None
-
     def schedule(self, rule: KeyframeRule, *, allow_partial: bool = False) -> Schedule:
         """The samples that a rule takes of this video. Where packets do not tell the frames' times, all frames are
         decoded for it, and keyframes are those that the decoder calls so. Raises VideoError as `samples` does."""
@@ -334,10 +335,10 @@ class Video:
         not tell."""
         self._rewind()
         self._at_start = False
-        found = survey(self._container, self._stream, alive=self._alive)
+        found = survey(self._container, self._stream, n_packets=self._stated_packets, alive=self._alive)
         if self._is_cut():
             raise Inexact("cut short")
-        origin = int(found.shown[0]) if found.begins_plainly else self._first_timestamp()
+        origin = self._first_timestamp()  # a frame that is announced may not come out
         shown = found.shown[found.shown >= origin] - origin
         if len(shown) == 0 or shown[0] > 0:
             raise Inexact("a frame that no packet announced")
@@ -345,8 +346,8 @@ class Video:
             raise Inexact("a jump in the timestamps")
         end = int(shown[-1]) + (found.step or self._usual_step() or 1)
         check_length(float(end * self._time_base), self._n_bytes, "timestamps go on for", self._rate)
-        keys = array("q", (found.keys - origin).tobytes())
-        return Timeline(self._time_base, origin, array("q", shown.tobytes()), keys, end)
+        keys, hidden = (array("q", (ticks - origin).tobytes()) for ticks in (found.keys, found.hidden))
+        return Timeline(self._time_base, origin, array("q", shown.tobytes()), keys, end, hidden)
 
     def _first_timestamp(self) -> int:
         with Video(self.uri, alive=self._alive) as other:
@@ -412,7 +413,9 @@ class Video:
 
     def _shown(self, frames: Iterator[tuple[VideoFrame, int]], hands: _Hands) -> Iterator[Sample]:
         """Gives every sample its frame; frames come as (frame, tick until which it is on display)."""
-        for frame, until in frames:
+        for number, (frame, until) in enumerate(frames):
+            if number == 0:
+                self._check_origin(hands)
             if until > self._checked_until:
                 self._check_end(until)
             for clock, hand in enumerate(hands):
@@ -422,6 +425,11 @@ class Video:
                     hand.advance()
             if all(hand.done and not hand.to_the_end for hand in hands):
                 return
+
+    def _check_origin(self, hands: _Hands) -> None:
+        """Raises VideoError where times count from another frame than those of a schedule do."""
+        if any(isinstance(hand, ScheduleHand) and hand.origin != self._first for hand in hands):
+            raise VideoError("timestamps", "the first frame is not the one that keyframe times were counted from")
 
     def _check_end(self, tick: int) -> None:
         """Whether a video may go on until `tick`. Raises VideoError("too_long"), for a small file already when it is
@@ -453,7 +461,7 @@ class Video:
         lookahead = Lookahead(
             self._container, self._stream, next_sample, alive=self._alive, max_gap=int(MAX_GAP_S / self._time_base),
             start=min((hand.tick for hand in hands if not hand.done), default=0) if self.stated_duration_s else 0,
-            decoder=self._decoder,
+            n_packets=self._stated_packets, decoder=self._decoder,
         )  # fmt: skip
         last = 0
         for frame, at, until in lookahead.frames():
@@ -543,10 +551,14 @@ class Video:
         except av.error.FFmpegError as error:  # no memory too, where a packet is said to be larger than there is any
             damage(message(error))
         n_packets = packets_until(self._container, n_packets, last)
-        if n_packets < self._stream.frames:
-            damage(f"the file is cut short: {n_packets} of {self._stream.frames} packets", is_mine=reads_the_end)
+        if n_packets < self._stated_packets:
+            damage(f"the file is cut short: {n_packets} of {self._stated_packets} packets", is_mine=reads_the_end)
         elif self._is_cut():
             damage("the file is cut short: it ends before its Matroska segment does", is_mine=reads_the_end)
+
+    @cached_property
+    def _stated_packets(self) -> int:
+        return stated_packets(self.uri, self._container, self._stream)
 
     def _is_cut(self) -> bool:
         return "matroska" in self._container.format.name and matroska_is_cut(self.uri)
@@ -563,6 +575,15 @@ def video_stream(container: Any) -> VideoStream:
         raise VideoError("unsupported_codec", "no decoder for the video stream")
     check_size(stream.codec_context.width, stream.codec_context.height)
     return stream
+
+
+def _scheduled_end_s(clocks: Sequence[Clock | Schedule]) -> float | None:
+    """The duration by a schedule that holds the last sample, where no clock needs another: the same however the video
+    is read."""
+    schedules = [clock for clock in clocks if isinstance(clock, Schedule)]
+    if len(schedules) < len(clocks):
+        return None
+    return next((schedule.end_s for schedule in schedules if schedule.end_s is not None), None)
 
 
 def stated_rate(stream: VideoStream) -> Fraction:

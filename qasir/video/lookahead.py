@@ -28,8 +28,20 @@ _MAX_PACKETS, _MAX_BYTES = 1024, 32 << 20
 _STEPS_BACK_S = (0, 2, 10, 60)
 
 
+_NOT_REORDERED = ("h264", "hevc", "vvc")
+"""Codecs whose packets FFmpeg gives no timestamps in the order of display where the container has none (onein_oneout
+in compute_pkt_fields of its libavformat/demux.c)."""
+
+
 class Inexact(Exception):
     """Sampled frames cannot be found this way: decode every frame."""
+
+
+def are_made_up(container: Any, stream: VideoStream) -> bool:
+    """Whether packets' timestamps merely number them as they are decoded, which is not how their frames are shown: AVI
+    keeps none."""
+    codec = stream.codec_context
+    return bool(container.format.name == "avi" and codec.name in _NOT_REORDERED and codec.has_b_frames)
 
 
 class FrameDecoder(Protocol):
@@ -47,6 +59,7 @@ class Lookahead:
     frame.
 
     next_sample(tick): the first tick >= `tick` at which a sample is wanted, None when there is none.
+    n_packets: how many there must be at least (`qasir.video.opening.stated_packets`).
     start: seek there first, if it is not 0. max_gap: the longest that a frame may be on display. decoder: None is the
     stream's own.
     """
@@ -59,6 +72,7 @@ class Lookahead:
         *,
         start: int = 0,
         max_gap: int,
+        n_packets: int = 0,
         decoder: FrameDecoder | None = None,
         alive: Callable[[], None] = lambda: None,
     ) -> None:
@@ -71,7 +85,7 @@ class Lookahead:
         self._alive = alive
         self._first: int | None = None
         self._skipping = False
-        self._expected = stream.frames
+        self._expected = n_packets
         self._restart()
 
     def _restart(self) -> None:
@@ -92,6 +106,8 @@ class Lookahead:
 
         Every sampled frame is among them, so are the last two of the video, and few others.
         """
+        if are_made_up(self._container, self._stream):
+            raise Inexact("timestamps are in the order of decoding")
         while True:
             self._prepare()
             if not self._window:

@@ -9,6 +9,7 @@ import av
 import av.error
 from av.codec.hwaccel import HWAccel
 from av.packet import Packet
+from av.video.stream import VideoStream
 
 from qasir.errors import VideoError
 from qasir.files.stores import Stores
@@ -38,6 +39,23 @@ def packets_until(container: Any, n_packets: int, last: Packet | None) -> int:
     if container.format.name != "avi" or last is None or last.dts is None:
         return n_packets
     return max(n_packets, last.dts + 1)
+
+
+def stated_packets(uri: str, container: Any, stream: VideoStream) -> int:
+    """How many packets the header of an open container promises of a stream; 0 where it does not say.
+
+    By an edit list, MOV's demuxer hands out another number than the file holds: that of its index's entries. They count
+    where the index without edits has as many as the header states; else its tables are damaged.
+    """
+    n_stated, n_indexed = stream.frames, len(stream.index_entries)
+    if "mov" not in container.format.name or n_stated in (0, n_indexed):
+        return n_stated
+    try:
+        with _opened(uri, codec_whitelist="none", advanced_editlist="0") as unedited:
+            n_unedited = len(unedited.streams[stream.index].index_entries)
+    except (av.error.FFmpegError, OSError):
+        return n_stated
+    return n_indexed if n_unedited == n_stated else n_stated
 
 
 def open_container(uri: str, hwaccel: HWAccel | None = None) -> Any:

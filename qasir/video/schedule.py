@@ -24,8 +24,9 @@ class Timeline:
     """The frames of a video by their times.
 
     origin: the timestamp of the first displayed frame. shown: when frames begin to be displayed, ascending, 0 the
-    first. keys: the keyframes' times, ascending; below 0 for one that is decoded and not shown, as before the start of
-    an edit list. end: when the last frame ends. by_packets: whether packets say all this, or only decoding did.
+    first. keys: when keyframes are, ascending. hidden: the same of keyframes that are decoded and not shown, as those
+    that an edit list leaves out, below 0 too. end: when the last frame ends. by_packets: whether packets say all this,
+    or only decoding did.
     """
 
     time_base: Fraction
@@ -33,6 +34,7 @@ class Timeline:
     shown: Sequence[int]
     keys: Sequence[int]
     end: int
+    hidden: Sequence[int] = ()
     by_packets: bool = True
 
     def schedule(self, rule: KeyframeRule) -> "Schedule":
@@ -44,8 +46,8 @@ class Timeline:
         each frame once.
         """
         ticks = list(self._filled(self._thinned(rule.rate), rule.max_gap))
-        return Schedule(self.time_base, self.origin, 0, ticks, [self._begin(tick) for tick in ticks], self.end,
-                        self.by_packets)  # fmt: skip
+        starts = list(self._starts(ticks))
+        return Schedule(self.time_base, self.origin, 0, ticks, starts, self.end, self.by_packets)
 
     def _thinned(self, rate: Fraction) -> list[int]:
         """The first of the keyframes in each period of the rate."""
@@ -71,11 +73,13 @@ class Timeline:
                     yield tick
                     last = tick
 
-    def _begin(self, tick: int) -> int:
-        """Where decoding begins, to see the frame at `tick`: the last keyframe until then. The first displayed frame
-        where there is none, as if it were one: whoever begins there finds out that it is not."""
-        at = bisect_right(self.keys, tick)
-        return self.keys[at - 1] if at else 0
+    def _starts(self, ticks: Sequence[int]) -> Iterator[int]:
+        """Where decoding begins, to see the frame at each of `ticks`: the last keyframe until then. The first displayed
+        frame where there is none, as if it were one: whoever begins there finds out that it is not."""
+        keys = sorted([*self.keys, *self.hidden]) if self.hidden else self.keys
+        for tick in ticks:
+            at = bisect_right(keys, tick)
+            yield keys[at - 1] if at else 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,10 @@ class Schedule:
     starts: Sequence[int]
     end: int | None
     by_packets: bool = True
+
+    @property
+    def end_s(self) -> float | None:
+        return None if self.end is None else float(self.end * self.time_base)
 
     def index_at(self, seconds: Fraction) -> int:
         """The number of the first sample at or after `seconds`, as far as they are here."""
@@ -114,6 +122,10 @@ class ScheduleHand:
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self._at = 0
+
+    @property
+    def origin(self) -> int:
+        return self._schedule.origin
 
     @property
     def index(self) -> int:

@@ -54,7 +54,11 @@ class ScheduledFrames:
         for start, group in groupby(self._wanted, key=lambda frame: frame[1]):
             wanted = [pts for pts, _ in group]
             due = deque(wanted)
+            last: int | None = None
             for frame in self._from(start, wanted):
+                if frame.pts is None or (last is not None and frame.pts <= last):
+                    raise Inexact("frames come out of order")
+                last = frame.pts
                 if frame.is_corrupt or (frame.pts == start and not frame.key_frame):
                     raise Inexact("a damaged frame, or a keyframe that is none")
                 if due and frame.pts == due[0]:

@@ -11,7 +11,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from qasir.video.lookahead import Inexact
+from qasir.video.lookahead import Inexact, are_made_up
 from qasir.video.opening import packets_until
 
 
@@ -19,22 +19,25 @@ from qasir.video.opening import packets_until
 class Survey:
     """Timestamps in the stream's ticks, ascending.
 
-    shown: of all frames that packets announce. keys: of keyframes, among them those that an edit list hides. step: how
-    long the last frame lasts, 0 where the file does not say. begins_plainly: whether the file begins with the keyframe
-    that is displayed first; else only decoding tells which frame is the first to be displayed.
+    shown: of all frames that packets announce. keys: of those among them that are keyframes. hidden: of keyframes that
+    an edit list hides. step: how long the last frame lasts, 0 where the file does not say.
     """
 
     shown: NDArray[np.int64]
     keys: NDArray[np.int64]
+    hidden: NDArray[np.int64]
     step: int
-    begins_plainly: bool
 
 
-def survey(container: Any, stream: VideoStream, *, alive: Callable[[], None] = lambda: None) -> Survey:
-    """All packets of a stream, from where the container stands: its beginning. Raises `Inexact` where timestamps are
-    missing or occur twice, or packets are damaged or too few."""
-    shown, keys = array("q"), array("q")  # a day of video has millions
-    head: Packet | None = None
+def survey(
+    container: Any, stream: VideoStream, *, n_packets: int = 0, alive: Callable[[], None] = lambda: None
+) -> Survey:
+    """All packets of a stream, from where the container stands: its beginning. n_packets: how many there must be at
+    least. Raises `Inexact` where timestamps are missing, occur twice or are made up, or packets are damaged or too
+    few."""
+    if are_made_up(container, stream):
+        raise Inexact("timestamps are in the order of decoding")
+    shown, keys, hidden = array("q"), array("q"), array("q")  # a day of video has millions
     newest: Packet | None = None
     last, step, n_read = None, 0, 0
     try:
@@ -46,22 +49,25 @@ def survey(container: Any, stream: VideoStream, *, alive: Callable[[], None] = l
             if pts is None or packet.is_corrupt:
                 raise Inexact("a packet without a timestamp, or a damaged one")
             n_read += 1
-            head, newest = head or packet, packet
+            newest = packet
             if packet.is_keyframe:
-                keys.append(pts)
+                (hidden if packet.is_discard else keys).append(pts)
             if not packet.is_discard:
                 shown.append(pts)
                 if last is None or pts > last:
                     last, step = pts, packet.duration or 0
     except av.error.FFmpegError as error:
         raise Inexact(str(error)) from None
-    if packets_until(container, n_read, newest) < stream.frames:
+    if packets_until(container, n_read, newest) < n_packets:
         raise Inexact("fewer packets than stated")
-    if head is None or not shown:
+    if not shown:
         raise Inexact("no packets")
-    times = np.sort(np.frombuffer(shown, np.int64))
+    times = _sorted(shown)
     steps = np.diff(times)
     if (steps == 0).any():
         raise Inexact("two frames at one time")
-    plainly = head.is_keyframe and not head.is_discard and head.pts == times[0]
-    return Survey(times, np.sort(np.frombuffer(keys, np.int64)), step or (int(steps[-1]) if len(steps) else 0), plainly)
+    return Survey(times, _sorted(keys), _sorted(hidden), step or (int(steps[-1]) if len(steps) else 0))
+
+
+def _sorted(ticks: "array[int]") -> NDArray[np.int64]:
+    return np.sort(np.frombuffer(ticks, np.int64))

@@ -137,9 +137,14 @@ class Tiler:
         self._last, self._next_s = sample.index, sample.next_s
         return finished
 
-    def end(self, duration_s: float | None) -> SuperImage | None:
-        """The super image that the video's end leaves unfinished, if any; duration_s is None where there is no end."""
-        return self._finished(duration_s)
+    def duration_s(self, found_s: float | None) -> float | None:
+        """How long the video is, None where its end is none of this stretch. A schedule tells, the same however the
+        video is read; else what reading it found."""
+        return found_s if self._schedule is None else self._schedule.end_s
+
+    def end(self, found_s: float | None) -> SuperImage | None:
+        """The super image that the video's end leaves unfinished, if any; found_s: as for `duration_s`."""
+        return self._finished(self.duration_s(found_s))
 
     def _finished(self, until: float | None) -> SuperImage | None:
         pixels, self._pixels = self._pixels, None

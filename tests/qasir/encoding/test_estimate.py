@@ -207,3 +207,12 @@ def test_choices_at_the_ends_of_what_there_is():
     assert [choice.timed_as for choice in choices_of([sparse])] == [0, 0, 2, 3]
     dense = EncoderSpec(**{**vars(SPEC), "grid": 1})
     assert [choice.name for choice in choices_of([dense])][1] == "N = 2"
+
+
+def test_choices_have_the_gap_that_encode_would_take():
+    rare = EncoderSpec(**{**vars(SPEC), "fps": 0.1, "sampling": "uniform", "max_gap_s": 0.0})
+    (keyframes,) = (choice.specs[0] for choice in choices_of([rare]) if choice.name == "keyframes")
+    assert keyframes.max_gap_s == 10.0
+    often = EncoderSpec(**{**vars(SPEC), "fps": 0.25, "sampling": "keyframes", "max_gap_s": 4.0})
+    (halved,) = (choice.specs[0] for choice in choices_of([often]) if choice.name == "half the rate")
+    assert (halved.fps, halved.max_gap_s) == (0.125, 8.0)

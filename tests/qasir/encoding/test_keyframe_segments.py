@@ -77,6 +77,33 @@ def test_nor_do_those_of_odd_files(tmp_path, name):
         assert n_segments > 1
 
 
+def _in_avi(folder):
+    """Packets' timestamps number them as they are decoded."""
+    return write_video(folder / "v.avi", 100, options={"g": "24", "bf": "3", "x264-params": "scenecut=0"})
+
+
+@pytest.mark.parametrize(
+    "name", ["a first keyframe of which nothing is shown", "H.264 with B-frames in AVI", "HEVC, several edits"]
+)
+def test_one_sampling_leaves_another_as_it_is_alone(tmp_path, name):
+    path = (ODD_FILES | {"H.264 with B-frames in AVI": _in_avi})[name](tmp_path)
+    alone = [decoded(path, [spec]) for spec in (KEYS, UNIFORM)]
+    for segment_s in (1, 300):
+        together, reports, _ = decoded(path, [KEYS, UNIFORM], segment_s=segment_s)
+        assert together == [rows for (rows,), _, _ in alone]
+        for index, (_, (report,), _) in enumerate(alone):
+            found = [r["duration_s"] for r in reports if r["index"] == index and r["duration_s"] is not None]
+            assert set(found) == {report["duration_s"]}
+
+
+def test_a_damaged_end_leaves_the_uniform_rows_as_they_are_alone(tmp_path):
+    path = break_frame(clip(tmp_path, "closed GOPs with B-frames"), 119)
+    alone, (report,), _ = decoded(path, [UNIFORM], allow_partial=True)
+    together, reports, _ = decoded(path, [KEYS, UNIFORM], allow_partial=True)
+    assert together[1:] == alone
+    assert reports[1]["duration_s"] == report["duration_s"] < reports[0]["duration_s"]
+
+
 def test_a_super_image_ends_where_the_next_one_begins_and_the_last_one_with_the_video(tmp_path):
     path = clip(tmp_path, "open GOPs")
     (rows,), (report,), _ = decoded(path, [KEYS])

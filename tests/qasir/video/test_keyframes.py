@@ -20,6 +20,7 @@ from tests.videos import (
     mark_one_keyframe,
     read,
     trim,
+    write_edits,
     write_film,
     write_sounding,
     write_video,
@@ -135,6 +136,10 @@ def _joined_late(folder):
     return path
 
 
+def _edited(folder, kind, edits):
+    return write_edits(clip(folder, kind), folder / "edited.mp4", edits)
+
+
 ODD_FILES = {
     "uneven frames": lambda folder: write_video(
         folder / "v.mkv", 20, pts=UNEVEN, time_base=Fraction(1, 12), options={"g": "6", "bf": "2"}
@@ -162,6 +167,10 @@ ODD_FILES = {
     "HEVC, all marked as keyframes": lambda folder: mark_all_keyframes(clip(folder, "HEVC")),
     "one of many marked": lambda folder: mark_one_keyframe(clip(folder, "closed GOPs with B-frames")),
     "a keyframe of which nothing is shown": lambda folder: hide_keyframe(clip(folder, "VP9"), 48),
+    "a first keyframe of which nothing is shown": lambda folder: hide_keyframe(clip(folder, "VP9"), 0),
+    "several edits": lambda folder: _edited(folder, "closed GOPs with B-frames", [(0, 2.5), (4.25, 8)]),
+    "HEVC, several edits": lambda folder: _edited(folder, "HEVC", [(0, 2.5), (5, 8)]),
+    "the end edited away": lambda folder: _edited(folder, "closed GOPs with B-frames", [(0, 2.5)]),
 }  # fmt: skip
 
 
