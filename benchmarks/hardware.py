@@ -42,7 +42,7 @@ from qasir.errors import VideoError
 from qasir.index.spec import EncoderSpec
 from qasir.video.container import Video, video_stream
 from qasir.video.corpus import list_files
-from qasir.video.hardware import CPU, CUDA, Gpu, Gpus, gpu_names
+from qasir.video.hardware import CPU, CUDA, Gpu, Gpus, gpu_places
 from qasir.video.opening import open_container
 from qasir.video.tile import Tiler, Tiling, Wanted, super_images
 
@@ -141,8 +141,7 @@ def _ready(decoder: str) -> dict[str, float]:
     """Makes a process ready to decode; what that took."""
     before, since = _private_bytes(), time.perf_counter()
     if decoder == CUDA and not _gpu:
-        names = gpu_names()
-        if not names:
+        if not gpu_places():
             raise RuntimeError("there is no GPU that decodes")
         _gpu.append(Gpu(0))
     return {"seconds": time.perf_counter() - since, "private MiB": (_private_bytes() - before) / 2**20}

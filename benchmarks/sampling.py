@@ -16,7 +16,8 @@ from typing import Annotated
 import pyarrow.compute as pc
 import typer
 
-from pipelines.study import ON_RAY, Encoding, Indexes, run_study
+from pipelines.study import Indexes, run_study
+from pipelines.study_sources import ON_RAY, Encoding, Videos
 from qasir.demo.corpus import BENCHMARK_SEED, BENCHMARK_VIDEOS
 from qasir.demo.render import render_corpus
 from qasir.encoding.options import EncoderOptions
@@ -45,7 +46,7 @@ def compare(folder: Path, encoding: Encoding) -> None:
     """Encode a set in both ways and evaluate both; the results are in folder / "study"."""
     material = Material(str(folder / "videos"), folder / "queries.jsonl")
     keyframes = encoders(1.0, "keyframes")
-    indexes = Indexes(material, folder / "study" / "indexes", encoding)
+    indexes = Indexes(material, Videos(str(folder / "videos"), folder / "study" / "indexes", encoding))
     broken = indexes.encode(keyframes, ignore)
     if broken:
         raise SystemExit("\n".join(broken.values()))

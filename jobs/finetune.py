@@ -10,7 +10,7 @@ import typer
 from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run, say
 from jobs.query_features import check_query_features, encode_given, told_of
-from qasir.options import Doc, Flag, refuse_useless
+from qasir.options import Doc, Flag, Shown, refuse_useless
 from qasir.retrieval.architecture import Architecture
 from qasir.retrieval.query_features import QueryFeatureOptions
 from qasir.retrieval.recipe import Recipe
@@ -30,17 +30,20 @@ class Data:
     val_queries: Annotated[Path, Doc("Validation queries.")]
     output: Annotated[Path, Doc("Folder of the checkpoint; a killed training there goes on.")]
     query_format: Annotated[str, Doc("Of both query files."), Flag("--format")] = "auto"
+    strip_prefix: Annotated[
+        str, Doc("What to leave out at the beginning of video ids of queries, v_ say."), Shown("nothing")
+    ] = ""
 
     def splits(self, features: QueryFeatureOptions = QueryFeatureOptions()) -> "tuple[Split, Split]":
         """To train on, and to validate on."""
         return self._split(self.index, self.queries, features), self._split(self.val_index, self.val_queries, features)
 
     def _split(self, index: str, queries: Path, features: QueryFeatureOptions) -> "Split":
-        from qasir.evaluation.query_files import read_queries
+        from qasir.evaluation.query_files import read_query_file
         from qasir.retrieval.opening import open_searcher
         from qasir.training.finetune.task import Split
 
-        asked = read_queries(queries, self.query_format)
+        asked = read_query_file(queries, self.query_format, strip_prefix=self.strip_prefix).queries
         searcher = open_searcher([index], encode=encode_given(features, asked))
         return Split.of(searcher, asked, told_of(features))
 

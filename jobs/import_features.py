@@ -25,9 +25,9 @@ def import_frame_features(
     """Import new and changed features of frames into an index. Nothing is deleted; run it again to go on where it
     stopped."""
     from jobs.progress import EncodingProgress, failure_lines
+    from pipelines.import_features import import_features
     from qasir.encoding.failures import too_many_failed
     from qasir.encoding.feature_corpus import FeatureCorpus
-    from qasir.encoding.import_features import import_features
     from qasir.encoding.prepare_import import prepare_import
 
     found = FeatureCorpus(features, options)

@@ -1,56 +1,41 @@
-"""Runs a study: every encoder's index from one decode of the corpus, then every setting that has no result yet."""
+"""Runs a study: every encoder's index, from one decode of the corpus or from features that others computed, then every
+setting that has no result yet."""
 
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from pipelines.cluster import encoder_device
-from pipelines.encode import encode_corpus
-from qasir.encoding.models import Target
-from qasir.encoding.options import EncoderOptions
-from qasir.encoding.prepare import prepare
+from pipelines.study_sources import ON_RAY, Encoding, GivenFeatures, Source, Videos
 from qasir.encoding.run import OnProgress, ignore
 from qasir.errors import QasirError
 from qasir.evaluation.evaluate import evaluate
+from qasir.evaluation.joining import with_moments
 from qasir.evaluation.query import Query, paragraphs
-from qasir.evaluation.query_files import read_queries
+from qasir.evaluation.query_files import read_query_file
 from qasir.evaluation.tuning import chosen
+from qasir.evaluation.video_list import Listed, about, read_video_ids
 from qasir.index.index import Index
+from qasir.index.spec import EncoderSpec
 from qasir.retrieval.checkpoint import Checkpoint, load_checkpoint
 from qasir.retrieval.methods.method import Method
-from qasir.retrieval.opening import searcher_of, together
+from qasir.retrieval.opening import searcher_of, text_encoder, together
 from qasir.retrieval.searcher import Searcher
-from qasir.study.config import Material, StudyConfig
+from qasir.retrieval.searcher import Side as SearcherSide
+from qasir.study.config import Encoder, Material, StudyConfig
 from qasir.study.results import Result, ResultFiles, digest, done, failed, write_tables
-from qasir.study.settings import SAMPLING, Setting, Side, settings
-from qasir.video.corpus import Corpus, list_videos
+from qasir.study.settings import Setting, Side, settings
 from qasir.vlm.model import Vlm
 
 _TIMED_IMAGES = 16
 _OPEN_SEARCHERS = 6
-
-
-class EncodeCorpus(Protocol):
-    """What brings indexes up to date with a corpus, as `pipelines.encode.encode_corpus` does on Ray."""
-
-    def __call__(self, corpus: Corpus, targets: Sequence[Target], *, job: str, on_progress: OnProgress) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """What encodes the corpora, and the device that it does it on, "cuda" or "cpu"."""
-
-    run: EncodeCorpus
-    device: Callable[[], str]
-
-
-ON_RAY = Encoding(encode_corpus, lambda: encoder_device(None))
+_OPEN_FEATURES = 2
+"""Of imported features, which are a row a frame: two, since a hybrid has two."""
 
 
 @dataclass(frozen=True)
@@ -76,25 +61,25 @@ def run_study(
     A setting that cannot be built is a result with a reason. Raises QasirError for what no setting can do without: the
     corpora and the query files.
     """
-    asked = _queries(config, config.corpus)
-    tests = Indexes(config.corpus, output / "indexes", encoding)
-    validation, tuning = None, []
+    tests = _searched(config, config.corpus, output, encoding)
+    validation = None
     if config.validation is not None:
-        tuning = _queries(config, config.validation)
-        validation = Indexes(config.validation, output / "validation_indexes", encoding)
-    broken = tests.encode(config.encoders, on_encoding)
+        validation = _searched(config, config.validation, output, encoding, validating=True)
+    broken = tests.indexes.encode(config.encoders, on_encoding)
     if validation is not None:
-        broken |= validation.encode([one for one in config.encoders if one not in broken], on_encoding)
+        broken |= validation.indexes.encode([one for one in config.encoders if one not in broken], on_encoding)
     in_hybrids = [side.get("finetuned") for hybrid in config.hybrids for side in (hybrid.large, hybrid.small)]
     checkpoints = {folder: _checkpoint(folder) for folder in (*config.finetuned, *in_hybrids) if folder}
-    planned = list(settings(config, checkpoints, lambda c, encoder: c.fits(tests.index(encoder).spec), broken))
+    planned = list(settings(config, checkpoints, lambda c, encoder: c.fits(tests.indexes.index(encoder).spec), broken))
     files = ResultFiles(output / "results")
-    sides = SideFacts(tests)
+    sides = SideFacts(tests.indexes)
 
     def evaluated(setting: Setting, facts: Mapping[str, Any]) -> Result:
         try:
-            searcher, method = _method(setting, tests, validation, tuning)
-            evaluation = evaluate(searcher, asked, method, mv_edges=config.mv_edges, over_corpus=False)
+            searcher, method = _method(setting, tests, validation)
+            evaluation = evaluate(
+                searcher, tests.queries, method, missing=config.missing, mv_edges=config.mv_edges, over_corpus=False
+            )
         except QasirError as error:
             return failed(setting, str(error))
         result = done(setting, [sides.of(side) for side in (setting.side, setting.small) if side], evaluation)
@@ -119,70 +104,42 @@ def run_study(
 class Indexes:
     """The index of every encoder over one corpus, and searchers of them."""
 
-    def __init__(self, material: Material, folder: Path, encoding: Encoding) -> None:
-        self.material = material
-        self._encoding = encoding
-        self.folder = folder
-        self.queries_hash = hashlib.sha256(material.queries.read_bytes()).hexdigest()
-        self._open: dict[EncoderOptions, Index] = {}
-        self._content: dict[EncoderOptions, str] = {}
-        self._searcher = lru_cache(_OPEN_SEARCHERS)(self._make)
+    def __init__(self, material: Material, source: Source, name: str = "indexes") -> None:
+        self.name = name
+        self._source = source
+        files = [material.queries] if material.video_ids is None else [material.queries, material.video_ids]
+        self.queries_hash = "-".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+        self._open: dict[Encoder, Index] = {}
+        self._content: dict[Encoder, str] = {}
+        self._searcher = lru_cache(_OPEN_SEARCHERS if material.videos is not None else _OPEN_FEATURES)(self._make)
 
-    def encode(self, encoders: Sequence[EncoderOptions], on_progress: OnProgress) -> dict[EncoderOptions, str]:
-        """Make or bring up to date every index, decoding each video once; {encoder: why it cannot be built} for the
-        others."""
-        corpus = list_videos(self.material.videos)
-        broken: dict[EncoderOptions, str] = {}
-        targets = []
-        for encoder in encoders:
-            try:
-                index, source = prepare(encoder, self._uri(encoder), corpus, device_type=self._encoding.device)
-            except QasirError as error:
-                broken[encoder] = str(error)
-                continue
-            self._open[encoder] = index
-            targets.append(Target(index, source))
-        self._encoding.run(corpus, targets, job="run_study", on_progress=on_progress)
-        return broken
+    def encode(self, encoders: Sequence[Encoder], on_progress: OnProgress) -> dict[Encoder, str]:
+        """Make or bring up to date every index; {encoder: why it cannot be built} for the others."""
+        filled = self._source.fill(encoders, on_progress)
+        self._open |= filled.indexes
+        return filled.broken
 
-    def index(self, encoder: EncoderOptions) -> Index:
+    def index(self, encoder: Encoder) -> Index:
         return self._open[encoder]
 
     def searcher(self, side: Side) -> Searcher:
         """The side's index as it is now. Raises QasirError for a checkpoint that does not fit or cannot be read."""
         return self._searcher(side)
 
-    def content(self, encoder: EncoderOptions) -> str:
-        """A hash of what the index held after `encode`."""
+    def content(self, encoder: Encoder) -> str:
+        """A hash of what the index held after `encode`, and of what becomes of queries' texts."""
         if encoder not in self._content:
             index = self.index(encoder)
             states = sorted((video_id, state.fingerprint, state.status) for video_id, state in index.states().items())
-            self._content[encoder] = digest([index.spec.identity, states])
+            self._content[encoder] = digest([index.spec.identity, states, *self._source.facts(encoder)])
         return self._content[encoder]
 
     def _make(self, side: Side) -> Searcher:
+        index = self.index(side.encoder)
         finetuned = None if side.finetuned is None else load_checkpoint(side.finetuned)
-        return searcher_of(self.index(side.encoder), finetuned=finetuned)
-
-    def _uri(self, encoder: EncoderOptions) -> str:
-        return str(self.folder / folder_name(encoder))
-
-
-def folder_name(encoder: EncoderOptions) -> str:
-    """Of an encoder's index: one that says what it is, and no two encoders share."""
-    size = f"_{encoder.image_size}px" if encoder.image_size else ""
-    name = encoder.model.rsplit("/", 1)[-1].replace(":", "_")
-    keyframes = "_keyframes" if encoder.sampling == "keyframes" else ""
-    digest = hashlib.sha256(_told(encoder).encode()).hexdigest()[:8]
-    return f"{name}_n{encoder.grid}{size}_{encoder.fps:g}fps{keyframes}_{digest}"
-
-
-def _told(encoder: EncoderOptions) -> str:
-    """An encoder as it says itself; one that samples evenly as it did before there was another way, so that a study
-    finds the indexes it made then."""
-    left_out = SAMPLING if encoder.sampling == "uniform" else ()
-    values = [f"{f.name}={getattr(encoder, f.name)!r}" for f in fields(EncoderOptions) if f.name not in left_out]
-    return f"{type(encoder).__name__}({', '.join(values)})"
+        encode = self._source.encode(side.encoder, index)
+        texts = None if encode is None else text_encoder(index.spec, finetuned, encode=encode)
+        return searcher_of(index, finetuned=finetuned, texts=texts)
 
 
 class SideFacts:
@@ -196,15 +153,26 @@ class SideFacts:
     def of(self, side: Side) -> Mapping[str, Any]:
         if side not in self._of:
             searcher = self.indexes.searcher(side)
-            spec, vlm = searcher.side.index.spec, searcher.side.texts.vlm()
-            self._of[side] = {
-                "image_size": spec.image_size, "precision": spec.precision, "pretrained": spec.pretrained,
-                "fit": spec.fit, "max_gap_s": spec.max_gap_s or None,
-                "embedding_dim": spec.embedding_dim, "images": searcher.videos().n_super_images,
-                "seconds_an_image": _seconds_an_image(vlm),
-                "parameters": sum(p.numel() for p in vlm.module.visual.parameters()),
-            }  # fmt: skip
+            spec = searcher.side.index.spec
+            known = {"embedding_dim": spec.embedding_dim, "images": searcher.videos().n_super_images}
+            self._of[side] = known | (_not_encoded_here(spec) if spec.features else _encoded_here(searcher.side))
         return self._of[side]
+
+
+def _encoded_here(side: SearcherSide) -> dict[str, Any]:
+    spec, vlm = side.index.spec, side.texts.vlm()
+    return {
+        "image_size": spec.image_size, "precision": spec.precision, "pretrained": spec.pretrained,
+        "fit": spec.fit, "max_gap_s": spec.max_gap_s or None,
+        "seconds_an_image": _seconds_an_image(vlm),
+        "parameters": sum(p.numel() for p in vlm.module.visual.parameters()),
+    }  # fmt: skip
+
+
+def _not_encoded_here(spec: EncoderSpec) -> dict[str, Any]:
+    """Of features that others computed: no model was timed, and what they did is not known."""
+    unknown = ("image_size", "precision", "fit", "max_gap_s", "seconds_an_image", "parameters")
+    return {"pretrained": spec.pretrained or None, **dict.fromkeys(unknown)}
 
 
 def _seconds_an_image(vlm: Vlm) -> float:
@@ -216,9 +184,45 @@ def _seconds_an_image(vlm: Vlm) -> float:
     return (time.perf_counter() - since) / _TIMED_IMAGES
 
 
-def _queries(config: StudyConfig, material: Material) -> list[Query]:
-    queries = read_queries(material.queries, config.query_format)
-    return paragraphs(queries) if config.paragraphs else queries
+@dataclass(frozen=True)
+class Searched:
+    """A corpus and what is asked of it. listed: the videos that count; None for all."""
+
+    indexes: Indexes
+    queries: list[Query]
+    listed: list[str] | None
+
+    def searcher(self, setting: Setting) -> Searcher:
+        """Of one encoder, or of the two of a hybrid, over the videos that count."""
+        assert setting.side is not None
+        found = self.indexes.searcher(setting.side)
+        if setting.small is not None:
+            found = together(found.side, self.indexes.searcher(setting.small).side)
+        return found if self.listed is None else Listed.of(found, self.listed, n_others=0).searcher
+
+
+def _searched(
+    config: StudyConfig, material: Material, output: Path, encoding: Encoding, *, validating: bool = False
+) -> Searched:
+    """Nothing is encoded yet. Raises QasirError for query files and lists that cannot be used."""
+    prefix = config.strip_prefix
+    queries = read_query_file(material.queries, config.query_format, strip_prefix=prefix).queries
+    if config.moments_from is not None:
+        release = read_query_file(config.moments_from, config.moments_format, strip_prefix=prefix).queries
+        queries = with_moments(queries, release, str(config.moments_from))
+    if config.paragraphs:
+        queries = paragraphs(queries)
+    listed = None
+    if material.video_ids is not None:
+        listed = read_video_ids(material.video_ids, strip_prefix=prefix)
+        queries = about(queries, listed)
+    name = "validation_indexes" if validating else "indexes"
+    source: Source
+    if material.videos is None:
+        source = GivenFeatures(queries, output / "indexes", validating=validating)
+    else:
+        source = Videos(material.videos, output / name, encoding)
+    return Searched(Indexes(material, source, name), queries, listed)
 
 
 def _checkpoint(folder: str) -> Checkpoint | str:
@@ -228,25 +232,17 @@ def _checkpoint(folder: str) -> Checkpoint | str:
         return str(error)
 
 
-def _method(
-    setting: Setting, tests: Indexes, validation: Indexes | None, tuning: Sequence[Query]
-) -> tuple[Searcher, Method]:
+def _method(setting: Setting, tests: Searched, validation: Searched | None) -> tuple[Searcher, Method]:
     """The setting's searcher and method, with what it leaves open chosen on validation."""
-    searcher, choice = _searcher(setting, tests), setting.choice
+    searcher, choice = tests.searcher(setting), setting.choice
     method = choice.method([side.default for side in searcher.sides])
     if validation is not None:
-        method = chosen(_searcher(setting, validation), tuning, method, keep=choice.fixed())
+        method = chosen(validation.searcher(setting), validation.queries, method, keep=choice.fixed())
     return searcher, method
 
 
-def _searcher(setting: Setting, indexes: Indexes) -> Searcher:
-    assert setting.side is not None
-    searcher = indexes.searcher(setting.side)
-    return searcher if setting.small is None else together(searcher.side, indexes.searcher(setting.small).side)
-
-
 def _facts(
-    config: StudyConfig, setting: Setting, tests: Indexes, validation: Indexes | None,
+    config: StudyConfig, setting: Setting, tests: Searched, validation: Searched | None,
     checkpoints: Mapping[str, Checkpoint | str],
 ) -> dict[str, Any]:  # fmt: skip
     """All that a result follows from, beside the setting."""
@@ -255,10 +251,21 @@ def _facts(
         "format": config.query_format,
         "paragraphs": config.paragraphs,
         "mv_edges": config.mv_edges,
+        **_reading(config),
     }
-    for indexes in (tests, validation):
-        if indexes is not None:
-            found[indexes.folder.name] = [indexes.queries_hash, *(indexes.content(side.encoder) for side in sides)]
+    for searched in (tests, validation):
+        if searched is not None:
+            indexes = searched.indexes
+            found[indexes.name] = [indexes.queries_hash, *(indexes.content(side.encoder) for side in sides)]
     used = [None if side.finetuned is None else checkpoints[side.finetuned] for side in sides]
     found["finetuned"] = [one.weights if isinstance(one, Checkpoint) else one for one in used]
     return found
+
+
+def _reading(config: StudyConfig) -> dict[str, Any]:
+    """How queries are read and counted, where that is asked for: studies without go on with the results they have."""
+    moments = None
+    if config.moments_from is not None:
+        moments = [config.moments_format, hashlib.sha256(config.moments_from.read_bytes()).hexdigest()]
+    asked = {"strip_prefix": config.strip_prefix, "missing": config.missing, "moments": moments}
+    return {name: value for name, value in asked.items() if value not in ("", "skip", None)}

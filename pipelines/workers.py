@@ -1,15 +1,15 @@
 """How many workers each stage gets of a cluster's CPUs and GPUs: at first what is likely to be right, then what is
 worth having by the rates that were measured (`pipelines.probe`)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
 from qasir.encoding.bounds import Bounds, Capacity, Cost
 from qasir.encoding.memory import DECODE_MEMORY
-from qasir.encoding.models import CPU_BATCH, GPU_BATCH, cpu_batch
+from qasir.encoding.models import CPU_BATCH, GPU_BATCH, cpu_batch, gpu_batch
 from qasir.errors import SpecError
-from qasir.video.hardware import CUDA, PLACES_A_GPU
+from qasir.video.hardware import CUDA, places_a_gpu
 
 DECODER_CPUS, WRITER_CPUS, CUTTER_CPUS = 0.1, 0.05, 0.1
 SUSPECT_CPUS, SUSPECT_MEMORY = 1.0, DECODE_MEMORY + (1 << 30)
@@ -75,24 +75,27 @@ class Workers:
         return Capacity(max(1.0, cpus - encoders * self.encoder_cpus), self.decoders, encoders, encoder_threads=0)
 
     def for_work(self, images: Sequence[float], gflops: Sequence[float]) -> "Workers":
-        """No more encoders than so much work is worth, and on CPUs batches that take no longer than some seconds.
+        """No more encoders than so much work is worth; batches that take CPUs no longer than some seconds, and keep
+        GPUs busy.
 
         images: about how many there are for each index; gflops: what one of them costs.
         """
         n, total = sum(images), sum(count * each for count, each in zip(images, gflops, strict=True))
         worth = int(max(n / _IMAGES_AN_ENCODER, total / _GFLOPS_AN_ENCODER))
-        batch = self.batch if self.encoder_gpus else cpu_batch(images, gflops)
+        batch = (gpu_batch if self.encoder_gpus else cpu_batch)(images, gflops)
         return replace(self, encoders=min(self.encoders, max(self.first_encoders, worth)), batch=batch)
 
-    def decoding_with(self, decoder: str, gpus: float) -> "Workers":
+    def decoding_with(self, decoder: str, gpus: float, places: Callable[[], int] = places_a_gpu) -> "Workers":
         """With decoders for the GPUs too, which need little of a CPU; with decoder "cuda" with those alone.
 
-        gpus: of the cluster. Of what "auto" decodes they get their share where encoders have GPUs.
+        gpus: of the cluster; places: how many decode on each at a time. Of what "auto" decodes they get their share
+        where encoders have GPUs.
         """
-        on_gpus = int(PLACES_A_GPU * gpus)
         if decoder == CUDA:
-            return replace(self, decoders=max(1, on_gpus))
-        return replace(self, decoders=self.decoders + on_gpus) if decoder == "auto" and self.encoder_gpus else self
+            return replace(self, decoders=max(1, int(places() * gpus)))
+        if decoder == "auto" and self.encoder_gpus:
+            return replace(self, decoders=self.decoders + int(places() * gpus))
+        return self
 
     def measured(self, cost: Cost, cpus: float, *, decoders: int, encoder_cores: float) -> "Workers":
         """Of these, which are what the cluster takes, as many as it is worth having: with more it would be no faster.

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from qasir.encoding.models import GPU_BATCH, GPU_CALLS, Target, cpu_batch, gflops_an_image, load_models
+from qasir.encoding.models import GPU_CALLS, Target, cpu_batch, gflops_an_image, gpu_batch, load_models
 from qasir.encoding.options import EncodeOptions, EncoderOptions
 from qasir.encoding.plain_loop import PlainLoop
 from qasir.encoding.prepare import prepare
 from qasir.encoding.run import EncodeSummary, OnProgress, ignore, run_encoding
 from qasir.video.corpus import list_files, list_videos
-from qasir.video.hardware import CPU, CUDA, gpu_names, no_gpu_in
+from qasir.video.hardware import CPU, CUDA, gpu_places, no_gpu_in
 
 
 def encode(
@@ -51,11 +51,11 @@ def plain_stages(targets: Sequence[Target], options: EncodeOptions, *, isolate: 
     """The plain loop for these indexes, each with the model that made it. Raises SpecError when a GPU must decode and
     there is none."""
     has_gpu = torch.cuda.is_available()
-    if options.decoder == CUDA and not gpu_names():
+    if options.decoder == CUDA and not gpu_places():
         raise no_gpu_in("this machine")
     if options.decoder == "auto" and not has_gpu:
         options = replace(options, decoder=CPU)
-    batch = GPU_BATCH if has_gpu else cpu_batch([1.0] * len(targets), gflops_an_image(targets))
+    batch = (gpu_batch if has_gpu else cpu_batch)([1.0] * len(targets), gflops_an_image(targets))
     threads = 0 if has_gpu else torch.get_num_threads()
     indexes = [target.index for target in targets]
     sources, specs = [target.source for target in targets], [index.spec for index in indexes]

@@ -58,7 +58,7 @@ class FeatureCorpus:
         _check(options)
         self.options = options
         self.shaping = Shaping(None if options.columns is None else Columns.parse(options.columns), options.normalise)
-        self._features: Features = open_features(path, options.form, key=options.key)
+        self._features: Features = open_features(path, options.format, key=options.key)
         self._durations: Mapping[str, float] | None = None
         if options.durations is not None:
             self._durations = read_durations(options.durations)
@@ -67,6 +67,16 @@ class FeatureCorpus:
     @property
     def path(self) -> str:
         return str(self._features.path)
+
+    @cached_property
+    def n_bytes(self) -> int:
+        """Of all its files together."""
+        return sum({entry.path: entry.size_bytes for entry in self._features.entries.values()}.values())
+
+    @property
+    def version(self) -> str:
+        """A hash of what its files are."""
+        return self._features.version
 
     @cached_property
     def names(self) -> Mapping[str, str]:
@@ -114,6 +124,10 @@ class FeatureCorpus:
         """How features become rows, as the encoder spec says it."""
         pooled = f", {self.options.pool} of {self.options.grid} x {self.options.grid}" if self.options.pool else ""
         return f"{self.shaping}{pooled}"
+
+    def fingerprint(self, video_id: str) -> str | None:
+        """What `corpus` has for a video; None where there is no such."""
+        return self._video(video_id).fingerprint if video_id in self.names else None
 
     def load(self, video_id: str) -> VideoFeatures:
         """The rows of one video. Raises FeaturesError that names the file and what is wrong."""

@@ -3,7 +3,7 @@ is, by the same code; only the stages are others."""
 
 import logging
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _ROWS_AT_ONCE = 1 << 16
 """As many as a fragment of a compacted table has, so that what is written need not be written again,"""
-_BYTES_AT_ONCE = 128 << 20
+BYTES_AT_ONCE = 128 << 20
 """but no more of them than this, as float16."""
 _TOLD = 5
 
@@ -86,28 +86,32 @@ class _Batch:
 
 
 class FeatureStages:
-    """`Stages` that read a video's features and write them, in this process: reading and writing take longer than what
-    is computed, so one video after another is as fast as the disk, and of memory takes what a fragment has."""
+    """`Stages` that read a video's features and write them, in this process: one video after another, so of memory it
+    takes what a fragment has."""
 
     def __init__(self, features: FeatureCorpus, index: Index) -> None:
         self.capacity: Capacity | None = None
         self._features = features
         self._index = index
         row_bytes = index.spec.embedding_dim * np.dtype(np.float16).itemsize
-        self._most = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // row_bytes))
-        self._n_told = 0
+        self._most = max(1, min(_ROWS_AT_ONCE, BYTES_AT_ONCE // row_bytes))
 
     def run(self, plan: pa.Table) -> Generator[Receipt, None, None]:
+        yield from told(self.receipts(plan))
+
+    def receipts(self, plan: pa.Table) -> Iterator[Receipt]:
+        """As `run`, without a word about what cannot be used."""
         batch = _Batch()
         for row in plan.to_pylist():
             video = VideoFile(*(row[name] for name in ("video_id", "uri", "size_bytes", "fingerprint")))
             committed = {position for need in row["needs"] for position in need["committed"]}
             yield self._read(video, committed, batch)
             if batch.n_rows >= self._most:
-                yield from written_of(write_rows(batch.encoded(), [self._index]))
-                batch = _Batch()
+                encoded, batch = batch.encoded(), _Batch()  # whose parts need not be there while it is written
+                yield from written_of(write_rows(encoded, [self._index]))
         if batch.n_rows:
-            yield from written_of(write_rows(batch.encoded(), [self._index]))
+            encoded, batch = batch.encoded(), _Batch()
+            yield from written_of(write_rows(encoded, [self._index]))
 
     def alone(self, segments: Sequence[pa.Table]) -> list[Death | None]:
         return [None] * len(segments)  # nothing is read in another process
@@ -116,11 +120,10 @@ class FeatureStages:
         """Put what is not committed of a video into the batch; what became of it."""
         since = time.perf_counter()
         try:
+            if self._features.fingerprint(video.video_id) != video.fingerprint:
+                raise FeaturesError(f"{video.uri}: the file changed since it was listed: import it again")
             found = self._features.load(video.video_id)
         except FeaturesError as error:
-            if self._n_told < _TOLD:
-                log.warning("%s", error)
-            self._n_told += 1
             kind = "not_finite" if isinstance(error, NotFiniteError) else "features"
             return Report(**video.columns, status=FAILED, error_kind=kind, error=str(error))
         rows, vectors = found.table(video), found.vectors.astype(np.float16)
@@ -131,3 +134,14 @@ class FeatureStages:
             **video.columns, status=ENCODED, duration_s=found.duration_s, fps=found.n_frames / found.duration_s,
             n_sampled=found.n_frames, n_super_images=len(vectors), n_new=int(new.sum()),
         )  # fmt: skip
+
+
+def told(receipts: Iterator[Receipt]) -> Generator[Receipt, None, None]:
+    """The same receipts, with a word in the log about the first that tell of features that cannot be used."""
+    n_failed = 0
+    for receipt in receipts:
+        if isinstance(receipt, Report) and receipt.failed:
+            if n_failed < _TOLD:
+                log.warning("%s", receipt.error)
+            n_failed += 1
+        yield receipt

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from qasir.features.opening import FORMATS
-from qasir.options import Doc, Flag, Shown
+from qasir.options import Doc, Shown
 
 POOLS = ("mean",)
 
@@ -29,7 +29,7 @@ class ImportOptions:
             ".jsonl or .csv with an id and `duration`."
         ),
     ] = None
-    form: Annotated[str, Doc(f"{', '.join(FORMATS)}."), Flag("--format")] = "auto"
+    format: Annotated[str, Doc(f"{', '.join(FORMATS)}.")] = "auto"
     key: Annotated[str | None, Doc("The array of an .npz to read."), Shown("`features`, or the only one")] = None
     strip_prefix: Annotated[str, Doc("What to leave out at the beginning of ids, v_ say."), Shown("nothing")] = ""
     columns: Annotated[str | None, Doc("A:B, the columns to use, from 0 and without B."), Shown("all")] = None

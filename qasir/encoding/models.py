@@ -14,13 +14,16 @@ from qasir.vlm.weights import VlmSource
 if TYPE_CHECKING:
     from qasir.index.index import Index  # imports Lance, for which encoding workers would wait
 
-CPU_BATCH, GPU_BATCH = 16, 128
+CPU_BATCH, GPU_BATCH, MOST_GPU_BATCH = 16, 128, 512
 GPU_CALLS = 2
 """Batches that an encoder on a GPU has under way: while it computes one, the next is copied there, and the last one's
 results are fetched and become rows."""
 _GFLOPS_A_BATCH = 500
 """Ten seconds of a thread of a CPU: no encoder works alone for long on the last batch, and what is done is soon
 committed."""
+_GFLOPS_A_GPU_BATCH = 2500
+"""From about here on a fast GPU's time is its arithmetic's and no longer that of starting its kernels, of which a small
+model has as many."""
 
 
 @dataclass(frozen=True)
@@ -58,5 +61,17 @@ def cpu_batch(images: Sequence[float], gflops: Sequence[float]) -> int:
 
     images: about how many there are for each index; gflops: what one of them costs.
     """
-    n, total = sum(images), sum(count * each for count, each in zip(images, gflops, strict=True))
-    return max(1, min(CPU_BATCH, int(_GFLOPS_A_BATCH * n / total)))
+    return max(1, min(CPU_BATCH, int(_GFLOPS_A_BATCH / _mean(images, gflops))))
+
+
+def gpu_batch(images: Sequence[float], gflops: Sequence[float]) -> int:
+    """How many super images an encoder on a GPU takes at once: more of a small model's, so that they keep it busy.
+
+    images, gflops: as `cpu_batch` takes them.
+    """
+    return max(GPU_BATCH, min(MOST_GPU_BATCH, int(_GFLOPS_A_GPU_BATCH / _mean(images, gflops))))
+
+
+def _mean(images: Sequence[float], gflops: Sequence[float]) -> float:
+    """GFLOPs of an image."""
+    return sum(count * each for count, each in zip(images, gflops, strict=True)) / sum(images)

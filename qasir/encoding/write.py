@@ -38,7 +38,7 @@ def write_rows(rows: pa.Table, indexes: Sequence[Index]) -> pa.Table:
 def _written(rows: pa.Table, indexes: Sequence[Index]) -> Iterator[dict[str, Any]]:
     for number in pc.unique(rows["index"]).to_pylist():
         since = time.perf_counter()
-        mine = rows.filter(pc.equal(rows["index"], number))
+        mine = _kept(rows, np.asarray(pc.equal(rows["index"], number)))
         written = _write(mine, indexes[number])
         yield {
             **written,
@@ -61,13 +61,18 @@ def _write(rows: pa.Table, index: Index) -> dict[str, Any]:
     table = rows.select([*SUPER_IMAGE_COLUMNS, *(["thumbnail"] if spec.thumbnails else [])])
     for name, values in columns.items():
         table = table.append_column(name, embedding_column(values))
-    table = table.filter(pa.array(finite))
+    table = _kept(table, finite)
     fragments = index.write_super_images(table) if len(table) else []
     return {
         "fragments": [pickle.dumps(fragment) for fragment in fragments],
-        "videos": list(_by_video(table, vectors[finite])),
+        "videos": list(_by_video(table, vectors if finite.all() else vectors[finite])),
         "not_finite": list(_positions(rows.filter(pa.array(~finite)))),
     }
+
+
+def _kept(rows: pa.Table, which: NDArray[np.bool_]) -> pa.Table:
+    """Some rows; where it is all, without a copy."""
+    return rows if which.all() else rows.filter(pa.array(which))
 
 
 def _by_video(rows: pa.Table, vectors: NDArray[np.float16]) -> Iterator[dict[str, Any]]:

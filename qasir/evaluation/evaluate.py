@@ -23,7 +23,7 @@ from qasir.evaluation.metrics import (
     summarise,
 )
 from qasir.evaluation.moment_metrics import AT, CorpusMoments, Recalls, check_nms, corpus_moments, moment_recalls
-from qasir.evaluation.query import Query
+from qasir.evaluation.query import Query, apart
 from qasir.index.ragged import numbered
 from qasir.index.schemas import FAILED
 from qasir.retrieval.methods.method import Method
@@ -122,7 +122,8 @@ def answerable(searcher: Searcher, queries: Sequence[Query]) -> tuple[list[Query
     found = [query for query in narrowed if query is not None]
     if not found:
         raise QueryError(
-            f"none of the {len(queries)} queries is about a video in the index at {searcher.side.index.uri}"
+            f"none of the {len(queries)} queries is about a video in the index at {searcher.side.index.uri}: "
+            f"{apart(queries, searcher.videos().video_ids)}"
         )
     return found, [query for query, left in zip(queries, narrowed, strict=True) if left is None]
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 from qasir.errors import QueryError
 
+_NAMED = 3
+
 
 @dataclass(frozen=True)
 class Query:
@@ -55,6 +57,16 @@ def _covered(moments: tuple[tuple[float, float], ...]) -> float:
         total += max(0.0, end - max(start, until))
         until = max(until, end)
     return total
+
+
+def apart(queries: Sequence[Query], video_ids: Sequence[str]) -> str:
+    """The first videos of queries, and of others that they do not meet, for an error: a prefix shows."""
+    asked = list(dict.fromkeys(query.video_id for query in queries))
+    return f"they are about {_some(asked)}; it has {_some(video_ids)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (" and so on" if len(names) > _NAMED else "")
 
 
 def paragraphs(queries: Sequence[Query]) -> list[Query]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qasir.errors import QueryError
-from qasir.evaluation.query import Query
+from qasir.evaluation.query import Query, apart
 from qasir.files.text import read_text
 from qasir.retrieval.searcher import Searcher
 
@@ -29,7 +29,10 @@ def about(queries: Sequence[Query], video_ids: Sequence[str]) -> list[Query]:
     listed = set(video_ids)
     found = [query for query in queries if not listed.isdisjoint(query.video_ids)]
     if not found:
-        raise QueryError(f"none of the {len(queries)} queries is about one of the {len(listed)} listed videos")
+        raise QueryError(
+            f"none of the {len(queries)} queries is about one of the {len(listed)} listed videos: "
+            f"{apart(queries, video_ids)}"
+        )
     return found
 
 

@@ -1,5 +1,6 @@
 """Opens features of any format, in one file or in many."""
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,12 @@ class Features:
     def entries(self) -> Mapping[str, Entry]:
         """{id: its entry}. Raises FeaturesError when there are none, or two with one id."""
         return {name: entry for name, (_, entry) in self._owners.items()}
+
+    @cached_property
+    def version(self) -> str:
+        """A hash of what its files are, by size and time of modification: another one where any was written anew."""
+        facts = sorted({(str(e.path), e.size_bytes, e.mtime_ns) for e in self.entries.values()})
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def read(self, name: str) -> Array:
         """The array of an id, as it is stored. Raises FeaturesError that names the file and the id."""

@@ -84,9 +84,10 @@ def searcher_of(
     version: str | None = None,
     finetuned: Checkpoint | None = None,
     rule: MomentRule | None = None,
+    texts: TextEncoder | None = None,
 ) -> Searcher:
-    """A searcher of one open index."""
-    side = side_of(index, version=version, finetuned=finetuned)
+    """A searcher of one open index. texts: as `side_of` takes it."""
+    side = side_of(index, version=version, finetuned=finetuned, texts=texts)
     return Searcher([side], side.default, rule)
 
 

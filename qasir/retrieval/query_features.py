@@ -77,6 +77,11 @@ class QueryFeatures:
             )
         return shaping.of_length_one(found[None], what)[0]
 
+    @property
+    def version(self) -> str:
+        """A hash of what their files are."""
+        return self._features.version
+
     def check(self, query_ids: Sequence[str]) -> None:
         """Raises QueryError that names the first of these without features."""
         lacking = [query_id for query_id in query_ids if self._name(query_id) is None]

@@ -30,6 +30,7 @@ from qasir.vlm.query_text import check_query
 
 _SCORES_AT_ONCE = 1 << 26
 """Scores (queries times videos) held at once by a search; 256 MiB."""
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,11 @@ class Searcher:
         some = [video_id for video_id in self.videos().video_ids if video_id in video_ids]
         if not some:
             uris = " and ".join(side.index.uri for side in self.sides)
-            raise QueryError(f"none of the {len(video_ids)} listed videos is in the index at {uris}")
+            wanted, there = (", ".join(sorted(ids)[:_NAMED]) for ids in (video_ids, self.videos().video_ids))
+            raise QueryError(
+                f"none of the {len(video_ids)} listed videos is in the index at {uris}: the first are {wanted}; it has "
+                f"{there}"
+            )
         lists = [side.ranker.videos() for side in self.sides]
         among = [np.array([videos.place[video_id] for video_id in some], dtype=np.int64) for videos in lists]
         left_out = [video_id for video_id in self.left_out if video_id in video_ids]

@@ -1,23 +1,39 @@
 """A study's results beside each other: what differs between them, which are best, and by how much."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from qasir.evaluation.metrics import paired_difference
 from qasir.study.results import Result, short_name
-from qasir.study.settings import SAMPLING
+from qasir.study.settings import GIVEN, SAMPLING
 
-ENCODER = ("model", "pretrained", "grid", "image_size", "fps", *SAMPLING, "fit", "precision")
+ENCODER = ("model", "pretrained", "grid", "image_size", "fps", *SAMPLING, "fit", "precision", *GIVEN)
 """The columns that name an encoder."""
 SUMR = "SumR"
 
 
-def pareto(results: Iterable[Result]) -> list[Result]:
+@dataclass(frozen=True)
+class Price:
+    """What results are compared by as costs: of each, in this unit, written over a column and along an axis as said."""
+
+    unit: str
+    of: Callable[[Result], float]
+    axis: str
+
+
+def price(results: Iterable[Result]) -> Price:
+    """GFLOPs where all were encoded for the study; of features that others computed only rows are known."""
+    return _GFLOPS if all(one["gflops_per_video"] is not None for one in results) else _ROWS
+
+
+def pareto(results: Sequence[Result]) -> list[Result]:
     """Those that nothing beats: no other costs as little or less and performs better; cheapest first."""
+    cost = price(results).of
     front: list[Result] = []
-    for result in sorted(results, key=lambda one: (gflops(one), -one[SUMR])):
+    for result in sorted(results, key=lambda one: (cost(one), -one[SUMR])):
         if not front or result[SUMR] > front[-1][SUMR]:
             front.append(result)
     return front
@@ -26,6 +42,10 @@ def pareto(results: Iterable[Result]) -> list[Result]:
 def gflops(result: Result) -> float:
     """GFLOPs of encoding a video and answering a query."""
     return float(result["gflops_per_video"] + result["gflops_per_query"])
+
+
+_GFLOPS = Price("GFLOPs", gflops, "GFLOPs: encoding a video and answering a query")
+_ROWS = Price("rows a video", lambda one: float(one["encodings_per_video"]), "rows a video, of imported features")
 
 
 def difference(one: Result, other: Result) -> tuple[float, float, float]:
@@ -61,6 +81,7 @@ def naming(results: Sequence[Result], along: str) -> Callable[[Result], str]:
     written = {
         "model": "{}", "pretrained": "{}", "grid": "N = {}", "image_size": "{} px", "fps": "{:g} fps",
         "sampling": "{}", "max_gap_s": "at most {:g} s apart", "fit": "{}", "precision": "{}",
+        "features": "{}", "query_features": "queries {}",
     }  # fmt: skip
     varying = [name for name in ENCODER if name != along and len({one[name] for one in results}) > 1]
     if "model" in varying:

@@ -9,7 +9,7 @@ from qasir.study.comparing import ENCODER, SUMR, first_of_each, grouped, lines_a
 from qasir.study.comparison_charts import Axis, Series, series_chart
 from qasir.study.findings import Finding, change, point_of, series_of, shown
 from qasir.study.results import Result, short_name
-from qasir.study.settings import SAMPLING
+from qasir.study.settings import GIVEN, SAMPLING
 
 ENCODINGS = "encodings_per_video"
 
@@ -56,27 +56,37 @@ def resolution(results: Sequence[Result]) -> Finding:
 def model_size(results: Sequence[Result]) -> Finding:
     question = "What does a larger model buy?"
     plain = plain_results(results)
-    same = [name for name in ENCODER if name not in ("model", "pretrained", "image_size", "precision")]
+    same = [name for name in ENCODER if name not in ("model", "pretrained", "image_size", "precision", *GIVEN)]
     groups = [group for group in grouped(plain, same).values() if len({one["model"] for one in group}) > 1]
     if not groups:
         return Finding(question, ["The study has no two models at one grid size."])
+    is_costed = all(one["parameters"] is not None for group in groups for one in group)
+    size = "parameters" if is_costed else "embedding_dim"
     sentences = []
     for group in groups:
-        natural = sorted(first_of_each(group, "model"), key=lambda one: one["parameters"])
+        natural = sorted(first_of_each(group, "model"), key=lambda one: one[size])
         small, large = natural[0], natural[-1]
-        sentences.append(
-            f"N = {large['grid']}: {model_of(large)} ({large['parameters'] / 1e6:.1f} M parameters) instead of "
-            f"{model_of(small)} ({small['parameters'] / 1e6:.1f} M) costs "
-            f"{large['gflops_per_video'] / small['gflops_per_video']:.1f} times the GFLOPs a video and changes SumR by "
-            f"{change(large, small)}."
-        )
+        if is_costed:
+            sentences.append(
+                f"N = {large['grid']}: {model_of(large)} ({large['parameters'] / 1e6:.1f} M parameters) instead of "
+                f"{model_of(small)} ({small['parameters'] / 1e6:.1f} M) costs "
+                f"{large['gflops_per_video'] / small['gflops_per_video']:.1f} times the GFLOPs a video and changes "
+                f"SumR by {change(large, small)}."
+            )
+        else:
+            sentences.append(
+                f"N = {large['grid']}: features of {model_of(large)} ({large[size]} dimensions) instead of "
+                f"{model_of(small)} ({small[size]}) change SumR by {change(large, small)}."
+            )
     models = list(dict.fromkeys(one["model"] for group in groups for one in group))
+    along = "gflops_per_video" if is_costed else ENCODINGS
     series = []
     for model in models:
         mine = first_of_each([one for one in plain if one["model"] == model], "grid")
-        points = [point_of(one, one["gflops_per_video"], f"N={one['grid']}") for one in mine]
+        points = [point_of(one, one[along], f"N={one['grid']}") for one in mine]
         series.append(Series(short_name(model), sorted(points, key=lambda point: point.cost)))
-    return Finding(question, sentences, series_chart(series, Axis("GFLOPs to encode a video", log=True), SUMR))
+    axis = Axis("GFLOPs to encode a video" if is_costed else "rows a video", log=True)
+    return Finding(question, sentences, series_chart(series, axis, SUMR))
 
 
 def sparse(results: Sequence[Result]) -> Finding:

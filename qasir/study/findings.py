@@ -26,6 +26,11 @@ def shown(result: Result) -> str:
     return f"{result[SUMR]:.1f} ({result['SumR_low']:.0f} to {result['SumR_high']:.0f})"
 
 
+def number(value: float | None, digits: int) -> str:
+    """To so many digits; a dash where it is not known."""
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
 def change(one: Result, other: Result) -> str:
     """SumR of one minus the other, with its 95 % interval."""
     value, low, high = difference(one, other)

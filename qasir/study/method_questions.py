@@ -7,6 +7,8 @@ from qasir.study.comparison_charts import Row, dot_chart
 from qasir.study.findings import Finding, change, shown
 from qasir.study.results import Result
 
+GFLOPS = "gflops_per_video"
+
 
 def pooling(results: Sequence[Result]) -> Finding:
     question = "Attention, or pooling?"
@@ -54,7 +56,8 @@ def ways(results: Sequence[Result]) -> Finding:
                     continue
                 saved = ""
                 if kind == "hybrid":
-                    saved = f", for {one['gflops_per_video'] / base['gflops_per_video']:.2f} times the GFLOPs a video"
+                    cost, unit = ("encodings_per_video", "rows") if one[GFLOPS] is None else (GFLOPS, "GFLOPs")
+                    saved = f", for {one[cost] / base[cost]:.2f} times the {unit} a video"
                 sentences.append(f"{one['label']}: {shown(one)}, {change(one, base)} over {base['label']}{saved}.")
     if not rows:
         return Finding(question, ["The study has zero-shot settings only."])

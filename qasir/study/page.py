@@ -6,6 +6,7 @@ import numpy as np
 
 from qasir.evaluation.metrics import RECALL_AT
 from qasir.evaluation.report.template import render
+from qasir.study.findings import number
 from qasir.study.questions import findings
 from qasir.study.results import Result
 
@@ -20,6 +21,8 @@ def render_study(results: Sequence[Result], *, title: str, tuned: bool) -> str:
         findings=findings(results),
         done=done,
         failed=[result.row for result in results if not result.is_done],
+        imported=any(row["features"] is not None for row in done),
+        number=number,
         n_done=len(done),
         n_failed=len(results) - len(done),
         n_videos=n_videos,

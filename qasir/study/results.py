@@ -18,7 +18,8 @@ from qasir.evaluation.metrics import METRICS, RECALL_AT
 from qasir.files.whole import write_parquet, write_whole
 from qasir.retrieval.methods.method import Method
 from qasir.retrieval.methods.named import pooled_numbers
-from qasir.study.settings import SAMPLING, Setting
+from qasir.study.feature_encoder import AS_GIVEN, BY_MODEL
+from qasir.study.settings import GIVEN, SAMPLING, Setting
 
 DONE, FAILED = "done", "failed"
 _VERSION = 1
@@ -27,7 +28,7 @@ _VERSION = 1
 _SIDE = [
     *((name, pa.string()) for name in ("model", "pretrained")), ("grid", pa.int32()), ("image_size", pa.int32()),
     ("fps", pa.float64()), ("sampling", pa.string()), ("max_gap_s", pa.float64()),
-    *((name, pa.string()) for name in ("fit", "precision", "finetuned")),
+    *((name, pa.string()) for name in ("fit", "precision", *GIVEN, "finetuned")),
 ]  # fmt: skip
 _BIN = pa.struct(
     [
@@ -72,8 +73,9 @@ RESULTS_SCHEMA = pa.schema(
 )
 """Of `results.parquet`: one row a setting. Intervals (_low, _high) are 95 %, over videos. encodings_per_video: super
 images, of both encoders in a hybrid; model_seconds_per_video: of the models alone, on the machine that ran the study;
-parameters: of the image towers; seconds: to evaluate. NULL where a setting failed, or where a column has no meaning for
-it."""
+parameters: of the image towers; features, query_features: of features that others computed, how those of frames became
+rows, and of queries vectors; seconds: to evaluate. NULL where a setting failed, or where a column has no meaning for
+it: of such features, what is of pixels and models, and what encoding cost."""
 
 RANKS_SCHEMA = pa.schema(
     [("setting_id", pa.string()), ("query_id", pa.string()), ("video_id", pa.string()), ("rank", pa.int32())]
@@ -99,11 +101,15 @@ class Result:
 
 
 def setting_id(setting: Setting) -> str:
-    """Of settings that sample evenly, what it was before there was another way, so that studies go on."""
+    """Of settings that sample evenly, and encode videos, what it was before there was another way, so that studies go
+    on."""
     about = setting.describe()
     for prefix in ("", "small_"):
         if about[f"{prefix}sampling"] != "keyframes":
             for name in SAMPLING:
+                del about[f"{prefix}{name}"]
+        if about[f"{prefix}features"] is None:
+            for name in GIVEN:
                 del about[f"{prefix}{name}"]
     return digest(about)[:10]
 
@@ -117,13 +123,15 @@ def failed(setting: Setting, reason: str) -> Result:
 
 def done(setting: Setting, sides: Sequence[Mapping[str, Any]], evaluation: Evaluation) -> Result:
     """sides: what each encoder turned out to be (`pipelines.study.SideFacts`): image_size, precision, pretrained, fit,
-    max_gap_s, embedding_dim, parameters, images (V,) of each video, seconds_an_image."""
+    max_gap_s, embedding_dim, parameters, images (V,) of each video, seconds_an_image. Of features that others
+    computed, parameters and seconds_an_image are None, and so is what encoding cost."""
     known = ("image_size", "precision", "pretrained", "fit", "max_gap_s")
     found = {
         f"{prefix}{name}": side[name] for prefix, side in zip(("", "small_"), sides, strict=False) for name in known
     }
     encodings = [float(n.mean()) for n in evaluation.method.encodings([side["images"] for side in sides])]
     asked = {name: value for name, value in setting.describe().items() if value is not None}
+    is_costed = all(side["parameters"] is not None for side in sides)
     row = {
         **setting.describe(), **_chosen(evaluation.method), **asked, **found, "setting_id": setting_id(setting),
         "status": DONE,
@@ -132,9 +140,8 @@ def done(setting: Setting, sides: Sequence[Mapping[str, Any]], evaluation: Evalu
         **{f"{name}_high": bounds[1] for name, bounds in evaluation.ci95.items()},
         "by_mv": [{"lo": b.lo, "hi": b.hi, "n_queries": b.n_queries, **(b.metrics or {})} for b in evaluation.by_mv],
         "encodings_per_video": sum(encodings),
-        "model_seconds_per_video": sum(n * side["seconds_an_image"] for n, side in zip(encodings, sides, strict=True)),
-        "parameters": sum(side["parameters"] for side in sides), "embedding_dim": sides[0]["embedding_dim"],
-        "gflops_per_video": evaluation.cost.encoding_per_video, "gflops_per_query": evaluation.cost.scoring_per_query,
+        **(_encoding_cost(evaluation, encodings, sides) if is_costed else {}),
+        "embedding_dim": sides[0]["embedding_dim"], "gflops_per_query": evaluation.cost.scoring_per_query,
         "seconds": evaluation.seconds,
     }  # fmt: skip
     row["label"] = label(row)
@@ -142,9 +149,19 @@ def done(setting: Setting, sides: Sequence[Mapping[str, Any]], evaluation: Evalu
     return Result(_complete(row), evaluation.rank, ids, evaluation.groups)
 
 
+def _encoding_cost(
+    evaluation: Evaluation, encodings: Sequence[float], sides: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    return {
+        "model_seconds_per_video": sum(n * side["seconds_an_image"] for n, side in zip(encodings, sides, strict=True)),
+        "parameters": sum(side["parameters"] for side in sides),
+        "gflops_per_video": evaluation.cost.encoding_per_video,
+    }
+
+
 def short_name(model: str) -> str:
-    """A model's name without the path of its folder or the owner on a hub."""
-    return model.split(":")[-1].rstrip("/").rsplit("/", 1)[-1]
+    """A model's name without the path of its folder or the owner on a hub; a label as it is."""
+    return model.rstrip("/").rsplit("/", 1)[-1] if model.startswith(("hf-hub:", "local-dir:")) else model
 
 
 def label(row: Mapping[str, Any]) -> str:
@@ -155,11 +172,15 @@ def label(row: Mapping[str, Any]) -> str:
         parts = [short_name(row[f"{prefix}model"]), f"N={row[f'{prefix}grid']}"]
         if size:
             parts.append(f"{size} px")
-        if row[f"{prefix}fps"] != 1.0:
+        if row[f"{prefix}fps"] not in (None, 1.0):
             parts.append(f"{row[f'{prefix}fps']:g} fps")
         if row[f"{prefix}sampling"] == "keyframes":
             gap = row[f"{prefix}max_gap_s"]
             parts.append("keyframes" if gap is None else f"keyframes, at most {gap:g} s apart")
+        if row.get(f"{prefix}features") not in (None, AS_GIVEN):
+            parts.append(row[f"{prefix}features"])
+        if row.get(f"{prefix}query_features") not in (None, AS_GIVEN, BY_MODEL):
+            parts.append(f"queries {row[f'{prefix}query_features']}")
         if row[f"{prefix}finetuned"]:
             parts.append(f"fine-tuned ({Path(row[f'{prefix}finetuned']).name})")
         return " ".join(parts)

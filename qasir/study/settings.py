@@ -12,10 +12,12 @@ from qasir.retrieval.methods.coarse_to_fine import CoarseToFine
 from qasir.retrieval.methods.hybrid import Hybrid
 from qasir.retrieval.methods.method import Method
 from qasir.retrieval.methods.sparse import Sparse
-from qasir.study.config import HybridChoice, ScoringChoice, StudyConfig, TwoStageChoice
+from qasir.study.config import Encoder, HybridChoice, ScoringChoice, StudyConfig, TwoStageChoice
 
 SAMPLING = ("sampling", "max_gap_s")
 """The keys of an encoder that say which frames it takes."""
+GIVEN = ("features", "query_features")
+"""Of an encoder that is features: in words, how those of frames became rows, and of queries vectors."""
 TUNED = "fine-tuned"
 KINDS = (Method.kind, Sparse.kind, CoarseToFine.kind, TUNED, Hybrid.kind)
 Choice = ScoringChoice | HybridChoice | TwoStageChoice
@@ -25,14 +27,16 @@ Choice = ScoringChoice | HybridChoice | TwoStageChoice
 class Side:
     """An encoder, and the folder of a fine-tuned checkpoint for it."""
 
-    encoder: EncoderOptions
+    encoder: Encoder
     finetuned: str | None = None
 
     def describe(self, prefix: str = "") -> dict[str, Any]:
+        """What of an encoder has a meaning for it; the rest is None."""
         names = ("model", "pretrained", "grid", "image_size", "fps", *SAMPLING, "fit", "precision")
-        return {f"{prefix}{name}": getattr(self.encoder, name) for name in names} | {
-            f"{prefix}finetuned": self.finetuned
-        }
+        found: dict[str, Any] = {name: getattr(self.encoder, name, None) for name in names}
+        said = (None, None) if isinstance(self.encoder, EncoderOptions) else self.encoder.said
+        found |= {**dict(zip(GIVEN, said, strict=True)), "finetuned": self.finetuned}
+        return {f"{prefix}{name}": value for name, value in found.items()}
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ class Setting:
 def settings(
     config: StudyConfig,
     checkpoints: Mapping[str, Checkpoint | str],
-    fits: Callable[[Checkpoint, EncoderOptions], bool],
-    broken: Mapping[EncoderOptions, str],
+    fits: Callable[[Checkpoint, Encoder], bool],
+    broken: Mapping[Encoder, str],
 ) -> Iterator[Setting]:
     """Every setting, each encoder's together and hybrids last.
 
@@ -109,7 +113,7 @@ def settings(
         yield _hybrid(hybrid, config.encoders, broken)
 
 
-def refusal(choice: ScoringChoice | TwoStageChoice, encoder: EncoderOptions) -> str:
+def refusal(choice: ScoringChoice | TwoStageChoice, encoder: Encoder) -> str:
     """Why an encoder cannot be ranked with in this way; empty where it can."""
     try:
         choice.method([Attention()]).check([encoder], [f"{encoder.model}, N = {encoder.grid}"])
@@ -118,7 +122,7 @@ def refusal(choice: ScoringChoice | TwoStageChoice, encoder: EncoderOptions) -> 
     return ""
 
 
-def _hybrid(choice: HybridChoice, encoders: Sequence[EncoderOptions], broken: Mapping[EncoderOptions, str]) -> Setting:
+def _hybrid(choice: HybridChoice, encoders: Sequence[Encoder], broken: Mapping[Encoder, str]) -> Setting:
     sides = []
     for name in ("large", "small"):
         keys = dict(getattr(choice, name))

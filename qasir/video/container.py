@@ -27,7 +27,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from qasir.errors import VideoError
-from qasir.video.hardware import BROKEN_OFF, CPU, CUDA, REFUSED, Fallback, Gpu, check_first_frame, on_cpu
+from qasir.video.hardware import BROKEN_OFF, CPU, CUDA, REFUSED, Fallback, Gpu, on_cpu
 from qasir.video.limits import check_length, check_size, decoding, longest_s
 from qasir.video.lookahead import FrameDecoder, Inexact, Lookahead
 from qasir.video.opening import DECODER_OPTIONS, matroska_is_cut, message, open_container, packets_until
@@ -425,7 +425,6 @@ class Video:
         self._rewind()
         self._at_start = False
         for frame in self._decoded([], _Reading(), allow_partial=True):
-            check_first_frame(self.codec, frame)
             return frame.pts
         raise Fallback(REFUSED, "not one frame could be decoded")
 

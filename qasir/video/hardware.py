@@ -5,9 +5,9 @@ frames that are skipped are the same, and `qasir.video.lookahead` checks every f
 on the GPU until one is sampled. A video that a GPU cannot decode, or breaks off, is decoded on the CPU; `FALLBACKS` are
 the reasons.
 
-A GPU serves so many processes of a machine at a time, each with a context of its own (some hundred megabytes). A
-process that has got its place keeps it as long as it lives: what it holds is a lock on a file, which goes with it,
-however it ends.
+A GPU serves so many processes of a machine at a time as its memory has room for (`places_in`), each with a context of
+its own. A process that has got its place keeps it as long as it lives: what it holds is a lock on a file, which goes
+with it, however it ends.
 """
 
 import ctypes
@@ -15,18 +15,16 @@ import fcntl
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from av.codec import Codec
-from av.codec.context import CodecContext
 from av.codec.hwaccel import HWAccel
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorTrc
 
 from qasir.errors import SpecError
 
@@ -40,7 +38,7 @@ CUDA: Final = "cuda"
 SMALL, CODEC, NO_GPU, NO_PLACE, REFUSED, BROKEN_OFF = "small", "codec", "no_gpu", "no_place", "refused", "broken_off"
 FALLBACKS = {
     SMALL: "its frames are so small that a CPU is faster",
-    CODEC: "it is of a codec, or a kind of it, that is not decoded on a GPU here",
+    CODEC: "it is of a codec that is not decoded on a GPU here",
     NO_GPU: "the machine that decodes it has no GPU that decodes",
     NO_PLACE: "as many processes as may decode on the machine's GPUs already do",
     REFUSED: "the GPU gave not one frame of it",
@@ -49,13 +47,18 @@ FALLBACKS = {
 """Why a video is decoded on the CPU where a GPU was asked for."""
 
 LEAST_PIXELS = 1280 * 720
-"""Of frames that `auto` decodes on a GPU."""
-PLACES_A_GPU = 8
-"""Processes that decode on one GPU at a time."""
+"""Of frames that `auto` decodes on a GPU: between 640 x 360, of which 16 cores decoded more than a GPU, and
+1920 x 1080, of which a GPU decoded 2.6 to 7.5 times as much."""
+MOST_PLACES = 16
+"""Processes that decode on one GPU at a time: 16 gave up to 1.6 times what 8 did."""
+PLACES_ELSEWHERE = 8
+"""What a GPU is taken to have that cannot be asked: those of one with 16 GiB."""
 
-_DECODERS = {"h264": "h264", "hevc": "hevc", "vp9": "vp9", "libdav1d": "av1"}
-"""FFmpeg's decoder on a CPU -> that with a GPU. It prefers a library for AV1, which knows no GPU."""
-_HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+_MEMORY_A_PLACE = 2 << 30
+"""Bytes of a GPU's memory for each process that decodes there. It took 0.5 GiB, and its pictures of 3840 x 2160 pixels
+0.2 GiB; the largest that are decoded take about 1 GiB. The rest is the encoder's."""
+_CODECS = ("h264", "hevc", "vp9")
+"""FFmpeg's decoders that leave pictures to a GPU. PyAV opens AV1 with a library (libdav1d) that does not."""
 _UUID_BYTES = 16
 
 
@@ -127,32 +130,16 @@ class Gpu:
         return self._accel
 
     def decoder(self, context: VideoCodecContext) -> OnGpu:
-        """What decodes a stream of a container that was opened with `accel`, in the place of its own decoder. Raises
-        Fallback."""
-        name = _DECODERS.get(context.name)
-        if name is None:
-            raise Fallback(CODEC, context.name)
-        if name == context.name:
-            return OnGpu(context)
-        other: Any = CodecContext.create(Codec(name, "r"), "r", self._accel)
-        other.extradata, other.options, other.thread_count = context.extradata, context.options, context.thread_count
-        other.width, other.height = context.width, context.height
-        return OnGpu(other)
+        """What decodes a stream of a container that was opened with `accel`, in the place of its own decoder."""
+        return OnGpu(context)
 
 
 def check_worth(decoder: str, codec: str, width: int, height: int) -> None:
     """Whether a video may be decoded on a GPU. codec: FFmpeg's decoder on a CPU. Raises Fallback."""
-    if codec not in _DECODERS:
+    if codec not in _CODECS:
         raise Fallback(CODEC, codec)
     if decoder == "auto" and width * height < LEAST_PIXELS:
         raise Fallback(SMALL, f"{width}x{height}")
-
-
-def check_first_frame(codec: str, frame: VideoFrame) -> None:
-    """Whether another decoder than the container's own would lose what only the container says: how a frame is turned,
-    and the brightness of HDR. frame: as the container's own gives it. Raises Fallback."""
-    if _DECODERS.get(codec) != codec and (frame.rotation or frame.color_trc in _HDR):
-        raise Fallback(CODEC, f"{codec}, turned or HDR")
 
 
 def on_cpu(frame: VideoFrame) -> VideoFrame:
@@ -160,40 +147,56 @@ def on_cpu(frame: VideoFrame) -> VideoFrame:
     return frame if frame.sw_format is None else frame.reformat(format=frame.sw_format.name)
 
 
-def gpu_names() -> list[str]:
-    """The GPUs that CUDA sees, by their identity; nothing without a driver, or one that decodes no video."""
+def places_in(memory: int) -> int:
+    """How many processes decode at a time on a GPU with so many bytes of memory."""
+    return max(1, min(MOST_PLACES, memory // _MEMORY_A_PLACE))
+
+
+def gpu_places() -> dict[str, int]:
+    """The places of each GPU that CUDA sees, by its identity and in CUDA's order; nothing without a driver, or one that
+    decodes no video."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
         ctypes.CDLL("libnvcuvid.so.1")
     except OSError as error:
         log.info("no GPU decodes here: %s", error)
-        return []
+        return {}
+    return places_by(cuda)
+
+
+def places_by(cuda: Any) -> dict[str, int]:
+    """As `gpu_places`. cuda: the driver's library."""
     n_gpus = ctypes.c_int()
     if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(n_gpus)):
-        return []
-    return [_identity(cuda, device) for device in range(n_gpus.value)]
+        return {}
+    found: dict[str, int] = {}
+    for device in range(n_gpus.value):
+        handle, memory, uuid = ctypes.c_int(), ctypes.c_size_t(), (ctypes.c_ubyte * _UUID_BYTES)()
+        unknown = cuda.cuDeviceGet(ctypes.byref(handle), device)
+        name = str(device) if unknown or cuda.cuDeviceGetUuid(uuid, handle) else bytes(uuid).hex()
+        untold = unknown or cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), handle)
+        found[name] = PLACES_ELSEWHERE if untold else places_in(memory.value)
+    return found
 
 
-def _identity(cuda: Any, device: int) -> str:
-    handle, uuid = ctypes.c_int(), (ctypes.c_ubyte * _UUID_BYTES)()
-    if cuda.cuDeviceGet(ctypes.byref(handle), device) or cuda.cuDeviceGetUuid(uuid, handle):
-        return str(device)
-    return bytes(uuid).hex()
+def places_a_gpu() -> int:
+    """The fewest that a GPU of this machine has, for want of those of the others of a cluster; `PLACES_ELSEWHERE` where
+    it has none."""
+    return min(gpu_places().values(), default=PLACES_ELSEWHERE)
 
 
 @dataclass
 class Gpus:
     """The GPUs of this machine, of which this process may get one.
 
-    folder: where the machine's processes lock their places. names: the GPUs that CUDA sees, as they are named
-    everywhere on this machine; nothing where none decodes. start: makes one ready.
+    folder: where the machine's processes lock their places. find: the places of the GPUs that CUDA sees, in its order,
+    as they are named everywhere on this machine; nothing where none decodes. start: makes one ready.
     """
 
     folder: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / f"qasir-gpus-{os.getuid()}")
-    places: int = PLACES_A_GPU
-    names: Callable[[], Sequence[str]] = gpu_names
+    find: Callable[[], Mapping[str, int]] = gpu_places
     start: Callable[[int], Gpu] = Gpu
-    _found: Sequence[str] | None = None
+    _found: Mapping[str, int] | None = None
     _gpu: Gpu | None = None
     _place: int | None = None
     _broken: str | None = None
@@ -206,7 +209,7 @@ class Gpus:
             raise Fallback(NO_GPU, self._broken)
         try:
             if self._found is None:
-                self._found = self.names()
+                self._found = self.find()
             if not self._found:
                 raise Fallback(NO_GPU)
             self._gpu = self.start(self._take_place(self._found))
@@ -219,11 +222,13 @@ class Gpus:
             raise Fallback(NO_GPU, self._broken) from None
         return self._gpu
 
-    def _take_place(self, names: Sequence[str]) -> int:
+    def _take_place(self, places: Mapping[str, int]) -> int:
         """The number of a GPU, one with the fewest places taken. Raises Fallback, OSError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for place in range(self.places):
-            for device, name in enumerate(names):
+        for place in range(max(places.values())):
+            for device, (name, n_places) in enumerate(places.items()):
+                if place >= n_places:
+                    continue
                 file = os.open(self.folder / f"{name}.{place}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,8 +2,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import run_study
-from pipelines.study import Encoding, folder_name
 from pipelines.study import run_study as study
+from pipelines.study_sources import Encoding, folder_name
 from qasir.demo.render import render_corpus
 from qasir.encoding.encode import plain_stages
 from qasir.encoding.options import EncodeOptions, EncoderOptions

@@ -71,12 +71,13 @@ def test_a_cluster_file_tells_what_nodes_may_come():
 
 def test_decoders_for_gpus_come_on_top_of_those_for_cpus():
     with_gpus = Workers.for_cluster(64, 4, 16)
-    assert with_gpus.decoding_with("auto", 4).decoders == with_gpus.decoders + 32
-    assert with_gpus.decoding_with("cuda", 4).decoders == 32
-    assert with_gpus.decoding_with("cpu", 4) == with_gpus
+    assert with_gpus.decoding_with("auto", 4, lambda: 8).decoders == with_gpus.decoders + 32
+    assert with_gpus.decoding_with("cuda", 4, lambda: 8).decoders == 32
+    assert with_gpus.decoding_with("cuda", 4, lambda: 16).decoders == 64
+    assert with_gpus.decoding_with("cpu", 4, lambda: pytest.fail("nobody asks")) == with_gpus
     encoding_on_cpus = Workers.for_cluster(64, 4, 16, 0)
     assert encoding_on_cpus.decoding_with("auto", 4) == encoding_on_cpus
-    assert encoding_on_cpus.decoding_with("cuda", 4).decoders == 32
+    assert encoding_on_cpus.decoding_with("cuda", 4, lambda: 8).decoders == 32
 
 
 def test_a_cpu_encoder_fits_one_node():
@@ -97,6 +98,8 @@ def test_a_corpus_gets_the_encoders_that_its_work_is_worth():
     assert cpus.for_work([50, 50], [tiny, large]).batch == 6
     gpus = Workers.for_cluster(64, 8, 64)
     assert (gpus.for_work([1], [large]).encoders, gpus.for_work([1], [large]).batch) == (8, 128)
+    assert [gpus.for_work([100], [each]).batch for each in (tiny, 8.8, 35.0)] == [512, 284, 128]
+    assert gpus.for_work([50, 50], [tiny, 8.8]).batch == 495
 
 
 LOSE_A_NODE = """

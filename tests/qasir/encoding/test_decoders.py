@@ -14,7 +14,7 @@ from qasir.encoding.rows import plan_table, whole_video
 from qasir.errors import SpecError
 from qasir.index.index import Index
 from qasir.video.corpus import list_videos
-from qasir.video.hardware import Gpus, gpu_names
+from qasir.video.hardware import Gpus, gpu_places
 from tests.qasir.encoding.decoders import crash_on_a_gpu, hang_on_a_gpu
 from tests.qasir.encoding.stubs import SPEC, encode_stubbed, reindex_stubbed
 from tests.qasir.encoding.test_encode import contents
@@ -24,7 +24,7 @@ from tests.videos import write_video
 
 def on_gpu(folder, **how):
     """Decoding with one GPU, that does all a CPU does but for its faults."""
-    return partial(decode_segments, gpus=Gpus(Path(folder), names=lambda: ["a"], start=lambda device: OneGpu(**how)))
+    return partial(decode_segments, gpus=Gpus(Path(folder), find=lambda: {"a": 8}, start=lambda device: OneGpu(**how)))
 
 
 def test_a_gpu_makes_the_rows_that_a_cpu_makes_and_the_run_says_who_decoded(videos, tmp_path):
@@ -70,9 +70,9 @@ def test_small_frames_are_not_for_a_gpu_unless_one_is_told_to_take_them(videos, 
 
 
 def test_without_a_place_on_a_gpu_the_cpu_decodes(videos, tmp_path):
-    others = Gpus(tmp_path, places=1, names=lambda: ["a"], start=lambda device: OneGpu())
+    others = Gpus(tmp_path, find=lambda: {"a": 1}, start=lambda device: OneGpu())
     others.get()
-    decode = partial(decode_segments, gpus=Gpus(tmp_path, places=1, names=lambda: ["a"], start=lambda device: OneGpu()))
+    decode = partial(decode_segments, gpus=Gpus(tmp_path, find=lambda: {"a": 1}, start=lambda device: OneGpu()))
     summary, _ = encode_stubbed(videos, tmp_path / "index", decoder="cuda", decode=decode)
     assert (summary.decoded_by, summary.fallbacks) == ({"cpu": 3}, {"no_place": 3})
 
@@ -85,7 +85,7 @@ def test_what_one_segment_took_is_told_for_one_index_only(videos):
     assert [(report.decoder, report.fallback) for report in told] == [("cpu", "small"), (None, None)]
 
 
-@pytest.mark.skipif(bool(gpu_names()), reason="there is a GPU")
+@pytest.mark.skipif(bool(gpu_places()), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_an_error_before_anything_is_written(videos, tmp_path):
     with pytest.raises(SpecError, match="this machine has no GPU: choose auto or cpu"):
         qasir.encode(videos, tmp_path / "index", model=EncoderOptions(grid=2), options=EncodeOptions(decoder="cuda"))

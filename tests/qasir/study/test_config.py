@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from qasir.errors import ConfigError
@@ -109,3 +112,80 @@ START = "videos: a\nqueries: b\n"
 def test_errors_name_the_line_and_the_key(tmp_path, text, says):
     with pytest.raises(ConfigError, match=says):
         load(tmp_path, text)
+
+
+FEATURES = """\
+features: clip.h5
+queries: test.jsonl
+query_features: texts.h5
+query_pooling: last
+strip_prefix: v_
+video_ids: test.txt
+missing: miss
+moments_from: release.jsonl
+validation: {queries: val.jsonl, query_features: val_texts.h5}
+encoders:
+  - {model: CLIP ViT-L/14, fps: 3}
+  - {model: CLIP ViT-L/14, fps: 3, query_pooling: [mean, max], query_normalise: true}
+  - {model: other, durations: d.json, features: other, query_features: other.h5, validation_features: other_val}
+hybrids: [{large: {model: CLIP ViT-L/14, query_pooling: last}, small: {query_features: other.h5}}]
+"""
+
+
+def test_a_study_over_features_fills_in_what_encoders_leave_to_it(tmp_path):
+    config = load(tmp_path, FEATURES)
+    assert (config.corpus.videos, config.corpus.video_ids) == (None, tmp_path / "test.txt")
+    assert config.validation.queries == tmp_path / "val.jsonl"
+    assert (config.strip_prefix, config.missing, config.moments_from) == ("v_", "miss", tmp_path / "release.jsonl")
+    first, *_, last = config.encoders
+    assert [(one.query_pooling, bool(one.query_normalise)) for one in config.encoders] == [
+        ("last", False), ("mean", True), ("max", True), (None, False),
+    ]  # fmt: skip
+    assert first.frames(validating=False) == first.frames(validating=True) == str(tmp_path / "clip.h5")
+    assert first.queries(validating=False).query_features == tmp_path / "texts.h5"
+    assert first.queries(validating=True).query_features == tmp_path / "val_texts.h5"
+    assert last.frames(validating=True) == str(tmp_path / "other_val")
+    assert last.queries(validating=True).query_features == tmp_path / "other.h5"
+    assert last.durations == tmp_path / "d.json"
+    assert [one.said for one in config.encoders[1:]] == [
+        ("as given", "mean, normalised"), ("as given", "max, normalised"), ("as given", "as given"),
+    ]  # fmt: skip
+    assert config.hybrids[0].small == {"query_features": tmp_path / "other.h5"}
+
+
+OVER = "features: a\nqueries: b\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (START + "query_features: c\nencoders: [{grid: 2}]\n", r":3: query_features: a study is over videos or over"),
+        (OVER + "videos: c\nencoders: [{model: x}]\n", r":1: features: .*leave out this key or `videos`"),
+        (OVER + "encoders: [{grid: 2}]\n", r":3: encoders\[0\].model: missing"),
+        (OVER + "encoders: [{model: x, image_size: 96}]\n", r":3: encoders\[0\].image_size: unknown key; .* fps"),
+        (START + "encoders: [{columns: '0:3'}]\n", r":3: encoders\[0\].columns: unknown key"),
+        (
+            "queries: b\nencoders:\n  - {model: x, features: f}\n  - {model: y}\n",
+            r":2: encoders: one has no `features`, and the study names none",
+        ),
+        (OVER + "query_pooling: last\nencoders: [{model: x}]\n", r":4: encoders: query_pooling says how `query_feat"),
+        (OVER + "encoders: [{model: x}, {model: x, features: c}]\n", r":3: encoders: two of other files .* x alike"),
+        (OVER + "encoders: [{model: x}]\nmissing: hit\n", r":4: missing: .*not 'hit'"),
+        (OVER + "encoders: [{model: x}]\nmoments_format: tvr\n", r":4: moments_format: "),
+        (OVER + "encoders: [{model: x}]\nvalidation: {videos: v, queries: q}\n", r"validation.videos: unknown key"),
+        (OVER + "encoders: [{model: x}]\nhybrids: [{large: {image_size: 3}, small: {}}]\n", r"large.image_size: unk"),
+    ],
+)
+def test_videos_and_features_do_not_mix(tmp_path, text, says):
+    with pytest.raises(ConfigError, match=says):
+        load(tmp_path, text)
+
+
+DOCS = Path(__file__).parents[3] / "docs"
+WRITTEN = "".join((DOCS / name).read_text() for name in ("study.md", "benchmarks.md"))
+STUDIES = re.findall(r"```yaml\n(.*?)```", WRITTEN, re.DOTALL)
+
+
+@pytest.mark.parametrize("text", STUDIES)
+def test_the_studies_of_the_docs_can_be_read(tmp_path, text):
+    assert load(tmp_path, text).encoders

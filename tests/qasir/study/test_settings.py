@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from qasir.encoding.options import EncoderOptions
 from qasir.retrieval.recipe import Recipe
 from qasir.study.config import HybridChoice, Material, ScoringChoice, StudyConfig, TwoStageChoice
+from qasir.study.feature_encoder import FeatureEncoder
 from qasir.study.results import label, setting_id
 from qasir.study.settings import settings
 
@@ -84,3 +85,25 @@ def test_even_sampling_keeps_the_ids_that_studies_have():
     assert setting_id(keyframes) != setting_id(even)
     assert keyframes.describe() == even.describe() | {"sampling": "keyframes", "max_gap_s": 2.0}
     assert label(keyframes.describe()) == "qasir-tiny N=2 keyframes, at most 2 s apart, attention"
+
+
+def test_features_are_called_what_they_are_and_how_they_were_read():
+    common = {"features": "f.h5", "validation_features": "f.h5"}
+    plain = FeatureEncoder("CLIP ViT-L/14", fps=1.0, **common)
+    pooled = FeatureEncoder(
+        "CLIP ViT-L/14", fps=3.0, columns="0:512", query_features=Path("q.h5"), query_pooling="last", grid=2,
+        pool="mean", **common,
+    )  # fmt: skip
+    found = crossed(
+        encoders=(plain, pooled), scorings=(ScoringChoice("mean"),),
+        hybrids=(HybridChoice({"grid": 1}, {"query_pooling": "last"}),),
+    )  # fmt: skip
+    assert [label(one.describe()) for one in found] == [
+        "CLIP ViT-L/14 N=1, mean", "CLIP ViT-L/14 N=2 3 fps columns 0:512 queries last, mean",
+        "fusion of CLIP ViT-L/14 N=1 and CLIP ViT-L/14 N=2 3 fps columns 0:512 queries last",
+    ]  # fmt: skip
+    asked = found[1].describe()
+    assert (asked["features"], asked["query_features"]) == ("columns 0:512", "last")
+    assert found[0].describe()["query_features"] == "by the model's text tower"
+    assert [asked[name] for name in ("image_size", "sampling", "fit", "precision")] == [None] * 4
+    assert len({setting_id(one) for one in found}) == 3
