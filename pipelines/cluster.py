@@ -16,7 +16,7 @@ import ray
 
 from pipelines.growth import UNTOLD, has_bare_head, node_groups
 from pipelines.local_ray import few_daemons
-from qasir.video.hardware import CUDA, gpu_names, no_gpu_in
+from qasir.video.hardware import CUDA, gpu_places, no_gpu_in
 
 _RAY_SETTINGS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -233,7 +233,7 @@ def grows() -> bool:
 
 def check_gpus_here(decoder: str) -> None:
     """Raises SpecError when GPUs must decode and this machine has none, without asking Ray."""
-    if decoder == CUDA and not gpu_names():
+    if decoder == CUDA and not gpu_places():
         raise no_gpu_in("this machine")
 
 
