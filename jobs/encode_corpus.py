@@ -1,6 +1,7 @@
 """Encodes the new and changed videos of a corpus into an index, or into several at once."""
 
 import logging
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,12 +11,12 @@ import typer
 
 from jobs.command_line import Given, Json, job
 from jobs.console import print_json, run, say
-from qasir.encoding.options import EncodeOptions, EncoderOptions
+from qasir.encoding.options import EncodeOptions, EncoderOptions, check_values
 from qasir.errors import ModelError, SpecError
 from qasir.options import options_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from qasir.encoding.corpus_config import IndexConfig
     from qasir.encoding.models import Target
@@ -71,7 +72,6 @@ def encode(
     """Encode new and changed videos into an index. Nothing is deleted; run it again to go on where it stopped."""
     from qasir.encoding.corpus_config import IndexConfig, load_corpus_config
     from qasir.encoding.failures import too_many_failed
-    from qasir.index.index import Index
     from qasir.video.corpus import list_videos
 
     if config is not None:
@@ -83,11 +83,15 @@ def encode(
         raise typer.BadParameter("give --videos and --index, or --config")
     else:
         corpus, wanted = list_videos(videos, rate=frame_rate), (IndexConfig(**asdict(encoder), uri=index),)
+    for entry in wanted:
+        with _naming(entry, named=config is not None):
+            check_values(entry)
     if estimate:
         given.refuse(["max_failed", "commit_every_s"], "--estimate encodes nothing")
-    elif any(Index.find(entry.uri) is None for entry in wanted):  # there is work, for which Ray starts meanwhile
-        from pipelines.cluster import connect_early
+    elif _has_work(wanted):  # for which Ray starts meanwhile
+        from pipelines.cluster import check_gpus_early, connect_early
 
+        check_gpus_early(options.decoder)
         connect_early()
     from jobs.progress import EncodingProgress, decoder_lines, throughput_lines
     from pipelines.cluster import encoder_device
@@ -152,11 +156,25 @@ def target(entry: "IndexConfig", corpus: "Corpus", device: "Callable[[], str]", 
     from qasir.encoding.models import Target
     from qasir.encoding.prepare import prepare
 
+    with _naming(entry, named=named):
+        return Target(*prepare(entry, entry.uri, corpus, device_type=device))
+
+
+@contextmanager
+def _naming(entry: "IndexConfig", *, named: bool) -> "Iterator[None]":
     try:
-        found = prepare(entry, entry.uri, corpus, device_type=device)
+        yield
     except (SpecError, ModelError) as error:
         raise type(error)(f"{entry.uri}: {error}" if named else str(error)) from None
-    return Target(*found)
+
+
+def _has_work(wanted: "Sequence[IndexConfig]") -> bool:
+    """Whether all of the corpus is surely to be encoded, as far as can be told before torch is imported."""
+    from qasir.index.index import Index
+    from qasir.vlm.names import may_be_resolved
+
+    are_models = all(may_be_resolved(entry.model, entry.pretrained) for entry in wanted)
+    return are_models and any(Index.find(entry.uri) is None for entry in wanted)
 
 
 def _is_demo(corpus: "Corpus") -> bool:

@@ -26,7 +26,10 @@ def print_estimate(found: Estimate, uris: Sequence[str]) -> None:
     for line in _sample_lines(found):
         say(line)
     if not found.forecasts:
-        say("none of the videos looked at can be opened: a run would record failures and encode nothing")
+        if found.sample.without_length:
+            say("none of the videos looked at that can be opened says how long it is: nothing can be estimated of them")
+        else:
+            say("none of the videos looked at can be opened: a run would record failures and encode nothing")
         return
     asked = found.forecasts[0]
     say(f"video       {_within(found.video_hours, _hours)}")

@@ -2,19 +2,21 @@
 process."""
 
 import atexit
+import ctypes
 import logging
 import os
 import signal
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import ray
 
 from pipelines.growth import UNTOLD, has_bare_head, node_groups
 from pipelines.local_ray import few_daemons
+from qasir.video.hardware import CUDA, gpu_places, no_gpu_in
 
 _RAY_SETTINGS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -28,36 +30,44 @@ _RAY_SETTINGS = {
 _LOUD = ("ray.data", "ray.data._internal.progress")
 
 
+_EXIT_S = 10.0
+"""How long a process that ends waits for a Ray that it began to start."""
+_KEEP_S = 0.01
+
+
 _early: "_Early | None" = None
+
+
+def is_here() -> bool:
+    """Whether this process has, or would start, a Ray of its own on this machine."""
+    return not os.environ.get("RAY_ADDRESS")
 
 
 def connect() -> None:
     """Start or join Ray once a process, quietly: logs of workers go to Ray's session folder. What the program does on
     SIGTERM, which Ray would replace, stays."""
-    before = signal.getsignal(signal.SIGTERM)
     if _early is not None:
         _early.wait()
     if not ray.is_initialized():
         _init()
-    if callable(before) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)  # under which Ray has put one of its own, whatever thread started it
 
 
 def connect_early() -> None:
-    """Begin to start or join Ray, which takes seconds, beside what this process does next; `connect` waits for it."""
+    """Begin to start a Ray of this machine, which takes seconds, beside what this process does next; `connect` waits
+    for it. A cluster is joined by `connect`: it may not be there, which takes long to find out."""
     global _early
-    if _early is None and not ray.is_initialized():
+    if _early is None and is_here() and not ray.is_initialized():
         _early = _Early()
 
 
 class _Early:
     """A thread that starts Ray. It stays until the process ends, since Linux ends Ray's daemons with the thread that
-    started them; and the process does not end before Ray is there to be ended."""
+    started them; and the process does not end before Ray is there to be ended, unless that takes long."""
 
     def __init__(self) -> None:
         self._is_done = threading.Event()
         self._error: BaseException | None = None
-        atexit.register(self._is_done.wait)
+        atexit.register(self._wait_at_exit)
         threading.Thread(target=self._run, name="ray.init", daemon=True).start()
 
     def _run(self) -> None:
@@ -68,6 +78,10 @@ class _Early:
         self._is_done.set()
         threading.Event().wait()
 
+    def _wait_at_exit(self) -> None:
+        with suppress(KeyboardInterrupt):  # of somebody who does not want to wait
+            self._is_done.wait(_EXIT_S)
+
     def wait(self) -> None:
         self._is_done.wait()
         if self._error is not None:
@@ -75,10 +89,11 @@ class _Early:
 
 
 def _init() -> None:
-    is_local = not os.environ.get("RAY_ADDRESS")
+    is_local = is_here()
     # Ray starts its daemons from this process; they use none of Lance, which warns of any fork.
     warnings.filterwarnings("ignore", message="lance is not fork-safe")
     with ExitStack() as settings:
+        settings.enter_context(_sigterm_kept())
         if is_local:
             settings.enter_context(_environment(_RAY_SETTINGS))
             settings.enter_context(few_daemons())
@@ -88,6 +103,37 @@ def _init() -> None:
             log_to_driver=False,
             include_dashboard=False if is_local else None,
         )
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """SIGTERM stays what it is while Ray starts, which puts a handler of its own, of C++, below Python's: one that ends
+    the process. Threads cannot set Python's handlers, so what is put back, at once, is the system's."""
+    if not callable(signal.getsignal(signal.SIGTERM)):
+        yield
+        return
+    handler_of, set_handler = ctypes.pythonapi.PyOS_getsig, ctypes.pythonapi.PyOS_setsig
+    handler_of.argtypes, handler_of.restype = [ctypes.c_int], ctypes.c_void_p
+    set_handler.argtypes, set_handler.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    handler = handler_of(signal.SIGTERM)
+    is_started = threading.Event()
+
+    def keep() -> None:
+        while not is_started.wait(_KEEP_S):
+            put_back()
+        put_back()
+
+    def put_back() -> None:
+        if callable(signal.getsignal(signal.SIGTERM)):  # not where a first signal has made a second one deadly
+            set_handler(signal.SIGTERM, handler)
+
+    keeper = threading.Thread(target=keep, name="SIGTERM", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        is_started.set()
+        keeper.join()
 
 
 @contextmanager
@@ -183,6 +229,28 @@ def grows_untold() -> bool:
 def grows() -> bool:
     """Whether nodes may come that are not there."""
     return grows_untold() or total_cpus() > max(1.0, present("CPU"))
+
+
+def check_gpus_here(decoder: str) -> None:
+    """Raises SpecError when GPUs must decode and this machine has none, without asking Ray."""
+    if decoder == CUDA and not gpu_places():
+        raise no_gpu_in("this machine")
+
+
+def check_gpus_early(decoder: str) -> None:
+    """`check_gpus` as far as it can be told before Ray is there."""
+    if is_here() and not ray.is_initialized():
+        check_gpus_here(decoder)
+
+
+def check_gpus(decoder: str) -> None:
+    """Raises SpecError when GPUs must decode and the cluster neither has one nor may get one."""
+    if decoder != CUDA:
+        return
+    check_gpus_early(decoder)
+    connect()
+    if not total_gpus() and not grows_untold():
+        raise no_gpu_in("the cluster")
 
 
 def encoder_device(gpus_per_encoder: float | None) -> str:

@@ -13,6 +13,7 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from pipelines.attempts import twice_at_most
 from pipelines.cluster import (
+    check_gpus,
     connect,
     graph_settings,
     grows,
@@ -48,7 +49,7 @@ from qasir.encoding.watched import Death, death_of
 from qasir.encoding.write import write_rows
 from qasir.index.spec import EncoderSpec
 from qasir.video.corpus import Corpus
-from qasir.video.hardware import CPU, CUDA, no_gpu_in
+from qasir.video.hardware import CPU, CUDA
 
 _PLAN_ROWS = 16
 _BLOCK_BYTES = 4 << 20
@@ -68,7 +69,7 @@ def encode_corpus(
 ) -> list[EncodeSummary]:
     """`qasir.encoding.run.run_encoding` on Ray. gpus_per_encoder: as `Workers.for_cluster` takes it."""
     options = options or EncodeOptions()
-    check_gpus(options)
+    check_gpus(options.decoder)
     stages = RayStages(targets, options, gpus_per_encoder)
     indexes = [target.index for target in targets]
     return run_encoding(corpus, indexes, stages, options, job=job, on_progress=on_progress)
@@ -81,14 +82,6 @@ def cluster_workers(gpus_per_encoder: float | None, decoder: str) -> Workers:
     return Workers.for_cluster(
         total_cpus(), gpus, node_cpus(), gpus_per_encoder, grows=grows(), untold_gpus=untold_gpus
     ).decoding_with(decoder, max(gpus, untold_gpus))
-
-
-def check_gpus(options: EncodeOptions) -> None:
-    """Raises SpecError when GPUs must decode and the cluster neither has one nor may get one."""
-    if options.decoder == CUDA:
-        connect()
-        if not total_gpus() and not grows_untold():
-            raise no_gpu_in("the cluster")
 
 
 class RayStages:

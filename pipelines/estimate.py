@@ -12,7 +12,7 @@ from typing import Any
 import ray
 import torch
 
-from pipelines.cluster import connect, total_cpus, total_gpus
+from pipelines.cluster import check_gpus, check_gpus_here, connect, is_here, total_cpus, total_gpus
 from pipelines.encode import cluster_workers
 from pipelines.workers import SUSPECT_CPUS, Workers
 from qasir.encoding.bounds import Capacity
@@ -33,11 +33,6 @@ _END_S = 2.0
 """To end a run."""
 _NODES_S = 900.0
 """How long to wait for the first node of a cluster that grows."""
-
-
-def is_here() -> bool:
-    """Whether a run would start a Ray of its own on this machine."""
-    return not os.environ.get("RAY_ADDRESS")
 
 
 def device_without_starting(gpus_per_encoder: float | None) -> str:
@@ -110,6 +105,7 @@ class _Here(_Place):
     starts_ray = 0.75
 
     def __init__(self, targets: Sequence[Target], gpus_per_encoder: float | None, decoder: str) -> None:
+        check_gpus_here(decoder)
         cpus = float(ray._private.utils.get_num_cpus())
         gpus = float(torch.cuda.device_count())
         workers = Workers.for_cluster(cpus, gpus, cpus, gpus_per_encoder).decoding_with(decoder, gpus)
@@ -132,6 +128,7 @@ class _Cluster(_Place):
     starts_ray = 0.0
 
     def __init__(self, targets: Sequence[Target], gpus_per_encoder: float | None, decoder: str) -> None:
+        check_gpus(decoder)
         connect()
         super().__init__(targets, cluster_workers(gpus_per_encoder, decoder), total_cpus())
         self.calls = nullcontext(_RayCalls(int(self._cpus)))

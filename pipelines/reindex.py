@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from pipelines.encode import RayStages, check_gpus
+from pipelines.cluster import check_gpus
+from pipelines.encode import RayStages
 from qasir.encoding import reindex
 from qasir.encoding.models import Target
 from qasir.encoding.options import EncodeOptions, ReindexOptions
@@ -24,7 +25,7 @@ def reindex_corpus(
 ) -> list[ReindexSummary]:
     """As `qasir.encoding.reindex.reindex_corpus`. gpus_per_encoder: as `Workers.for_cluster` takes it."""
     encode = encode or EncodeOptions()
-    check_gpus(encode)
+    check_gpus(encode.decoder)
 
     def stages(some: Sequence[Index]) -> RayStages:
         return RayStages([Target(index, source_to_extend(index)) for index in some], encode, gpus_per_encoder)

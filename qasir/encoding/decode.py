@@ -2,6 +2,7 @@
 
 import io
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -198,6 +199,7 @@ def _failed(file: VideoFile, error: VideoError) -> dict[str, Any]:
 
 
 def _reports(file: VideoFile, groups: list[_Group], outcome: dict[str, Any], taken: Taken) -> Iterator[Report]:
+    outcome = {**outcome, "ended": time.time()}
     for group in groups:
         counts: dict[str, Any] = {}
         if group.tiler is not None:

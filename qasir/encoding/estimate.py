@@ -41,7 +41,7 @@ _USUAL_FPS = 25.0
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of a file says."""
+    """What the header of a file says, or of its length the packets."""
 
     duration_s: float
     pixels_a_second: float
@@ -79,8 +79,8 @@ class Sample:
 
     headers: files whose header was read; timed: of those, the ones that were decoded in part or whole; timed_otherwise:
     of those, the ones that were decoded with other settings too; given_up: those that took too long. without_length:
-    those whose header does not say how long they are, which count as the others do. failures: {kind: files of the
-    sample that would fail}. seconds: how long it took.
+    those of which neither the header nor packets say how long they are, which count as the others do. failures: {kind:
+    files of the sample that would fail}. seconds: how long it took.
     """
 
     headers: int = 0
@@ -94,9 +94,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would do and take. video_hours: as headers say. decode_cpu_s: seconds of a core to cut, decode and
-    tile all videos; encode_s: for each index, to encode one super image. forecasts: as asked first, then those of its
-    neighbours that there was time to look at; of nothing to do, none."""
+    """What a run would do and take. video_hours: as headers or packets say. decode_cpu_s: seconds of a core to cut,
+    decode and tile all videos; encode_s: for each index, to encode one super image. forecasts: as asked first, then
+    those of its neighbours that there was time to look at; of nothing to do, none."""
 
     work: Work
     sample: Sample
@@ -206,6 +206,11 @@ class _Look:
             else:
                 self.sample.without_length += 1
         self.sample.failures.update(self._failed.values())
+        if not self.sample.headers:
+            raise QasirError(
+                f"none of {len(files)} videos was opened in {_HEADERS_S + _GRACE_S:.0f} s: their storage or this "
+                "machine is too slow to estimate anything"
+            )
 
     def _needs(self, i: int) -> dict[str, dict[int, list[int]]]:
         video_id = self._work.videos[i].video_id

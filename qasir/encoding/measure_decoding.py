@@ -20,12 +20,13 @@ from qasir.encoding.stopwatch import Stopwatch
 from qasir.errors import VideoError
 from qasir.index.schemas import FAILED
 from qasir.index.spec import EncoderSpec
+from qasir.video.container import Video
 from qasir.video.open_video import open_video
 
 HEADER_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
-        ("duration_s", pa.float64()),  # as its header says; null where it says nothing
+        ("duration_s", pa.float64()),  # as its header says, else its packets; null where neither do
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("fps", pa.float64()),
@@ -55,6 +56,9 @@ _WORK_S = 1.0
 """A stretch takes about so much of a core, within these bounds in seconds of video."""
 _WHOLE = 2.0
 """A video not longer than so many stretches is decoded whole."""
+
+_DEMUXING_S = 2.0
+"""How long packets are read of a file whose header does not say how long it is."""
 
 _is_warm = False
 
@@ -107,8 +111,11 @@ def read_headers(plan: pa.Table, options: EncodeOptions) -> Iterator[pa.Table]:
 def _header(uri: str) -> dict[str, Any]:
     try:
         with open_video(uri) as video:
+            duration_s = video.claimed_duration_s
+            if not duration_s and isinstance(video, Video):
+                duration_s = video.demuxed_duration_s(_DEMUXING_S)
             return {
-                "duration_s": video.claimed_duration_s, "width": video.width, "height": video.height,
+                "duration_s": duration_s, "width": video.width, "height": video.height,
                 "fps": video.frame_rate, "codec": video.codec,
             }  # fmt: skip
     except VideoError as error:

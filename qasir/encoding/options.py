@@ -6,6 +6,7 @@ from typing import Annotated, Any, Protocol
 
 from qasir.encoding.memory import DECODE_MEMORY
 from qasir.errors import SpecError
+from qasir.index.spec import check_fit, check_fps, check_grid, check_precision, check_sampling
 from qasir.options import Doc, Flag, Range, Shown
 from qasir.video.hardware import Decoder, check_decoder
 from qasir.video.super_image import Fit, Sampling
@@ -43,6 +44,16 @@ class EncoderOptions:
     precision: Annotated[str, Doc("auto, fp32, bf16 or fp16.")] = "auto"
     cells: Annotated[bool, Doc("Store an embedding for each cell too.")] = True
     thumbnails: Annotated[bool, Doc("Store a small JPEG of each super image.")] = True
+
+
+def check_values(options: EncoderOptions) -> float:
+    """All of them but the model's own; gives max_gap_s as an encoder spec holds it. Raises SpecError."""
+    check_grid(options.grid)
+    check_fps(options.fps)
+    check_fit(options.fit)
+    check_sampling(options.sampling)
+    check_precision(options.precision)
+    return settled_gap_s(options)
 
 
 class Sampled(Protocol):

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 
-from qasir.encoding.options import EncoderOptions, settled_gap_s
+from qasir.encoding.options import EncoderOptions, check_values, settled_gap_s
 from qasir.errors import ModelError, SpecError
 from qasir.index.index import Index
-from qasir.index.spec import TONE_MAPPED, EncoderSpec, check_fit, check_fps, check_grid, check_precision, check_sampling
+from qasir.index.spec import TONE_MAPPED, EncoderSpec, check_fps, check_sampling
 from qasir.video.corpus import Corpus
 from qasir.vlm.precision import resolve_precision
 from qasir.vlm.sizes import model_sizes
@@ -27,12 +27,7 @@ def prepare(
     one; for a new one device_type() tells what encoders will run on ("cuda" or "cpu"). So does the handling of colours,
     which is that of this version only in a new one. Raises SpecError, ModelError.
     """
-    check_grid(options.grid)
-    check_fps(options.fps)
-    check_fit(options.fit)
-    check_sampling(options.sampling)
-    check_precision(options.precision)
-    max_gap_s = settled_gap_s(options)
+    max_gap_s = check_values(options)
     existing = Index.find(index_uri)
     source = resolve(options.model, options.pretrained)
     sizes = model_sizes(source, options.image_size, cells=options.cells)

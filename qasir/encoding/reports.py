@@ -21,7 +21,7 @@ class Report:
     n_sampled and n_super_images count the segment's own, n_new the super images sent on to be encoded. seconds, cpu_s
     and wait_s are what decoding took (`qasir.encoding.stopwatch.Taken`), told once a segment, as are decoder,
     what decoded it ("cpu" or "cuda"), and fallback, why that was not the GPU where one was asked for
-    (`qasir.video.hardware.FALLBACKS`).
+    (`qasir.video.hardware.FALLBACKS`). ended: when that was, in seconds since the epoch.
     """
 
     video_id: str
@@ -50,6 +50,7 @@ class Report:
     fallback: str | None = None
     cpu_s: float = 0.0
     wait_s: float = 0.0
+    ended: float | None = None
 
     @property
     def failed(self) -> bool:

@@ -100,6 +100,7 @@ REPORT_SCHEMA = pa.schema(
         ("fallback", pa.string()),
         ("cpu_s", pa.float64()),
         ("wait_s", pa.float64()),
+        ("ended", pa.float64()),  # when decoding it ended, in seconds since the epoch
     ]
 )
 """`qasir.encoding.receipts.Report`, which says what its columns mean."""

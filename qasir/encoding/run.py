@@ -261,7 +261,7 @@ class Encoding:
         since = time.perf_counter()
         for committer in self._committers:
             committer.commit()
-        self.throughput.busy_s["commit"] += time.perf_counter() - since
+        self.throughput.committed(time.perf_counter() - since)
 
     def _tell(self) -> None:
         committers = self._committers

@@ -9,6 +9,7 @@ decoding that no sample depends on. Damage that touches no frame a sample depend
 """
 
 import logging
+import time
 from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any
 
 import av.error
 import numpy as np
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -229,12 +231,41 @@ class Video:
 
     @property
     def claimed_duration_s(self) -> float | None:
-        """What any file's header says, or FFmpeg makes of its size and rate; None where neither does. Good for a guess
-        of how much there is to do, and for nothing else."""
+        """What any file's header says, or FFmpeg makes of its size and rate; None where neither does: then
+        `demuxed_duration_s` tells. Good for a guess of how much there is to do, and for nothing else."""
         stated, of_all = self._stream.duration, self._container.duration
         if stated:
             return float(stated * self._time_base)
         return float(Fraction(of_all, av.time_base)) if of_all else None
+
+    def demuxed_duration_s(self, within_s: float) -> float | None:
+        """The same by its packets, of which none is decoded; None where they do not tell. Where they have not ended
+        within so many seconds, the whole is to those read as the file is to the bytes up to there."""
+        ends, n_packets, read_bytes = time.monotonic() + within_s, 0, 0
+        first = end = None
+        for packet in self._packets():
+            n_packets += packet.size > 0
+            read_bytes = max(read_bytes, (packet.pos or 0) + packet.size)
+            if packet.pts is not None:
+                first = packet.pts if first is None else min(first, packet.pts)
+                end = max(end or packet.pts, packet.pts + (packet.duration or self._usual_step()))
+            if time.monotonic() >= ends:
+                break
+        else:
+            read_bytes = self._n_bytes
+        ticks = n_packets * self._usual_step() if first is None or end is None else end - first
+        more = max(1.0, self._n_bytes / read_bytes) if read_bytes else 1.0
+        return float(ticks * self._time_base) * more or None
+
+    def _packets(self) -> Iterator[Packet]:
+        """Those of the stream, of the file opened anew, as far as it can be read."""
+        with open_container(self.uri) as container:
+            try:
+                for packet in container.demux(container.streams[self._stream.index]):
+                    self._alive()
+                    yield packet
+            except av.error.FFmpegError:
+                pass  # whoever decodes it meets that too
 
     @property
     def recorded_at(self) -> datetime | None:
@@ -442,16 +473,10 @@ class Video:
     def _last_timestamp_s(self) -> float:
         """The end of the last frame, from the first one's timestamp, read without decoding anything."""
         first = end = None
-        with open_container(self.uri) as container:
-            stream = container.streams[self._stream.index]
-            try:
-                for packet in container.demux(stream):
-                    self._alive()
-                    if packet.pts is not None:
-                        first = packet.pts if first is None else min(first, packet.pts)
-                        end = max(end or packet.pts, packet.pts + (packet.duration or 0))
-            except av.error.FFmpegError:
-                pass  # whoever decodes it meets that too
+        for packet in self._packets():
+            if packet.pts is not None:
+                first = packet.pts if first is None else min(first, packet.pts)
+                end = max(end or packet.pts, packet.pts + (packet.duration or 0))
         return float((end - first) * self._time_base) if first is not None and end is not None else 0.0
 
     def _sampled_frames(self, hands: _Hands, reading: _Reading) -> Iterator[tuple[VideoFrame, int]]:

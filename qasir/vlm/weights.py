@@ -15,14 +15,10 @@ from typing import Any
 
 from qasir.errors import ModelError
 from qasir.files.readable import reason
+from qasir.vlm.names import FOLDER, HUB, PACKAGED
 from qasir.vlm.open_clip_import import open_clip
 
-PACKAGED = "packaged"
-"""The `pretrained` of a model whose weights come with the library."""
-
-
 _SHA256 = "sha256:"
-_HUB, _FOLDER = "hf-hub:", "local-dir:"
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class VlmSource:
         """The weights file on this machine that a person or the library put there; None for those of a hub or a tag."""
         if self.pretrained == PACKAGED:
             return _packaged_weights(self.model)
-        if self.model.startswith(_FOLDER):
+        if self.model.startswith(FOLDER):
             return _folder_weights(self.model)
         if not self.pretrained or self._tag:
             return None
@@ -59,8 +55,8 @@ class VlmSource:
         if (path := self.checkpoint) is not None:
             return path
         try:
-            if self.model.startswith(_HUB):
-                return Path(open_clip.pretrained.download_pretrained_from_hf(self.model.removeprefix(_HUB)))
+            if self.model.startswith(HUB):
+                return Path(open_clip.pretrained.download_pretrained_from_hf(self.model.removeprefix(HUB)))
             if self._tag:
                 return Path(open_clip.pretrained.download_pretrained(self._tag))
         except (RuntimeError, ValueError, OSError) as error:
@@ -114,10 +110,10 @@ def resolve(model: str, pretrained: str | None = None) -> VlmSource:
     """Check a model's name and weights before anything is built; of a tag and a file of one name the tag counts. Raises
     ModelError that says what exists."""
     register_packaged()
-    if model.startswith(_HUB):
+    if model.startswith(HUB):
         _no_pretrained(model, pretrained)
         return VlmSource(model, "")
-    if model.startswith(_FOLDER):
+    if model.startswith(FOLDER):
         _no_pretrained(model, pretrained)
         _folder_weights(model)
         return VlmSource(model, "")
@@ -158,7 +154,7 @@ def _packaged_weights(model: str) -> Path:
 
 def _folder_weights(model: str) -> Path:
     """open_clip gives random weights, and no error, for a folder without a weights file."""
-    folder = Path(model.removeprefix(_FOLDER))
+    folder = Path(model.removeprefix(FOLDER))
     if not (folder / "open_clip_config.json").is_file():
         raise ModelError(f"no open_clip_config.json in {folder}")
     found = open_clip.factory._find_checkpoint_in_dir(folder)

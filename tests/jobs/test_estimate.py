@@ -6,6 +6,7 @@ import os
 import pytest
 
 from jobs import encode_corpus
+from qasir.video.container import Video
 from tests.conftest import ray_is_up
 from tests.jobs.test_jobs import call
 from tests.videos import write_video
@@ -91,3 +92,21 @@ def test_several_indexes_of_a_file(demo, demo_index, tmp_path):
     tables = facts["choices"][0]["tables"]
     assert sum(tables[0]["super_images"].values()) == 0 < sum(tables[1]["super_images"].values())
     assert json.dumps(facts)
+
+
+def test_a_file_that_does_not_say_how_long_it_is_counts_by_its_packets(tmp_path):
+    path = write_video(tmp_path / "videos" / "a.mkv", 40, container_options={"live": "1"})
+    with Video(str(path)) as video:
+        assert video.claimed_duration_s is None
+    status, text, facts, _ = call(
+        encode_corpus, "--videos", path.parent, "--index", tmp_path / "index", "--estimate", "--json"
+    )
+    assert (status, facts["sample"]["decoded"], facts["sample"]["without_length"]) == (0, 1, 0)
+    assert facts["choices"][0]["super_images"]["value"] >= 1
+    assert "can be opened" not in text
+
+
+def test_a_gpu_that_must_decode_must_be_there(tmp_path):
+    write_video(tmp_path / "a.mp4", 5)
+    *_, error = call(encode_corpus, "--videos", tmp_path, "--index", tmp_path / "i", "--estimate", "--decoder", "cuda")
+    assert str(error) == "--decoder cuda: this machine has no GPU: choose auto or cpu"

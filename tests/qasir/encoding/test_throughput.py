@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from jobs.progress import throughput_lines
 from qasir.encoding.bounds import Capacity
 from qasir.encoding.receipts import Written
 from qasir.encoding.reports import Report
@@ -14,8 +15,10 @@ CPU = Capacity(cores=2, decoders=3, encoders=1, encoder_threads=2)
 GPU = Capacity(cores=2, decoders=3, encoders=1, encoder_threads=0)
 
 
-def report(seconds, cpu_s, wait_s=0.0, n_new=10):
-    return Report("v", "v.mp4", 1, "f", "encoded", n_new=n_new, seconds=seconds, cpu_s=cpu_s, wait_s=wait_s)
+def report(seconds, cpu_s, wait_s=0.0, n_new=10, ended=None):
+    return Report(
+        "v", "v.mp4", 1, "f", "encoded", n_new=n_new, seconds=seconds, cpu_s=cpu_s, wait_s=wait_s, ended=ended
+    )
 
 
 def written(encode_s, cpu_s, n=10, began=None, write_s=0.0):
@@ -92,3 +95,44 @@ def test_a_probe_is_start_up_and_what_it_did_counts():
     assert facts["utilisation"]["encode"] == pytest.approx(0.5)  # five seconds of ten
     assert facts["utilisation"]["decode"] == 0.0
     assert facts["probe"] == {"workers": {"decode": 3, "encode": 1}, "seconds": pytest.approx(30, abs=1)}
+
+
+def test_a_run_in_which_all_failed_was_bound_by_nothing():
+    run = Throughput(grid=3, capacity=CPU, began=time.time() - 12)
+    run.add(report(0.6, cpu_s=0.3, n_new=0))
+    run.committed(0.05)
+    run.ended = run.began + 12
+    facts = run.facts()
+    assert (facts["bottleneck"], facts["bounds"], facts["working_s"]) == (None, None, 12.0)
+    assert facts["utilisation"]["decode"] == pytest.approx(0.6 / (3 * 12), abs=1e-3)
+    assert throughput_lines(facts, super_images=0, video_seconds=0.0) == []
+
+
+def test_the_last_commit_of_a_run_bounds_nothing():
+    def committing(*seconds):
+        run = ran(CPU, report(3.0, 2.0), written(3.0, 2.0))
+        for each in seconds:
+            run.committed(each)
+        return run.bottleneck
+
+    assert committing(15.0) == committing(1.0, 15.0) == "decode"
+    assert committing(15.0, 1.0) == "commit"
+
+
+def test_what_was_done_before_the_first_batch_is_no_part_of_what_came_after():
+    """Ten seconds of decoding before it and two after it are a sixth of four seconds of three decoders."""
+    began = time.time() - 20
+    run = Throughput(capacity=CPU, began=began)
+    run.add(report(10.0, 16.0, wait_s=1.0, ended=began + 14))  # told before the first batch is, and half of it later
+    run.add(written(2.0, 2.0, began=began + 12))
+    run.ended = began + 16
+    facts = run.facts()
+    assert (facts["startup_s"], facts["working_s"]) == (12.0, 4.0)
+    assert facts["busy_s"]["decode"] == 10.0
+    for stage, within in (("decode", 2.0), ("encode", 2.0)):
+        assert facts["utilisation"][stage] * facts["workers"][stage] * facts["working_s"] == pytest.approx(
+            within, abs=0.01
+        )
+    bounds = run.bounds()
+    assert bounds is not None
+    assert bounds.cost.decode_wait_s == 0.1  # the cores were not busy: 3.2 + 2 of their 8 seconds
