@@ -61,10 +61,10 @@ def modified_at(fingerprint: str) -> datetime | None:
     found = _TIME_NS.match(fingerprint)
     if found is None:
         return None
-    time_ns = int(found[1])
     try:
+        time_ns = int(found[1])
         return _EPOCH + timedelta(microseconds=time_ns // 1000) if time_ns else None
-    except OverflowError:  # a time that no calendar has
+    except (ValueError, OverflowError):  # a time that no calendar has
         return None
 
 
