@@ -1,5 +1,6 @@
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from qasir.encoding.options import EncoderOptions
 from qasir.retrieval.recipe import Recipe
@@ -88,7 +89,7 @@ def test_even_sampling_keeps_the_ids_that_studies_have():
 
 
 def test_features_are_called_what_they_are_and_how_they_were_read():
-    common = {"features": "f.h5", "validation_features": "f.h5"}
+    common: dict[str, Any] = {"features": "f.h5", "validation_features": "f.h5"}
     plain = FeatureEncoder("CLIP ViT-L/14", fps=1.0, **common)
     pooled = FeatureEncoder(
         "CLIP ViT-L/14", fps=3.0, columns="0:512", query_features=Path("q.h5"), query_pooling="last", grid=2,
