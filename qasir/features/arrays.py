@@ -1,6 +1,8 @@
 """Features as NumPy writes them: an .npz or .npy an id, whose name without its suffix is the id."""
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +14,21 @@ from qasir.files.readable import reason
 
 KEY = "features"
 """The array of an .npz that is read where there are several, unless another is named."""
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    zipfile.BadZipFile,
+    tokenize.TokenError,
+    zlib.error,
+)
+"""What NumPy and zipfile raise for damaged files: headers that are no Python or ask for too much, packed bytes that do
+not unpack, ways of packing that are not known."""
 
 
 class ArrayFiles:
@@ -39,7 +56,7 @@ class ArrayFiles:
                 return found
             with found:
                 return found[self._key_of(path, found.files)]
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise FeaturesError(f"{path}: cannot be read ({reason(error)}): is it written whole?") from None
 
     def _key_of(self, path: Path, keys: Sequence[str]) -> str:

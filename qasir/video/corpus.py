@@ -213,10 +213,10 @@ def _from_manifest(path: str, store: Store | None, inner: str, rate: Fraction | 
         raise CorpusError(f"no such manifest: {shown(path)}")
     if store is None:
         with open(inner, "rb") as file:
-            named = _of_frames(manifest.named_by(path, file), rate)
+            named = _of_frames(manifest.named_by(path, file, folders=rate is not None), rate)
         return stored_path(str(Path(path).resolve())), look_up(named), Counter()
     with store.filesystem.open_input_file(inner) as remote:
-        named = _of_frames(manifest.named_by(path, cast(BinaryIO, remote)), rate)
+        named = _of_frames(manifest.named_by(path, cast(BinaryIO, remote), folders=rate is not None), rate)
     return without_query(path), look_up(named), Counter()
 
 
@@ -225,7 +225,7 @@ def _of_frames(named: list[Named], rate: Fraction | None) -> list[Named]:
     if rate is None:
         return named
     return [
-        each if each.problem is not None else replace(each, uri=str(FramesUri(each.uri.rstrip("/") + "/", rate)))
+        each if each.problem is not None else replace(each, uri=str(FramesUri.of_folder(each.uri, rate)))
         for each in named
     ]
 

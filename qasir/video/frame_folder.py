@@ -113,8 +113,8 @@ class FrameFolder:
                 self._alive()
                 try:
                     shown = at, self._timed.frame(at)
-                except VideoError:
-                    if not allow_partial:
+                except VideoError as error:
+                    if not allow_partial or error.kind != "decode":
                         raise
                     n_broken += 1
                     shown = at, self._timed.nearest(at)
@@ -177,12 +177,13 @@ class TimedPictures:
 
     def nearest(self, at: int) -> VideoFrame:
         """The picture that stands for one that is damaged: the last whole one before it, else the first one after.
-        Raises VideoError("no_frames") where there is none."""
+        Raises VideoError("no_frames") where there is none, and what else than damage keeps one from being read."""
         for other in [*range(at - 1, -1, -1), *range(at + 1, len(self.pictures))]:
             try:
                 return self.frame(other)
-            except VideoError:
-                continue
+            except VideoError as error:
+                if error.kind != "decode":
+                    raise
         raise VideoError("no_frames", "not one picture can be read")
 
     def read_first(self) -> VideoFrame:

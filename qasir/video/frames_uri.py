@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from qasir.errors import CorpusError
+from qasir.files.uris import RemoteUri, is_remote
 
 MAX_FRAME_RATE = 1000
 _FRAMES = re.compile(r"(?P<place>.*)[?&]frame_rate=(?P<rate>[0-9]+(?:\.[0-9]+)?(?:/[0-9]+)?)", re.DOTALL)
@@ -30,6 +31,14 @@ class FramesUri:
             return None if found is None else cls(found["place"], frame_rate(found["rate"]))
         except CorpusError:  # a rate that is none, so a name that only looks like one
             return None
+
+    @classmethod
+    def of_folder(cls, uri: str, rate: Fraction) -> "FramesUri":
+        """The pictures of a folder (a path or a URI, perhaps with options of the store)."""
+        if is_remote(uri):
+            parts = RemoteUri.parse(uri)
+            return cls(parts.with_key(parts.key.rstrip("/") + "/"), rate)
+        return cls(uri.rstrip("/") + "/", rate)
 
     def __str__(self) -> str:
         begins = "&" if "://" in self.place and re.search(r"\?[A-Za-z][\w.-]*=", self.place) else "?"

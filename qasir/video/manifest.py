@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -42,16 +42,18 @@ class Named:
     problem: str | None = None
 
 
-def named_by(manifest: str, file: BinaryIO) -> list[Named]:
+def named_by(manifest: str, file: BinaryIO, *, folders: bool = False) -> list[Named]:
     """The videos of a manifest (an absolute path or a URI), read from `file`.
 
     Relative ones are names of files beside it. An id that is not given is the path relative to the manifest's folder,
-    or what follows the `://`, without suffix; of a row that names nothing it is the manifest's name and the line.
+    or what follows the `://`, without suffix, but with all of it where rows name folders; of a row that names nothing
+    it is the manifest's name and the line.
     Raises CorpusError, naming the line, for a file that is malformed.
     """
     beside = _Beside.manifest(manifest)
     rows = {".csv": _csv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows}[suffix(manifest)]
-    return [_named(row, beside, number) for number, row in rows(shown(manifest), file)]
+    name = shown if folders else id_of
+    return [_named(row, beside, number, name) for number, row in rows(shown(manifest), file)]
 
 
 def suffix(path: str) -> str:
@@ -78,17 +80,17 @@ class _Beside:
         return self.prefix + name
 
 
-def _named(row: dict[str, Any], beside: _Beside, number: int) -> Named:
+def _named(row: dict[str, Any], beside: _Beside, number: int, name: Callable[[str], str]) -> Named:
     uri, video_id = row.get("uri"), row.get("video_id")
     given = shown(str(video_id)) if video_id not in (None, "") else ""
     if not isinstance(uri, str) or not uri.strip():
         return Named("", given or f"{beside.name}:{number}", f"no uri in line {number} of the manifest")
     if is_remote(uri) or uri.startswith("/") or uri.lower().startswith("file://"):
-        return Named(uri, given or default_id(uri, beside.prefix))
-    return Named(beside.uri(uri), given or id_of(str(PurePosixPath(uri))))
+        return Named(uri, given or default_id(uri, beside.prefix, name))
+    return Named(beside.uri(uri), given or name(str(PurePosixPath(uri))))
 
 
-def default_id(uri: str, prefix: str) -> str:
+def default_id(uri: str, prefix: str, name: Callable[[str], str] = id_of) -> str:
     """The id of a video that has none given: its path relative to a folder (ends in a slash), or all of its path."""
     if is_remote(uri):
         inside = without_query(redacted(uri)).removeprefix(prefix).split("://", 1)[-1]
@@ -96,7 +98,7 @@ def default_id(uri: str, prefix: str) -> str:
         inside = unquote(uri[7:], errors="surrogateescape")
     else:
         inside = uri.removeprefix(prefix)
-    return id_of(str(PurePosixPath(inside.lstrip("/"))))
+    return name(str(PurePosixPath(inside.lstrip("/"))))
 
 
 def _csv_rows(manifest: str, file: BinaryIO) -> Rows:

@@ -3,6 +3,7 @@
 import os
 import posixpath
 import re
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -48,7 +49,7 @@ def pictures_in(folder: str) -> Iterator[Picture]:
     """Those directly in a folder (a path or a URI), in no order. Raises OSError, UriError."""
     if not is_remote(folder):
         path = local_path(folder)
-        for name in os.listdir(path):
+        for name, _, _ in _local_files(path):
             number = number_of(name)
             if number is not None:
                 yield Picture(shown(name), number, _Local(os.path.join(path, name)))
@@ -69,9 +70,7 @@ def look_at(frames: FramesUri, stores: Stores | None = None) -> Look:
             infos = store.filesystem.get_file_info(fs.FileSelector(inside))
             found = [(each.base_name, each.size, each.mtime_ns) for each in infos if each.type == fs.FileType.File]
         else:
-            with os.scandir(local_path(frames.place)) as entries:
-                pictures = [entry for entry in entries if number_of(entry.name) is not None]
-                found = [(each.name, (status := each.stat()).st_size, status.st_mtime_ns) for each in pictures]
+            found = list(_local_files(local_path(frames.place)))
     except NotADirectoryError:
         return Look.missing("a file, not a folder of pictures")
     except OSError as error:
@@ -79,6 +78,23 @@ def look_at(frames: FramesUri, stores: Stores | None = None) -> Look:
     except ValueError as error:  # UriError too, and a name that can be none
         return Look.unreachable(str(error))
     return look_of(frames, [each for each in found if number_of(each[0]) is not None])
+
+
+def _local_files(folder: str) -> Iterator[tuple[str, int, int]]:
+    """(name, bytes, nanoseconds) of the files called like pictures, through links too; what is no file, or a link that
+    leads nowhere, is left out, as a walk leaves it out."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if number_of(entry.name) is None:
+                continue
+            try:
+                status = entry.stat()
+            except OSError as error:
+                if Look.failed(error).is_missing:
+                    continue
+                raise
+            if stat.S_ISREG(status.st_mode):
+                yield entry.name, status.st_size, status.st_mtime_ns
 
 
 def look_of(frames: FramesUri, found: list[tuple[str, int, int]]) -> Look:

@@ -196,7 +196,7 @@ def frame_folders(
     videos = []
     for folder, inside in itertools.groupby(files, key=lambda found: posixpath.dirname(found[0])):
         below = start + (folder + "/" if folder else "")
-        frames = FramesUri(stored_path(below) if store is None else store.uri(below).rstrip("/") + "/", rate)
+        frames = FramesUri.of_folder(stored_path(below) if store is None else store.uri(below), rate)
         looks = [(posixpath.basename(path), *_size_and_time(look)) for path, look in inside]
         name = shown(folder or posixpath.basename(root.rstrip("/")) or "frames")
         videos.append(look_of(frames, looks).video(name, str(frames)))

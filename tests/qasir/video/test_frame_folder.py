@@ -170,6 +170,29 @@ def test_the_fingerprint_follows_pictures_and_rate(tmp_path):
     assert current_fingerprint(video.uri) == "missing"
 
 
+def test_what_is_no_file_is_no_picture(tmp_path):
+    folder = drawn(tmp_path / "v", [1, 2, 3])
+    (folder / "frame_99.png").mkdir()
+    (folder / "frame_50.png").symlink_to(tmp_path / "gone")
+    (video,) = list_videos(str(folder), rate="3").videos
+    assert current_fingerprint(video.uri) == video.fingerprint
+    assert opened(folder).stated_duration_s == 1.0
+
+
+def test_folders_in_a_manifest_keep_all_of_their_names(tmp_path):
+    for name in ("show.s01e01", "show.s01e02"):
+        drawn(tmp_path / name, [1])
+    listed = tmp_path / "list.csv"
+    listed.write_text("uri\nshow.s01e01\nshow.s01e02/\n")
+    assert [video.video_id for video in list_videos(str(listed), rate="3").videos] == ["show.s01e01", "show.s01e02"]
+
+
+def test_a_folder_on_an_object_store_keeps_its_options():
+    frames = FramesUri.of_folder("s3://bucket/v 1?region=eu-west-1", Fraction(3))
+    assert str(frames) == "s3://bucket/v 1/?region=eu-west-1&frame_rate=3"
+    assert FramesUri.parse(str(frames)) == frames
+
+
 def test_they_are_encoded_like_files(tmp_path):
     folder = drawn(tmp_path / "frames" / "v", range(1, 13))
     listed = tmp_path / "frames?frame_rate=3"
