@@ -4,6 +4,7 @@ called in processes that may die of a file. Imports neither torch nor Lance."""
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
@@ -129,10 +130,23 @@ def time_decoding(
 ) -> Iterator[pa.Table]:
     """TIMING_SCHEMA, one table a choice. choices: by their number the specs of a run's indexes; the subject's `needs`
     are the same for all."""
-    logging.getLogger("qasir").setLevel(logging.ERROR)  # what fails is told by the timings
     for number, specs in choices.items():
-        _warm_up(subject, specs, options)
-        yield pa.Table.from_pylist([vars(_timed(subject, number, specs, options))], schema=TIMING_SCHEMA)
+        with _quiet():
+            _warm_up(subject, specs, options)
+            timing = _timed(subject, number, specs, options)
+        yield pa.Table.from_pylist([vars(timing)], schema=TIMING_SCHEMA)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What fails is told by the timings."""
+    logger = logging.getLogger("qasir")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _warm_up(subject: Subject, specs: Sequence[EncoderSpec], options: EncodeOptions) -> None:
