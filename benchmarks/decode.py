@@ -43,6 +43,11 @@ class Measured:
     shares: dict[str, float] | None = None
 
     @property
+    def what(self) -> tuple[str, int, int, float, str]:
+        """What was measured, whatever came of it."""
+        return self.codec, self.height, self.gop, self.fps, self.way
+
+    @property
     def speed(self) -> float:
         return self.video_s / self.cpu_s
 
@@ -80,17 +85,11 @@ def main(
             if not results:
                 continue
             best = min(results, key=lambda result: result["cpu_s"])
-            found = [each for each in found if not _same(each, file, fps, name)]
-            found.append(Measured(file.codec, file.height, file.gop, fps, name, video_s=file.duration_s, **best))
+            new = Measured(file.codec, file.height, file.gop, fps, name, video_s=file.duration_s, **best)
+            found = [*(each for each in found if each.what != new.what), new]
             kept.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
-            print(f"{file.codec} {file.height} lines, GOP {file.gop} s: {name}: {found[-1].speed:,.1f}", flush=True)
+            print(f"{file.codec} {file.height} lines, GOP {file.gop} s: {name}: {new.speed:,.1f}", flush=True)
     print(table(found))
-
-
-def _same(measured: Measured, file: File, fps: float, way: str) -> bool:
-    return (measured.codec, measured.height, measured.gop, measured.fps, measured.way) == (
-        file.codec, file.height, file.gop, fps, way,
-    )  # fmt: skip
 
 
 # The ways to sample. Each runs in a process of its own and prints {n_samples, cpu_s, shares}.
@@ -129,31 +128,30 @@ def _in_python(python: str, way: str, file: File, fps: float, *more: str) -> dic
 
 
 def _ffmpeg_uniform(file: File, fps: float) -> dict[str, Any] | None:
-    cell = SIDE // GRID
-    filters = f"fps={fps},scale={cell}:{cell}:flags=bicubic,format=rgb24,tile={GRID}x{GRID}"
-    whole = _ffmpeg(file, ["-vf", filters])
-    decoded = _ffmpeg(file, [])
-    if whole is None or decoded is None:
-        return None
-    share = min(1.0, decoded / whole)
-    n = int(file.duration_s * fps) + 1
-    return {"n_samples": n, "cpu_s": whole, "shares": {"decode": share, "scale and tile": 1.0 - share}}
+    return _ffmpeg_tiled(file, f"fps={fps}", int(file.duration_s * fps) + 1)
 
 
 def _ffmpeg_keyframes(file: File, fps: float) -> dict[str, Any] | None:
+    thinned = f"select='isnan(prev_selected_t)+gte(floor(t*{fps}),floor(prev_selected_t*{fps})+1)'"
+    n_samples = int(file.duration_s * min(fps, 1 / file.gop)) + 1
+    return _ffmpeg_tiled(file, thinned, n_samples, ["-vsync", "0"], ["-skip_frame", "nokey"])
+
+
+def _ffmpeg_tiled(
+    file: File, thinned: str, n_samples: int, output: Sequence[str] = (), decoder: Sequence[str] = ()
+) -> dict[str, Any] | None:
+    """Of frames that a filter leaves, beside what decoding alone takes."""
     cell = SIDE // GRID
-    thinned = f"select='isnan(prev_selected_t)+gte(floor(t*{fps}),floor(prev_selected_t*{fps})+1)',"
-    filters = f"{thinned}scale={cell}:{cell}:flags=bicubic,format=rgb24,tile={GRID}x{GRID}"
-    whole = _ffmpeg(file, ["-vsync", "0", "-vf", filters], ["-skip_frame", "nokey"])
-    decoded = _ffmpeg(file, ["-vsync", "0"], ["-skip_frame", "nokey"])
+    filters = f"{thinned},scale={cell}:{cell}:flags=bicubic,format=rgb24,tile={GRID}x{GRID}"
+    whole = _ffmpeg(file, [*output, "-vf", filters], decoder)
+    decoded = _ffmpeg(file, output, decoder)
     if whole is None or decoded is None:
         return None
     share = min(1.0, decoded / whole)
-    n = int(file.duration_s * min(fps, 1 / file.gop)) + 1
-    return {"n_samples": n, "cpu_s": whole, "shares": {"decode": share, "scale and tile": 1.0 - share}}
+    return {"n_samples": n_samples, "cpu_s": whole, "shares": {"decode": share, "scale and tile": 1.0 - share}}
 
 
-def _ffmpeg(file: File, output: list[str], decoder: Sequence[str] = ()) -> float | None:
+def _ffmpeg(file: File, output: Sequence[str], decoder: Sequence[str] = ()) -> float | None:
     """CPU-seconds of the program, on one thread."""
     program = shutil.which("ffmpeg")
     if program is None:

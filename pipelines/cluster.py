@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from pipelines.growth import UNTOLD, has_bare_head, node_groups
-from pipelines.local_ray import few_daemons
+from pipelines.local_ray import few_daemons, is_here
 from qasir.video.hardware import CUDA, gpu_places, no_gpu_in
 
 _RAY_SETTINGS = {
@@ -36,11 +36,6 @@ _KEEP_S = 0.01
 
 
 _early: "_Early | None" = None
-
-
-def is_here() -> bool:
-    """Whether this process has, or would start, a Ray of its own on this machine."""
-    return not os.environ.get("RAY_ADDRESS")
 
 
 def connect() -> None:
@@ -223,7 +218,7 @@ def node_memory() -> float:
 
 def grows_untold() -> bool:
     """Whether an autoscaler may add nodes of which it does not say how many: KubeRay's, say."""
-    return bool(os.environ.get("RAY_ADDRESS")) and not node_groups() and has_bare_head()
+    return not is_here() and not node_groups() and has_bare_head()
 
 
 def grows() -> bool:

@@ -12,8 +12,9 @@ from typing import Any
 import ray
 import torch
 
-from pipelines.cluster import check_gpus, check_gpus_here, connect, is_here, total_cpus, total_gpus
+from pipelines.cluster import check_gpus, check_gpus_here, connect, encoder_device, total_cpus
 from pipelines.encode import cluster_workers
+from pipelines.local_ray import is_here
 from pipelines.workers import SUSPECT_CPUS, Workers
 from qasir.encoding.bounds import Capacity
 from qasir.encoding.estimate import Estimate, estimate
@@ -37,12 +38,9 @@ _NODES_S = 900.0
 
 def device_without_starting(gpus_per_encoder: float | None) -> str:
     """As `pipelines.cluster.encoder_device`, without starting Ray."""
-    if gpus_per_encoder is not None:
-        return "cuda" if gpus_per_encoder else "cpu"
-    if is_here():
+    if gpus_per_encoder is None and is_here():
         return "cuda" if torch.cuda.is_available() else "cpu"
-    connect()
-    return "cuda" if total_gpus() else "cpu"
+    return encoder_device(gpus_per_encoder)
 
 
 def estimate_corpus(

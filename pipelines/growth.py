@@ -1,6 +1,5 @@
 """What nodes an autoscaler may add to the cluster that this process has joined."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 import ray
 import yaml
+
+from pipelines.local_ray import is_here
 
 _CLUSTER_FILE = "~/ray_bootstrap_config.yaml"
 """Where `ray up` puts a cluster's file on its head, on which jobs run. Ray's own autoscaler tells no one else of it."""
@@ -26,7 +27,7 @@ class NodeGroup:
 
 def node_groups() -> list[NodeGroup]:
     """The kinds of nodes that may come, as far as anybody says."""
-    if not os.environ.get("RAY_ADDRESS"):
+    if is_here():
         return []
     config = ray._private.state.state.get_cluster_config()  # there is no public one; Ray Data itself asks this way
     if config is not None and config.node_group_configs:

@@ -2,7 +2,6 @@
 each read, convert and write some videos. The driver commits either way."""
 
 import logging
-import os
 from collections.abc import Generator, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -11,6 +10,7 @@ import pyarrow as pa
 import ray
 
 from pipelines.cluster import connect, total_cpus
+from pipelines.local_ray import is_here
 from qasir.encoding.bounds import Capacity
 from qasir.encoding.feature_corpus import FeatureCorpus
 from qasir.encoding.import_features import BYTES_AT_ONCE, FeatureStages, told
@@ -52,7 +52,7 @@ def import_features(
 def on_ray(features: FeatureCorpus) -> bool:
     """Whether there is a cluster (RAY_ADDRESS, which submitted jobs have too) and enough to read for it. On one machine
     nothing is gained: see docs/features.md."""
-    return bool(os.environ.get("RAY_ADDRESS")) and features.n_bytes >= LARGE
+    return not is_here() and features.n_bytes >= LARGE
 
 
 class Files:

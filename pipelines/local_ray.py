@@ -1,11 +1,18 @@
-"""Starts a local Ray without the daemons that only a cluster or a person at a dashboard has use for."""
+"""When Ray is of this machine alone, and how it starts then: without the daemons that only a cluster or a person at a
+dashboard has use for."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray._private.node
 import ray._private.services
+
+
+def is_here() -> bool:
+    """Whether this process has, or would start, a Ray of its own on this machine."""
+    return not os.environ.get("RAY_ADDRESS")
 
 
 @contextmanager

@@ -22,6 +22,16 @@ MAX_GAP_S = 4.0
 """The longest that keyframe sampling goes without a sample, in seconds, where --fps does not ask for less often."""
 
 
+SamplingOption = Annotated[
+    Sampling, Doc("uniform, frames at even distances, or keyframes, which need no others decoded.")
+]
+MaxGapOption = Annotated[
+    float | None,
+    Doc("With --sampling keyframes: where two are further apart, frames between them are decoded."),
+    Shown("4s"),
+]
+
+
 @dataclass(frozen=True)
 class EncoderOptions:
     """What decides an index's rows, as given; `pretrained` and `image_size` None mean the model's own, `max_gap_s` None
@@ -31,14 +41,8 @@ class EncoderOptions:
     pretrained: Annotated[str | None, Doc("open_clip tag or the path of a checkpoint.")] = None
     grid: Annotated[int, Doc("N: a super image holds N x N frames.")] = 3
     fps: Annotated[float, Doc("Frames sampled per second of video.")] = 1.0
-    sampling: Annotated[
-        Sampling, Doc("uniform, frames at even distances, or keyframes, which need no others decoded.")
-    ] = "uniform"
-    max_gap_s: Annotated[
-        float | None,
-        Doc("With --sampling keyframes: where two are further apart, frames between them are decoded."),
-        Shown("4s"),
-    ] = None
+    sampling: SamplingOption = "uniform"
+    max_gap_s: MaxGapOption = None
     image_size: Annotated[int | None, Doc("Pixels a side of a super image."), Shown("the model's")] = None
     fit: Annotated[Fit, Doc("How a frame fills its cell: squash or letterbox.")] = "squash"
     precision: Annotated[str, Doc("auto, fp32, bf16 or fp16.")] = "auto"

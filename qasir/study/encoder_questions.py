@@ -1,7 +1,7 @@
 """Questions about encoders: grid, resolution, model, single frames for super images, keyframes for evenly spaced ones,
 and moments of all lengths."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import log
 
 from qasir.evaluation.report.evaluation_charts import Point
@@ -106,12 +106,7 @@ def sparse(results: Sequence[Result]) -> Finding:
         f"{shown(image)}, as many single frames {shown(frames)}, a difference of {change(image, frames)}."
         for image, frames in pairs
     ]
-    series = []
-    for what, side in (("super images", 0), ("single frames", 1)):
-        for key in dict.fromkeys(name(pair[0]) for pair in pairs):
-            chosen = [pair for pair in pairs if name(pair[0]) == key]
-            points = [point_of(pair[side], pair[0]["grid"]) for pair in chosen]
-            series.append(Series(key + what, sorted(points, key=lambda point: point.cost)))
+    series = _by_grid(pairs, ("super images", "single frames"), name)
     chart = series_chart(series, Axis("N, and as many single frames as super images of N x N"), SUMR)
     return Finding(question, sentences, chart)
 
@@ -128,12 +123,20 @@ def keyframes(results: Sequence[Result]) -> Finding:
         f"{change(one, other)}."
         for one, other in pairs
     ]
+    series = _by_grid(pairs, ("keyframes", "evenly spaced frames"), name)
+    return Finding(question, sentences, series_chart(series, Axis("N: a super image holds N x N frames"), SUMR))
+
+
+def _by_grid(
+    pairs: Sequence[tuple[Result, Result]], sides: tuple[str, str], name: Callable[[Result], str]
+) -> list[Series]:
+    """Both sides of pairs over the N of the first ones, a line for each name of those."""
     series = []
-    for what, side in (("keyframes", 0), ("evenly spaced frames", 1)):
+    for side, what in enumerate(sides):
         for key in dict.fromkeys(name(pair[0]) for pair in pairs):
             points = [point_of(pair[side], pair[0]["grid"]) for pair in pairs if name(pair[0]) == key]
             series.append(Series(key + what, sorted(points, key=lambda point: point.cost)))
-    return Finding(question, sentences, series_chart(series, Axis("N: a super image holds N x N frames"), SUMR))
+    return series
 
 
 def keyframe_pairs(results: Sequence[Result]) -> list[tuple[Result, Result]]:

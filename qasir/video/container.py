@@ -100,6 +100,25 @@ class _Reading:
         return End(self.duration_s if scheduled_s is None else scheduled_s, self.decode_errors)
 
 
+@dataclass
+class _Span:
+    """From the first timestamp of packets to where the last of their frames ends, in ticks."""
+
+    first: int | None = None
+    end: int | None = None
+
+    def add(self, packet: Packet, step: int) -> None:
+        """step: how long a frame lasts whose packet does not say."""
+        if packet.pts is not None:
+            self.first = packet.pts if self.first is None else min(self.first, packet.pts)
+            self.end = max(self.end or packet.pts, packet.pts + (packet.duration or step))
+
+    @property
+    def ticks(self) -> int | None:
+        """None without any timestamp."""
+        return None if self.first is None or self.end is None else self.end - self.first
+
+
 class _Hand:
     """Where one clock stands, in ticks of the stream's time base since the first displayed frame."""
 
@@ -242,18 +261,16 @@ class Video:
         """The same by its packets, of which none is decoded; None where they do not tell. Where they have not ended
         within so many seconds, the whole is to those read as the file is to the bytes up to there."""
         ends, n_packets, read_bytes = time.monotonic() + within_s, 0, 0
-        first = end = None
+        step, span = self._usual_step(), _Span()
         for packet in self._packets():
             n_packets += packet.size > 0
             read_bytes = max(read_bytes, (packet.pos or 0) + packet.size)
-            if packet.pts is not None:
-                first = packet.pts if first is None else min(first, packet.pts)
-                end = max(end or packet.pts, packet.pts + (packet.duration or self._usual_step()))
+            span.add(packet, step)
             if time.monotonic() >= ends:
                 break
         else:
             read_bytes = self._n_bytes
-        ticks = n_packets * self._usual_step() if first is None or end is None else end - first
+        ticks = n_packets * step if span.ticks is None else span.ticks
         more = max(1.0, self._n_bytes / read_bytes) if read_bytes else 1.0
         return float(ticks * self._time_base) * more or None
 
@@ -294,8 +311,7 @@ class Video:
         if not is_high_range(self._stream.codec_context.color_trc):
             return DEFAULT_PEAK_NITS
         try:
-            with Video(self.uri, alive=self._alive) as again:
-                return stated_peak(again.read_first()) or DEFAULT_PEAK_NITS
+            return self._beginning[1] or DEFAULT_PEAK_NITS
         except VideoError as error:  # whoever reads on meets it too
             log.debug("%s: no first frame: %s", self.uri, error)
             return DEFAULT_PEAK_NITS
@@ -369,7 +385,7 @@ class Video:
         found = survey(self._container, self._stream, n_packets=self._stated_packets, alive=self._alive)
         if self._is_cut():
             raise Inexact("cut short")
-        origin = self._first_timestamp()  # a frame that is announced may not come out
+        origin, _ = self._beginning  # a frame that is announced may not come out
         shown = found.shown[found.shown >= origin] - origin
         if len(shown) == 0 or shown[0] > 0:
             raise Inexact("a frame that no packet announced")
@@ -380,11 +396,14 @@ class Video:
         keys, hidden = (array("q", (ticks - origin).tobytes()) for ticks in (found.keys, found.hidden))
         return Timeline(self._time_base, origin, array("q", shown.tobytes()), keys, end, hidden)
 
-    def _first_timestamp(self) -> int:
+    @cached_property
+    def _beginning(self) -> tuple[int, float | None]:
+        """(timestamp, stated brightness in nits) of the first displayed frame, of the file opened anew. Raises
+        VideoError."""
         with Video(self.uri, alive=self._alive) as other:
-            other.read_first()
+            frame = other.read_first()
             assert other._first is not None
-            return other._first
+            return other._first, stated_peak(frame)
 
     def _decoded_timeline(self, allow_partial: bool) -> Timeline:
         """The same by decoding every frame."""
@@ -472,12 +491,10 @@ class Video:
 
     def _last_timestamp_s(self) -> float:
         """The end of the last frame, from the first one's timestamp, read without decoding anything."""
-        first = end = None
+        span = _Span()
         for packet in self._packets():
-            if packet.pts is not None:
-                first = packet.pts if first is None else min(first, packet.pts)
-                end = max(end or packet.pts, packet.pts + (packet.duration or 0))
-        return float((end - first) * self._time_base) if first is not None and end is not None else 0.0
+            span.add(packet, 0)
+        return float((span.ticks or 0) * self._time_base)
 
     def _sampled_frames(self, hands: _Hands, reading: _Reading) -> Iterator[tuple[VideoFrame, int]]:
         def next_sample(tick: int) -> int | None:

@@ -19,13 +19,12 @@ from av.video.frame import VideoFrame
 from qasir.errors import VideoError
 from qasir.video.container import stated_rate, video_stream
 from qasir.video.limits import check_size, out_of_memory
-from qasir.video.opening import DECODER_OPTIONS, open_container
+from qasir.video.opening import DECODER_OPTIONS, STEPS_BACK_S, open_container
 from qasir.video.painter import quarter_turns
 from qasir.video.tone_map import DEFAULT_PEAK_NITS, stated_peak
 
 log = logging.getLogger(__name__)
 
-_STEPS_BACK_S = (0, 2, 10, 60)
 _ROUGH, _ROUGH_BYTES = "mpeg", 32 << 20
 """A demuxer of packets with few timestamps: after a seek, where many frames share a packet, they are off by one. Files
 up to so many bytes are decoded from the start; in larger ones, frames take a packet or more each."""
@@ -140,7 +139,7 @@ class Footage:
         """Packets from a keyframe that is not after `target`, in ticks; None when seeking finds none or is inexact."""
         if self._container.format.name == _ROUGH and self._container.size <= _ROUGH_BYTES:
             return None
-        for back_s in _STEPS_BACK_S:
+        for back_s in STEPS_BACK_S:
             wanted = int(target - back_s / self._time_base)
             if wanted <= self._first:
                 return None

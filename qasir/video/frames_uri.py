@@ -41,7 +41,7 @@ class FramesUri:
         return cls(uri.rstrip("/") + "/", rate)
 
     def __str__(self) -> str:
-        begins = "&" if "://" in self.place and re.search(r"\?[A-Za-z][\w.-]*=", self.place) else "?"
+        begins = "&" if is_remote(self.place) and RemoteUri.parse(self.place).query else "?"
         return f"{self.place}{begins}frame_rate={self.rate}"
 
 

@@ -20,13 +20,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from qasir.video.limits import out_of_memory
-from qasir.video.opening import packets_until
+from qasir.video.opening import STEPS_BACK_S, packets_until
 
 _REORDER = 32
 """Packets past a keyframe to know all timestamps before it: twice what any codec can reorder."""
 _MAX_PACKETS, _MAX_BYTES = 1024, 32 << 20
-_STEPS_BACK_S = (0, 2, 10, 60)
-
 
 _NOT_REORDERED = ("h264", "hevc", "vvc")
 """Codecs whose packets FFmpeg gives no timestamps in the order of display where the container has none (onein_oneout
@@ -54,6 +52,36 @@ class FrameDecoder(Protocol):
     def flush_buffers(self) -> None: ...
 
 
+class ExactDecoder:
+    """The decoder of one stream, for a reader that cannot do with less than it asked for: what it raises on damage is
+    `Inexact`, and VideoError where there is no memory."""
+
+    def __init__(self, decoder: FrameDecoder) -> None:
+        self._decoder = decoder
+        self._skipping = False
+
+    def decode(self, packet: Packet | None) -> list[VideoFrame]:
+        """The frames that come out with a packet, or with None those that are left."""
+        try:
+            return list(self._decoder.decode(packet))
+        except av.error.EOFError:
+            return []
+        except MemoryError:
+            raise out_of_memory() from None
+        except av.error.FFmpegError as error:
+            raise Inexact(str(error)) from None
+
+    def skip_unreferenced(self, skip: bool) -> None:
+        """Whether the next packets' frames are left out where no other refers to them."""
+        if skip != self._skipping:
+            self._decoder.skip_frame = "NONREF" if skip else "DEFAULT"
+            self._skipping = skip
+
+    def flush(self) -> None:
+        """Forget what was decoded: another stretch follows."""
+        self._decoder.flush_buffers()
+
+
 class Lookahead:
     """Reads one video stream. Times are in the stream's ticks; those given and taken count from the first displayed
     frame.
@@ -78,13 +106,12 @@ class Lookahead:
     ) -> None:
         self._container = container
         self._stream = stream
-        self._codec: FrameDecoder = decoder or stream.codec_context
+        self._decoder = ExactDecoder(decoder or stream.codec_context)
         self._next_sample = next_sample
         self._start = start
         self._max_gap = max_gap
         self._alive = alive
         self._first: int | None = None
-        self._skipping = False
         self._expected = n_packets
         self._restart()
 
@@ -116,8 +143,8 @@ class Lookahead:
             if self._floor is not None and packet.pts is not None and packet.pts < self._floor:
                 continue  # shown before the keyframe we started at: refers to what was left out
             self._let_skip(packet)
-            yield from self._checked(self._decode(packet))
-        yield from self._checked(self._decode(None))
+            yield from self._checked(self._decoder.decode(packet))
+        yield from self._checked(self._decoder.decode(None))
         if not self._known or self._last != self._known[-1]:
             raise Inexact("the last frame did not come out")
 
@@ -197,17 +224,17 @@ class Lookahead:
         self._floor = next(pts for number, pts in self._keys if number == ahead[-1])
         while self._n_taken + 1 < ahead[-1]:
             self._take()
-        self._codec.flush_buffers()
+        self._decoder.flush()
         return True
 
     def _seek(self, target: int) -> None:
         """Continue at a keyframe at or before `target`. Raises Inexact if the container finds none."""
         time_base = self._stream.time_base
         assert time_base is not None
-        for back in _STEPS_BACK_S:
+        for back in STEPS_BACK_S:
             try:
                 self._container.seek(int(target - back / time_base), stream=self._stream)
-                self._codec.flush_buffers()
+                self._decoder.flush()
                 self._restart()
                 self._expected = 0
                 packet = next(self._packets, None)
@@ -234,9 +261,7 @@ class Lookahead:
             and not packet.is_discard
             and not self._is_shown(packet.pts)
         )
-        if skip != self._skipping:
-            self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
-            self._skipping = skip
+        self._decoder.skip_unreferenced(skip)
 
     def _is_shown(self, pts: int) -> bool:
         """Whether a sample falls on the frame of this timestamp, or it is one of the video's last two."""
@@ -246,16 +271,6 @@ class Lookahead:
         assert self._first is not None
         sample = self._next_sample(pts - self._first)
         return sample is not None and sample + self._first < self._known[after]
-
-    def _decode(self, packet: Packet | None) -> list[VideoFrame]:
-        try:
-            return list(self._codec.decode(packet))
-        except av.error.EOFError:
-            return []
-        except MemoryError:
-            raise out_of_memory() from None
-        except av.error.FFmpegError as error:
-            raise Inexact(str(error)) from None
 
     def _checked(self, frames: list[VideoFrame]) -> Iterator[tuple[VideoFrame, int, int | None]]:
         for frame in frames:

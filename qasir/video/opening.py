@@ -25,6 +25,8 @@ CONTAINERS = (
 """FFmpeg's demuxers of one file that holds video, by name: containers, and the bare streams that cameras and encoders
 write. What names other files or addresses is not among them (hls, dash, concat, image2, sdp, mlv, ...), and what a file
 is, its content says, whatever its suffix."""
+STEPS_BACK_S = (0, 2, 10, 60)
+"""How long before a time a keyframe is sought in turn, until one is found that is not after it."""
 DECODER_OPTIONS = {"max_pixels": str(MAX_FRAME_PIXELS)}
 """For the codec context of every stream that is decoded."""
 _OPTIONS = {"format_whitelist": ",".join(CONTAINERS), **DECODER_OPTIONS}

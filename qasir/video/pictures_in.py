@@ -25,10 +25,13 @@ _MOST_DIGITS = 18
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a folder: its name, the last number in it, and how to get its bytes (OSError)."""
+    """A picture of a folder: its name, the last number in it, what its file says, and how to get its bytes
+    (OSError)."""
 
     name: str
     number: int
+    size_bytes: int
+    mtime_ns: int
     read: Callable[[], bytes]
 
     @property
@@ -45,56 +48,46 @@ def number_of(name: str) -> int | None:
     return int(digits[-1])
 
 
-def pictures_in(folder: str) -> Iterator[Picture]:
-    """Those directly in a folder (a path or a URI), in no order. Raises OSError, UriError."""
-    if not is_remote(folder):
-        path = local_path(folder)
-        for name, _, _ in _local_files(path):
-            number = number_of(name)
-            if number is not None:
-                yield Picture(shown(name), number, _Local(os.path.join(path, name)))
+def pictures_in(folder: str, stores: Stores | None = None) -> Iterator[Picture]:
+    """Those directly in a folder (a path or a URI), in no order. What is no file, or a link that leads nowhere, is left
+    out, as a walk leaves it out. Raises OSError, UriError."""
+    if is_remote(folder):
+        store, inside = (stores or Stores()).at(folder)
+        for info in store.filesystem.get_file_info(fs.FileSelector(inside)):
+            number = number_of(info.base_name)
+            if info.type == fs.FileType.File and number is not None:
+                yield Picture(info.base_name, number, info.size, info.mtime_ns, _Remote(store, info.path))
         return
-    store, inside = Stores().at(folder)
-    for info in store.filesystem.get_file_info(fs.FileSelector(inside)):
-        number = number_of(info.base_name)
-        if info.type == fs.FileType.File and number is not None:
-            yield Picture(info.base_name, number, _Remote(store, info.path))
+    with os.scandir(local_path(folder)) as entries:
+        for entry in entries:
+            number = number_of(entry.name)
+            if number is None or (status := _status(entry)) is None or not stat.S_ISREG(status.st_mode):
+                continue
+            yield Picture(shown(entry.name), number, status.st_size, status.st_mtime_ns, _Local(entry.path))
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Of what it leads to; None where that is not there."""
+    try:
+        return entry.stat()
+    except OSError as error:
+        if Look.failed(error).is_missing:
+            return None
+        raise
 
 
 def look_at(frames: FramesUri, stores: Stores | None = None) -> Look:
     """What is known of a folder of pictures: bytes in all, and a fingerprint over the rate and the names, sizes and
     times of its pictures."""
     try:
-        if is_remote(frames.place):
-            store, inside = (stores or Stores()).at(frames.place)
-            infos = store.filesystem.get_file_info(fs.FileSelector(inside))
-            found = [(each.base_name, each.size, each.mtime_ns) for each in infos if each.type == fs.FileType.File]
-        else:
-            found = list(_local_files(local_path(frames.place)))
+        found = [(each.name, each.size_bytes, each.mtime_ns) for each in pictures_in(frames.place, stores)]
     except NotADirectoryError:
         return Look.missing("a file, not a folder of pictures")
     except OSError as error:
         return Look.failed(error)
     except ValueError as error:  # UriError too, and a name that can be none
         return Look.unreachable(str(error))
-    return look_of(frames, [each for each in found if number_of(each[0]) is not None])
-
-
-def _local_files(folder: str) -> Iterator[tuple[str, int, int]]:
-    """(name, bytes, nanoseconds) of the files called like pictures, through links too; what is no file, or a link that
-    leads nowhere, is left out, as a walk leaves it out."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if number_of(entry.name) is None:
-                continue
-            try:
-                status = entry.stat()
-            except OSError as error:
-                if Look.failed(error).is_missing:
-                    continue
-                raise
-            if stat.S_ISREG(status.st_mode):
-                yield entry.name, status.st_size, status.st_mtime_ns
+    return look_of(frames, found)
 
 
 def look_of(frames: FramesUri, found: list[tuple[str, int, int]]) -> Look:
@@ -102,8 +95,8 @@ def look_of(frames: FramesUri, found: list[tuple[str, int, int]]) -> Look:
     if not found:
         return Look.missing("no folder with numbered pictures")
     digest = blake2b(str(frames.rate).encode(), digest_size=8)
-    for name, size, mtime_ns in sorted(found):
-        digest.update(f"\0{shown(name)}\0{size}\0{mtime_ns}".encode())
+    for name, size, mtime_ns in sorted((shown(name), *about) for name, *about in found):
+        digest.update(f"\0{name}\0{size}\0{mtime_ns}".encode())
     size_bytes = sum(size for _, size, _ in found)
     latest = max(mtime_ns for _, _, mtime_ns in found)
     return Look(size_bytes, f"{size_bytes}-{latest}-{digest.hexdigest()}")

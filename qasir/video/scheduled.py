@@ -15,10 +15,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from qasir.video.limits import out_of_memory
-from qasir.video.lookahead import FrameDecoder, Inexact
-
-_STEPS_BACK_S = (0, 2, 10, 60)
+from qasir.video.lookahead import ExactDecoder, FrameDecoder, Inexact
+from qasir.video.opening import STEPS_BACK_S
 
 
 class ScheduledFrames:
@@ -41,11 +39,10 @@ class ScheduledFrames:
     ) -> None:
         self._container = container
         self._stream = stream
-        self._codec: FrameDecoder = decoder or stream.codec_context
+        self._decoder = ExactDecoder(decoder or stream.codec_context)
         self._wanted = wanted
         self._seeks = seeks
         self._alive = alive
-        self._skipping = False
         self._packets: Iterator[Packet] = container.demux(stream)
         self._again: deque[Packet] = deque()  # of the next group of pictures, already decoded for the one before
 
@@ -69,35 +66,20 @@ class ScheduledFrames:
 
     def _from(self, start: int, wanted: Sequence[int]) -> Iterator[VideoFrame]:
         """Decodes from the keyframe at `start` what these frames refer to, and them."""
-        self._codec.flush_buffers()
+        self._decoder.flush()
         shown, missing = set(wanted), set(wanted)
         fed: list[Packet] = []
         packet: Packet | None = self._keyframe(start)
         while packet is not None:
-            self._skip_unreferenced(packet.pts not in shown)
-            yield from self._decode(packet)
+            self._decoder.skip_unreferenced(packet.pts not in shown)
+            yield from self._decoder.decode(packet)
             if fed or _is_later_keyframe(packet, wanted[-1]):
                 fed.append(packet)
             missing.discard(packet.pts)
             # All that a frame refers to is decoded before it, so nothing more is needed.
             packet = self._next() if missing else None
-        yield from self._decode(None)
+        yield from self._decoder.decode(None)
         self._again.extendleft(reversed(fed))
-
-    def _skip_unreferenced(self, skip: bool) -> None:
-        if skip != self._skipping:
-            self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
-            self._skipping = skip
-
-    def _decode(self, packet: Packet | None) -> list[VideoFrame]:
-        try:
-            return list(self._codec.decode(packet))
-        except av.error.EOFError:
-            return []
-        except MemoryError:
-            raise out_of_memory() from None
-        except av.error.FFmpegError as error:
-            raise Inexact(str(error)) from None
 
     def _next(self) -> Packet | None:
         self._alive()
@@ -114,7 +96,7 @@ class ScheduledFrames:
             return self._read_on_to(pts)
         time_base = self._stream.time_base
         assert time_base is not None
-        for back in _STEPS_BACK_S:
+        for back in STEPS_BACK_S:
             try:
                 self._container.seek(int(pts - back / time_base), stream=self._stream)
             except (av.error.FFmpegError, OSError, ValueError) as error:

@@ -3,14 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from qasir.encoding.options import settled_gap_s
+from qasir.encoding.options import MaxGapOption, SamplingOption, settled_gap_s
 from qasir.errors import SpecError
 from qasir.index.spec import check_fps, check_grid, check_sampling
-from qasir.options import Doc, Flag, Shown
+from qasir.options import Doc, Flag
 from qasir.retrieval.methods.attention import Attention
 from qasir.retrieval.methods.mean import Mean
 from qasir.retrieval.methods.pooled import Pooled
-from qasir.video.super_image import Sampling
 
 METHODS = ("mof", "plain", "dense")
 LAYERS = ("last", "projections", "all")
@@ -52,14 +51,8 @@ class MofSettings:
     objective: Objective = field(default_factory=Objective)
     grid: Annotated[int, Doc("N: above 1 a frame is a super image of N x N frames.")] = 1
     fps: Annotated[float, Doc("Frames sampled per second, from which K and |R| are taken.")] = 1.0
-    sampling: Annotated[
-        Sampling, Doc("uniform, frames at even distances, or keyframes, which need no others decoded.")
-    ] = "uniform"
-    max_gap_s: Annotated[
-        float | None,
-        Doc("With --sampling keyframes: where two are further apart, frames between them are decoded."),
-        Shown("4s"),
-    ] = None
+    sampling: SamplingOption = "uniform"
+    max_gap_s: MaxGapOption = None
     epochs: Annotated[int, Doc("Passes over the training videos.")] = 10
     batch_size: Annotated[int, Doc("Videos a batch.")] = 16
     lr: Annotated[float, Doc("Of the model's AdamW.")] = 1e-5

@@ -243,7 +243,7 @@ def test_only_keyframes_are_decoded_where_none_are_far_apart(tmp_path, monkeypat
             (plan.origin + tick, plan.origin + start) for tick, start in zip(plan.ticks, plan.starts, strict=True)
         ]
         reader = ScheduledFrames(container, stream, wanted, seeks=True)
-        decode = reader._decode
-        monkeypatch.setattr(reader, "_decode", lambda packet: fed.append(packet) or decode(packet))
+        decode = reader._decoder.decode
+        monkeypatch.setattr(reader._decoder, "decode", lambda packet: fed.append(packet) or decode(packet))
         assert [frame.pts for frame in reader.frames()] == [pts for pts, _ in wanted]
     assert sum(packet is not None for packet in fed) == len(wanted) == 5
