@@ -16,7 +16,7 @@ import ray
 
 from pipelines.growth import UNTOLD, has_bare_head, node_groups
 from pipelines.local_ray import few_daemons, is_here
-from qasir.video.hardware import CUDA, gpu_places, no_gpu_in
+from qasir.video.hardware import CUDA, check_gpus_here, no_gpu_in
 
 _RAY_SETTINGS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -224,12 +224,6 @@ def grows_untold() -> bool:
 def grows() -> bool:
     """Whether nodes may come that are not there."""
     return grows_untold() or total_cpus() > max(1.0, present("CPU"))
-
-
-def check_gpus_here(decoder: str) -> None:
-    """Raises SpecError when GPUs must decode and this machine has none, without asking Ray."""
-    if decoder == CUDA and not gpu_places():
-        raise no_gpu_in("this machine")
 
 
 def check_gpus_early(decoder: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 import torch
 
-from pipelines.cluster import check_gpus, check_gpus_here, connect, encoder_device, total_cpus
+from pipelines.cluster import check_gpus, connect, encoder_device, total_cpus
 from pipelines.encode import cluster_workers
 from pipelines.local_ray import is_here
 from pipelines.workers import SUSPECT_CPUS, Workers
@@ -24,6 +24,7 @@ from qasir.encoding.options import EncodeOptions
 from qasir.encoding.watched_calls import Answer, Function, WatchedCalls
 from qasir.errors import QasirError
 from qasir.video.corpus import Corpus
+from qasir.video.hardware import check_gpus_here
 
 log = logging.getLogger(__name__)
 

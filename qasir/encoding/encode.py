@@ -12,7 +12,7 @@ from qasir.encoding.plain_loop import PlainLoop
 from qasir.encoding.prepare import prepare
 from qasir.encoding.run import EncodeSummary, OnProgress, ignore, run_encoding
 from qasir.video.corpus import list_files, list_videos
-from qasir.video.hardware import CPU, CUDA, gpu_places, no_gpu_in
+from qasir.video.hardware import CPU, check_gpus_here
 
 
 def encode(
@@ -51,8 +51,7 @@ def plain_stages(targets: Sequence[Target], options: EncodeOptions, *, isolate: 
     """The plain loop for these indexes, each with the model that made it. Raises SpecError when a GPU must decode and
     there is none."""
     has_gpu = torch.cuda.is_available()
-    if options.decoder == CUDA and not gpu_places():
-        raise no_gpu_in("this machine")
+    check_gpus_here(options.decoder)
     if options.decoder == "auto" and not has_gpu:
         options = replace(options, decoder=CPU)
     batch = (gpu_batch if has_gpu else cpu_batch)([1.0] * len(targets), gflops_an_image(targets))

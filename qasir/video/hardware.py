@@ -164,6 +164,12 @@ def gpu_places() -> dict[str, int]:
     return places_by(cuda)
 
 
+def check_gpus_here(decoder: str) -> None:
+    """Raises SpecError when a GPU must decode and this machine has none."""
+    if decoder == CUDA and not gpu_places():
+        raise no_gpu_in("this machine")
+
+
 def places_by(cuda: Any) -> dict[str, int]:
     """As `gpu_places`. cuda: the driver's library."""
     n_gpus = ctypes.c_int()
